@@ -1,0 +1,5 @@
+"""`python -m dist_lstm` is `dist-lstm`."""
+
+from dist_lstm.cli import main
+
+main()

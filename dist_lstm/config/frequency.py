@@ -1,0 +1,170 @@
+"""Frequencies: aliases, the grid of time stamps they span, and season lengths.
+
+A frequency is a pandas alias (`h`, `D`, `MS`, ...) for time stamps, or a whole number for integer steps.
+Time stamps are `datetime64[us]` without a zone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dist_lstm.errors import UserError
+
+_RENAMED = {"H": "h", "T": "min", "S": "s", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME"}
+_PER_SEASON = {"D": 7, "B": 5} | dict.fromkeys(("MS", "ME", "BMS", "BME"), 12) | dict.fromkeys(
+    ("QS", "QE", "BQS", "BQE"), 4
+)
+_DAY = np.timedelta64(1, "D")
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """The distance between two steps of a series.
+
+    Attributes:
+        name: The alias as pandas spells it, or the whole number.
+    """
+
+    name: str | int
+
+    @property
+    def integer(self) -> bool:
+        """Whether steps are whole numbers instead of time stamps."""
+        return isinstance(self.name, int)
+
+    @property
+    def width(self) -> np.timedelta64 | int | None:
+        """The fixed distance between two steps; None where it varies, as with months."""
+        if isinstance(self.name, int):
+            return self.name
+        offset: Any = pd.tseries.frequencies.to_offset(self.name)
+        if isinstance(offset, pd.offsets.Week):
+            return offset.n * 7 * _DAY
+        if isinstance(offset, pd.offsets.Day):
+            return offset.n * _DAY
+        if isinstance(offset, pd.offsets.Tick):
+            return pd.Timedelta(offset).to_timedelta64().astype("timedelta64[us]")
+        return None
+
+    def position(self, ds: np.ndarray, origin: np.ndarray) -> np.ndarray:
+        """Steps from an origin to a time stamp.
+
+        Args:
+            ds: Time stamps or steps, `[R]`.
+            origin: The origin of each, `[R]`.
+
+        Returns:
+            Steps, `[R]`, int64; -1 where the time stamp is not a whole number of steps after the origin.
+        """
+        if len(ds) == 0:
+            return np.zeros(0, np.int64)
+        width = self.width
+        if width is not None:
+            steps, rest = np.divmod(ds - origin, width)
+            return np.where((rest == rest.dtype.type(0)) & (steps >= 0), steps, -1).astype(np.int64)
+        grid = self._grid(origin.min(), last=ds.max())
+        at, start = np.searchsorted(grid, ds), np.searchsorted(grid, origin)
+        known = np.append(grid, np.datetime64("NaT", "us"))
+        on_grid = (known[at] == ds) & (known[start] == origin) & (at >= start)
+        return np.where(on_grid, at - start, -1)
+
+    def advance(self, origin: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """The time stamps a number of steps after their origins.
+
+        Args:
+            origin: Time stamps on the grid, `[R]`.
+            steps: Steps to go, `[R]`, not negative.
+
+        Returns:
+            Time stamps, `[R]`, of the type of `origin`.
+        """
+        if len(origin) == 0:
+            return origin
+        width = self.width
+        if width is not None:
+            return origin + steps * width
+        # The grid must hold the step farthest from the earliest origin.
+        grid = self._grid(origin.min(), last=origin.max())
+        grid = self._grid(grid[0], periods=len(grid) + int(steps.max()))
+        return grid[np.searchsorted(grid, origin) + steps]
+
+    def _grid(
+        self, first: np.datetime64, last: np.datetime64 | None = None, periods: int | None = None
+    ) -> np.ndarray:
+        grid = pd.date_range(pd.Timestamp(first), last, periods=periods, freq=str(self.name), unit="us")
+        return grid.to_numpy()
+
+    @property
+    def season_length(self) -> int:
+        """The season most usual for this frequency, in steps; 1 for none."""
+        if isinstance(self.name, int):
+            return 1
+        offset: Any = pd.tseries.frequencies.to_offset(self.name)
+        base = offset.base.freqstr.split("-")[0]
+        width = self.width
+        if base in _PER_SEASON:
+            season = _PER_SEASON[base]
+        elif width is not None and np.timedelta64(1, "m") <= width < _DAY:
+            return int(_DAY // width)
+        else:
+            return 1
+        return season // offset.n if season % offset.n == 0 else 1
+
+
+def parse_frequency(freq: str | int) -> Frequency:
+    """Check a frequency that the user gave.
+
+    Args:
+        freq: A pandas alias or a whole number above 0.
+
+    Returns:
+        The frequency under the name pandas gives it.
+
+    Raises:
+        UserError: If pandas does not know the alias, or the number is below 1.
+    """
+    if isinstance(freq, int) or freq.isdecimal():
+        if int(freq) < 1:
+            raise UserError(f"task.freq: a whole number must be at least 1, got {freq}")
+        return Frequency(int(freq))
+    try:
+        offset: Any = pd.tseries.frequencies.to_offset(freq)
+    except (ValueError, TypeError):
+        offset = None
+    if offset is None or offset.n < 1:
+        letters = freq.lstrip("0123456789")
+        hint = f"write {freq.removesuffix(letters)}{_RENAMED[letters]}" if letters in _RENAMED else (
+            "take an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps"
+        )
+        raise UserError(f"task.freq: {freq!r} is not a frequency of pandas; {hint}")
+    return Frequency(offset.freqstr)
+
+
+def infer_frequency(series: list[np.ndarray]) -> Frequency:
+    """The frequency that most of some series show.
+
+    Args:
+        series: Sorted time stamps or steps of each series, gaps and duplicates allowed.
+
+    Returns:
+        The most frequent of the frequencies that stretches of ten steps show; 1 for integer steps.
+
+    Raises:
+        UserError: If no stretch without gaps is regular.
+    """
+    votes: dict[str, int] = {}
+    for ds in series:
+        if ds.dtype.kind == "i":
+            return Frequency(1)
+        stamps = pd.DatetimeIndex(np.unique(ds))
+        for first in range(0, max(1, min(len(stamps), 200) - 2), 5):
+            found = pd.infer_freq(stamps[first : first + 10]) if len(stamps[first : first + 10]) > 2 else None
+            if found:
+                votes[found] = votes.get(found, 0) + 1
+    if not votes:
+        raise UserError(
+            "task.freq: the time stamps show no regular frequency; set it to an alias such as h, D or MS"
+        )
+    return Frequency(max(sorted(votes), key=lambda name: votes[name]))

@@ -1,0 +1,220 @@
+"""YAML and `--set` to a `Config`; its changes, its differences, its fingerprint."""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dist_lstm.config.schema import Config
+from dist_lstm.errors import UserError
+
+MAX_BYTES = 1_000_000
+MAX_ALIASES = 100
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, less duplicate keys and floods of aliases, plus `1e-3` as a number.
+
+    PyYAML follows YAML 1.1, where a number with an exponent needs a dot and a sign:
+    https://github.com/yaml/pyyaml/issues/173
+    """
+
+    aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if isinstance(key_node, yaml.ScalarNode) and key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+            seen.add(str(key))
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{where}: {line}not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+    """Read a config file and apply `--set` to it.
+
+    Environment variables and `~` in `data.path` are expanded, and relative paths are made absolute
+    against the working directory.
+
+    Args:
+        path: A YAML file.
+        settings: Texts of the form `section.key=value`; the value is YAML.
+
+    Returns:
+        The checked config.
+
+    Raises:
+        UserError: If the file can't be read or a setting is unknown, of a wrong type or out of bounds.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: is larger than {MAX_BYTES:,} bytes, which no config file needs")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: the config can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not a text file in UTF-8") from error
+    values = _parse(text, str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections such as task: and data:, got {type(values).__name__}")
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key.strip():
+            raise UserError(f"--set {setting}: expected section.key=value")
+        _assign(values, key.strip(), _parse(value, f"--set {key}"))
+    return parse_config(values, str(path))
+
+
+def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
+    """Check plain values and make a `Config` of them.
+
+    Args:
+        values: Sections, each a mapping of settings.
+        where: The source of the values, named in errors.
+
+    Returns:
+        The checked config, with absolute paths.
+
+    Raises:
+        UserError: If a setting is unknown, of a wrong type or out of bounds.
+    """
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_explain(problem) for problem in error.errors())) from error
+    located = _locate(config.data.path)
+    data = config.data.model_copy(update={"path": located})
+    return config.model_copy(update={"data": data})
+
+
+def _locate(path: str) -> str:
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    unset = re.search(r"\$(\w+|\{\w+\})", expanded)
+    if unset:
+        raise UserError(f"data.path: {path}: the environment variable {unset.group()} is not set")
+    return expanded if "://" in expanded else os.path.abspath(expanded)
+
+
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with some settings changed.
+
+    Args:
+        config: The config to start from; it stays as it is.
+        changes: New values by dotted key, such as `{"train.learning_rate": 3e-4}`.
+
+    Returns:
+        The changed, checked config.
+
+    Raises:
+        UserError: If a key is unknown or a value is of a wrong type or out of bounds.
+    """
+    values = config.model_dump(mode="python")
+    for key, value in changes.items():
+        _assign(values, key, value)
+    return parse_config(values, "override")
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"{key}: {section} is a single value, not a section")
+        values = inner
+    values[last] = value
+
+
+def _fields_at(location: Sequence[Any]) -> list[str]:
+    section: Any = Config
+    for name in location:
+        section = section.model_fields[name].annotation
+    return list(section.model_fields)
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    location = [part for part in problem["loc"] if part not in ("int", "str", "literal['auto']", "constrained-int")]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
+        return f"{key} is not a setting; {hint}"
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}"
+
+
+def dump_config(config: Config) -> str:
+    """The config as YAML, every setting written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its dotted key, in the order of the schema."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+#: Settings that change where and how fast something is computed, but not what.
+WITHOUT_EFFECT = ("resources.", "train.steps_per_call", "data.memory_budget")
+
+
+def differences(left: Config, right: Config) -> list[str]:
+    """Settings in which two configs describe different work.
+
+    Args:
+        left: One config.
+        right: The other.
+
+    Returns:
+        Texts such as `task.horizon is 24, not 48`, in the order of the schema.
+    """
+    others = dict(flatten(right))
+    return [
+        f"{key} is {value!r}, not {others[key]!r}"
+        for key, value in flatten(left)
+        if value != others[key] and not key.startswith(WITHOUT_EFFECT)
+    ]
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """A short hash of plain values, the same in every process."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

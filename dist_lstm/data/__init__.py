@@ -1,0 +1,1 @@
+"""A table to shards, shards to windows, windows to `tf.data`."""

@@ -1,0 +1,203 @@
+"""Rows of whole series to a `Panel`: checked series on a regular grid, end to end in one buffer.
+
+Axes: N series, R rows of the table, S steps of all series together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dist_lstm.config.frequency import Frequency, infer_frequency
+from dist_lstm.errors import UserError
+
+_SAMPLE = 50
+_SPARSE = 1000
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Regular series of any lengths.
+
+    Attributes:
+        unique_id: Names, `[N]`, sorted.
+        start: Time stamp or step of each first value, `[N]`.
+        y: Values of all series one after the other, `[S]`, float32; NaN is a missing value.
+        offset: Where each series begins in `y`, and the end of the last, `[N + 1]`.
+    """
+
+    unique_id: np.ndarray
+    start: np.ndarray
+    y: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def length(self) -> np.ndarray:
+        """Steps of each series, `[N]`."""
+        return np.diff(self.offset)
+
+    @property
+    def series_of_step(self) -> np.ndarray:
+        """The series each value of `y` belongs to, `[S]`."""
+        return np.repeat(np.arange(len(self.unique_id)), self.length)
+
+    def take(self, keep: np.ndarray) -> "Panel":
+        """Some of the series.
+
+        Args:
+            keep: Which to keep, `[N]`, bool.
+
+        Returns:
+            A panel of their copies.
+        """
+        length = self.length
+        return Panel(
+            self.unique_id[keep],
+            self.start[keep],
+            self.y[np.repeat(keep, length)],
+            np.concatenate([[0], np.cumsum(length[keep])]).astype(np.int64),
+        )
+
+
+def series_mean(panel: Panel, values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Mean of some values of each series.
+
+    Args:
+        panel: The series.
+        values: One value a step, `[S]`.
+        counted: Which of them count, `[S]`, bool.
+
+    Returns:
+        Means, `[N]`, float64; NaN where none counts.
+    """
+    number, series = len(panel.unique_id), panel.series_of_step[counted]
+    count = np.bincount(series, minlength=number)
+    total = np.bincount(series, weights=values[counted], minlength=number)
+    return np.divide(total, count, out=np.full(number, np.nan), where=count > 0)
+
+
+def seasonal_error(panel: Panel, end: np.ndarray, season_length: int, power: int) -> np.ndarray:
+    """Error of the seasonal naive forecast one season ahead, within each series: the unit of MASE and RMSSE.
+
+    Source: Hyndman & Koehler, "Another look at measures of forecast accuracy", IJF 22 (2006).
+
+    Args:
+        panel: The series.
+        end: How many of the first steps of each series count, `[N]`.
+        season_length: Steps in a season.
+        power: 1 for the absolute error, 2 for the squared one.
+
+    Returns:
+        Means over steps, `[N]`, in target units to that power; NaN where no two values are a season apart.
+    """
+    series = panel.series_of_step
+    step = np.arange(len(panel.y)) - panel.offset[series]
+    y = panel.y.astype(np.float64)
+    error = np.full(len(y), np.nan)
+    error[season_length:] = np.abs(y[season_length:] - y[:-season_length]) ** power
+    return series_mean(panel, error, (step >= season_length) & (step < end[series]) & ~np.isnan(error))
+
+
+def sample_frequency(table: pa.Table) -> Frequency:
+    """The frequency that the first series of a table show.
+
+    Args:
+        table: Whole series with columns `unique_id` and `ds`.
+
+    Returns:
+        The frequency.
+
+    Raises:
+        UserError: If no series is regular anywhere.
+    """
+    names = pc.unique(table["unique_id"]).slice(0, _SAMPLE)
+    some = table.filter(pc.is_in(table["unique_id"], names))
+    ids, ds = some["unique_id"].to_numpy(), some["ds"].to_numpy()
+    return infer_frequency([np.sort(ds[ids == name]) for name in names.to_pylist()])
+
+
+def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
+    """Sort, check and regularise whole series; steps without a row become missing values.
+
+    Args:
+        table: Whole series with columns `unique_id`, `ds`, `y`, in any order of rows.
+        freq: Distance between two steps.
+        duplicates: `error`, `first`, `last`, `mean` or `sum`: what rows of the same step become. Missing
+            values take no part in a mean or a sum.
+
+    Returns:
+        The series, sorted by name.
+
+    Raises:
+        UserError: If steps are given twice and `duplicates` is `error`, or a time stamp is off the grid.
+    """
+    ids = pc.dictionary_encode(table["unique_id"].combine_chunks())
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    names = ids.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    order = np.argsort(names)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    series = rank[ids.indices.to_numpy()]
+    names, ds, y = names[order], table["ds"].to_numpy(), table["y"].to_numpy()
+    if freq.integer != (ds.dtype.kind == "i"):
+        got, want = ("whole numbers", "a whole number such as 1") if ds.dtype.kind == "i" else ("time stamps", "an alias such as h or D")
+        raise UserError(f"task.freq: {freq.name!r} does not fit column ds, which holds {got}; set it to {want}")
+
+    by_time = np.lexsort((ds, series))
+    series, ds, y = series[by_time], ds[by_time], y[by_time]
+    series, ds, y = _merge_duplicates(names, series, ds, y, duplicates)
+    first = np.searchsorted(series, np.arange(len(names)))
+    start = ds[first]
+    position = freq.position(ds, start[series])
+    if (position < 0).any():
+        row = int(np.argmax(position < 0))
+        raise UserError(
+            f"data.path: unique_id {names[series[row]]!r} at {ds[row]} is off the grid: not a whole number of "
+            f"steps of task.freq {freq.name!r} after {ds[max(row - 1, first[series[row]])]}; set task.freq to the "
+            "true frequency or round the time stamps"
+        )
+    last = np.append(first[1:], len(series)) - 1
+    length = position[last] + 1
+    _check_density(names, length, last - first + 1, freq)
+    offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+    values = np.full(offset[-1], np.nan, np.float32)
+    values[offset[series] + position] = y
+    return Panel(names, start, values, offset)
+
+
+def _check_density(names: np.ndarray, length: np.ndarray, rows: np.ndarray, freq: Frequency) -> None:
+    sparse = (length > _SPARSE * rows) & (length > 1_000_000)
+    if sparse.any():
+        worst = int(np.argmax(sparse))
+        raise UserError(
+            f"task.freq: at {freq.name!r} unique_id {names[worst]!r} has {length[worst]:,} steps but only "
+            f"{rows[worst]:,} rows; set the true frequency, or mend its first or last time stamp"
+        )
+
+
+def _merge_duplicates(
+    names: np.ndarray, series: np.ndarray, ds: np.ndarray, y: np.ndarray, duplicates: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    same = np.zeros(len(ds), bool)
+    same[1:] = (series[1:] == series[:-1]) & (ds[1:] == ds[:-1])
+    if not same.any():
+        return series, ds, y
+    if duplicates == "error":
+        row = int(np.argmax(same))
+        raise UserError(
+            f"data.path: {int(same.sum()):,} rows repeat a time stamp, first unique_id {names[series[row]]!r} at "
+            f"{ds[row]}; set data.duplicates to first, last, mean or sum, or drop them"
+        )
+    first = np.flatnonzero(~same)
+    if duplicates == "first":
+        return series[first], ds[first], y[first]
+    if duplicates == "last":
+        last = np.append(first[1:], len(ds)) - 1
+        return series[last], ds[last], y[last]
+    group = np.cumsum(~same) - 1
+    seen = ~np.isnan(y)
+    count = np.bincount(group[seen], minlength=len(first))
+    total = np.bincount(group[seen], weights=y[seen], minlength=len(first))
+    merged = total if duplicates == "sum" else total / np.maximum(count, 1)
+    return series[first], ds[first], np.where(count > 0, merged, np.nan)

@@ -1,0 +1,83 @@
+"""Out-of-core regrouping: rows in any order to tables in which every series is whole.
+
+A table that fits into the memory budget stays in memory. A larger one is spilled to Arrow files, each
+series to the file that a hash of its name picks, and comes back file by file.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dist_lstm.errors import UserError
+
+_BUCKETS = 256
+MIB = 1 << 20
+
+
+def partition(pieces: Iterable[pa.Table], memory_budget: int, scratch: Path) -> Iterator[pa.Table]:
+    """Regroup rows by series.
+
+    Args:
+        pieces: Tables with a text column `unique_id`.
+        memory_budget: MiB that may be held in memory at a time.
+        scratch: A folder for spilled rows, made if needed; the caller deletes it.
+
+    Yields:
+        Tables in which every series is whole, its rows in their order in `pieces`. The tables do not
+        share a series.
+
+    Raises:
+        UserError: If series that fall together are larger than the budget.
+    """
+    held: list[pa.Table] = []
+    size = 0
+    pieces = iter(pieces)
+    for piece in pieces:
+        held.append(piece)
+        size += piece.nbytes
+        if size > memory_budget * MIB:
+            break
+    else:
+        if held:
+            yield pa.concat_tables(held)
+        return
+    for path in _spill(held, pieces, scratch):
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_stream(source).read_all()
+        if table.nbytes > memory_budget * MIB:
+            raise UserError(
+                f"data.memory_budget: {memory_budget} MiB are too few for this table: some of its series take "
+                f"{table.nbytes / MIB:.0f} MiB together; raise it to at least {table.nbytes // MIB + 1}"
+            )
+        yield table
+
+
+def _spill(held: list[pa.Table], rest: Iterator[pa.Table], scratch: Path) -> list[Path]:
+    """Write all rows to one file a bucket; `held` is emptied on the way."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    paths: dict[int, Path] = {}
+    with ExitStack() as stack:
+        writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
+        while held or (piece := next(rest, None)) is not None:
+            table = held.pop(0) if held else piece
+            bucket = _bucket(table["unique_id"])
+            for number in np.unique(bucket):
+                if number not in writers:
+                    paths[number] = scratch / f"bucket-{number:03d}.arrow"
+                    writers[number] = stack.enter_context(pa.ipc.new_stream(str(paths[number]), table.schema))
+                writers[number].write_table(table.filter(pa.array(bucket == number)))
+    return [paths[number] for number in sorted(paths)]
+
+
+def _bucket(ids: pa.ChunkedArray) -> np.ndarray:
+    encoded = pc.dictionary_encode(ids).combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    names = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    hashes = pd.util.hash_array(names, categorize=False) % _BUCKETS
+    return hashes[encoded.indices.to_numpy()]

@@ -1,0 +1,231 @@
+"""Series to Parquet and back: one row a series, one panel a row group.
+
+Axes: N series, S steps of all series together.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dist_lstm.data.manifest import Manifest, Shard
+from dist_lstm.data.panel import Panel, seasonal_error, series_mean
+from dist_lstm.errors import UserError
+
+GROUP_STEPS = 1 << 20
+SHARD_STEPS = 1 << 24
+
+
+def statistics(panel: Panel, end: np.ndarray, season_length: int) -> dict[str, np.ndarray]:
+    """Statistics of the first steps of each series.
+
+    Args:
+        panel: The series.
+        end: How many of its first steps count, `[N]`.
+        season_length: Steps in a season.
+
+    Returns:
+        By name: `mean`, `std` (population), `min`, `max`, `median`, `iqr` and `seasonal_difference` (mean
+        absolute difference to the value one season earlier), each `[N]`, float64, in target units. NaN
+        where no value counts.
+    """
+    number = len(panel.unique_id)
+    series = panel.series_of_step
+    step = np.arange(len(panel.y)) - panel.offset[series]
+    counted = (step < end[series]) & ~np.isnan(panel.y)
+
+    y = panel.y.astype(np.float64)
+    average = series_mean(panel, y, counted)
+    deviation = series_mean(panel, (y - average[series]) ** 2, counted)
+    ranked = np.lexsort((y[counted], series[counted]))
+    ordered = y[counted][ranked]
+    count = np.bincount(series[counted], minlength=number)
+    low, quarter, half, three, high = (
+        _ranked_quantile(ordered, count, level) for level in (0.0, 0.25, 0.5, 0.75, 1.0)
+    )
+    return {
+        "mean": average,
+        "std": np.sqrt(deviation),
+        "min": low,
+        "max": high,
+        "median": half,
+        "iqr": three - quarter,
+        "seasonal_difference": seasonal_error(panel, end, season_length, power=1),
+    }
+
+
+def _ranked_quantile(ordered: np.ndarray, count: np.ndarray, level: float) -> np.ndarray:
+    """Quantile by linear interpolation of values that are sorted within each series."""
+    result = np.full(len(count), np.nan)
+    some = count > 0
+    rank = level * (count[some] - 1)
+    base = (np.cumsum(count) - count)[some]
+    below = np.floor(rank).astype(np.int64)
+    above = np.minimum(below + 1, count[some] - 1)
+    low, high = ordered[base + below], ordered[base + above]
+    result[some] = low + (high - low) * (rank - below)
+    return result
+
+
+def _to_table(panel: Panel, facts: dict[str, np.ndarray]) -> pa.Table:
+    values = pa.array(panel.y, pa.float32(), from_pandas=True)
+    columns: dict[str, pa.Array] = {
+        "unique_id": pa.array(panel.unique_id, pa.string()),
+        "start": pa.array(panel.start),
+        "length": pa.array(panel.length, pa.int64()),
+        "y": pa.ListArray.from_arrays(pa.array(panel.offset, pa.int32()), values),
+    }
+    return pa.table(columns | {name: pa.array(facts[name], pa.float64(), from_pandas=True) for name in facts})
+
+
+def _to_panel(table: pa.Table) -> Panel:
+    lists = table["y"].combine_chunks()
+    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    offset = lists.offsets.to_numpy().astype(np.int64)
+    y = lists.values.slice(offset[0], offset[-1] - offset[0]).to_numpy(zero_copy_only=False)
+    return Panel(
+        table["unique_id"].to_numpy().astype(object),
+        table["start"].to_numpy(),
+        np.asarray(y, np.float32),
+        offset - offset[0],
+    )
+
+
+class ShardWriter:
+    """Writes panels to `part-*.parquet`, a new file whenever one is full.
+
+    Args:
+        folder: Where the files go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: pq.ParquetWriter | None = None
+        self._paths: list[Path] = []
+        self._series = 0
+        self._steps = 0
+        self.shards: list[Shard] = []
+
+    def __enter__(self) -> Self:
+        """Make the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def write(self, panel: Panel, facts: dict[str, np.ndarray]) -> None:
+        """Append series.
+
+        Args:
+            panel: The series.
+            facts: Their `statistics` by name, each `[N]`; each becomes a column.
+        """
+        group = (np.cumsum(panel.length) - 1) // GROUP_STEPS
+        for number in np.unique(group):
+            chosen = group == number
+            part = panel.take(chosen)
+            table = _to_table(part, {name: values[chosen] for name, values in facts.items()})
+            if self._writer is None:
+                path = self._folder / f"part-{len(self._paths):05d}.parquet"
+                self._paths.append(path)
+                self._writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            self._writer.write_table(table, row_group_size=len(part.unique_id))
+            self._series += len(part.unique_id)
+            self._steps += len(part.y)
+            if self._steps >= SHARD_STEPS:
+                self._finish()
+
+    def _finish(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        path = self._paths[-1]
+        self.shards.append(
+            Shard(
+                file=path.name,
+                series=self._series,
+                steps=self._steps,
+                bytes=path.stat().st_size,
+                sha256=checksum(path),
+            )
+        )
+        self._writer, self._series, self._steps = None, 0, 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the last file."""
+        self._finish()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Where one panel lies.
+
+    Attributes:
+        path: The shard.
+        number: Row group in it.
+        series: Rows of the group.
+        lengths: Steps of each series, `[N]`.
+    """
+
+    path: Path
+    number: int
+    series: int
+    lengths: np.ndarray
+
+
+def row_groups(folder: Path, manifest: Manifest) -> list[RowGroup]:
+    """All panels of a folder of shards, in order.
+
+    Args:
+        folder: The folder.
+        manifest: Its manifest.
+
+    Returns:
+        One entry a row group.
+
+    Raises:
+        UserError: If a shard is missing or has another size than the manifest says.
+    """
+    groups = []
+    for shard in manifest.shards:
+        path = folder / shard.file
+        if not path.is_file() or path.stat().st_size != shard.bytes:
+            raise UserError(f"{path}: the shard is missing or damaged; prepare the data again into another --out")
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                lengths = file.read_row_group(number, columns=["length"])["length"].to_numpy()
+                groups.append(RowGroup(path, number, len(lengths), lengths))
+    return groups
+
+
+def read_panel(group: RowGroup) -> Panel:
+    """Read the series of one row group."""
+    with pq.ParquetFile(group.path) as file:
+        return _to_panel(file.read_row_group(group.number, columns=["unique_id", "start", "y"]))
+
+
+def read_panels(folder: Path, manifest: Manifest) -> Iterator[tuple[str, Iterator[Panel]]]:
+    """All series, shard by shard.
+
+    Args:
+        folder: The folder of shards.
+        manifest: Its manifest.
+
+    Yields:
+        The name of a shard, and its panels in order.
+    """
+    groups = row_groups(folder, manifest)
+    for shard in manifest.shards:
+        yield shard.file, (read_panel(group) for group in groups if group.path.name == shard.file)

@@ -1,0 +1,169 @@
+"""Where windows lie, how one is cut, and which belong to train, validation and backtest.
+
+A window is named by its series and its cutoff: the number of steps of the series that lie before the
+forecast. It is `context_length` steps before the cutoff and `horizon` steps after it. Where the context
+reaches beyond the start of the series, or the horizon beyond its end, there is NaN. Training, validation,
+backtest and forecast use the same cutter.
+
+Axes: B windows, T context, H horizon, N series, S steps of all series together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dist_lstm.config.task import Task
+from dist_lstm.data.panel import Panel
+
+
+@dataclass(frozen=True)
+class SplitRanges:
+    """Cutoffs between train, validation and test of each series.
+
+    Attributes:
+        train_end: Steps of the training range, `[N]`.
+        validation_end: Steps before the test range, `[N]`.
+        end: All steps, `[N]`.
+    """
+
+    train_end: np.ndarray
+    validation_end: np.ndarray
+    end: np.ndarray
+
+
+def split_ranges(length: np.ndarray, task: Task) -> SplitRanges:
+    """Cut series into train, validation and test, in time order, counted from their ends.
+
+    Args:
+        length: Steps of each series, `[N]`.
+        task: Lengths of the validation and the test range.
+
+    Returns:
+        The cutoffs; 0 where a series is too short to have a range.
+    """
+    validation_end = np.maximum(length - task.test, 0)
+    return SplitRanges(np.maximum(validation_end - task.validation, 0), validation_end, length)
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Evenly spaced cutoffs of each series.
+
+    Attributes:
+        first: The first cutoff of each series, `[N]`.
+        count: How many cutoffs each series has, `[N]`.
+        stride: Steps between two cutoffs.
+    """
+
+    first: np.ndarray
+    count: np.ndarray
+    stride: int
+
+    @property
+    def total(self) -> int:
+        """Cutoffs of all series."""
+        return int(self.count.sum())
+
+    def enumerate(self) -> tuple[np.ndarray, np.ndarray]:
+        """All cutoffs in order: their series, `[B]`, and the cutoffs themselves, `[B]`."""
+        series = np.repeat(np.arange(len(self.count)), self.count)
+        number = np.arange(self.total) - np.repeat(np.cumsum(self.count) - self.count, self.count)
+        return series, self.first[series] + number * self.stride
+
+
+def _between(first: np.ndarray, last: np.ndarray, stride: int) -> Cutoffs:
+    return Cutoffs(first, np.maximum((last - first) // stride + 1, 0), stride)
+
+
+def training_cutoffs(length: np.ndarray, task: Task, stride: int, whole: bool) -> Cutoffs:
+    """Cutoffs of the windows to train on: their targets lie inside the training range.
+
+    Args:
+        length: Steps of each series, `[N]`.
+        task: The task.
+        stride: Steps between two cutoffs.
+        whole: Train on the whole series, validation and test range included.
+
+    Returns:
+        Cutoffs, none for a series that is too short.
+    """
+    end = length if whole else split_ranges(length, task).train_end
+    return _between(np.full(len(length), task.min_context), end - task.horizon, stride)
+
+
+def validation_cutoffs(length: np.ndarray, task: Task) -> Cutoffs:
+    """Cutoffs one horizon apart whose targets lie inside the validation range, the last at its end.
+
+    Args:
+        length: Steps of each series, `[N]`.
+        task: The task.
+
+    Returns:
+        Cutoffs, none for a series that is too short.
+    """
+    last = split_ranges(length, task).validation_end - task.horizon
+    windows = task.validation // task.horizon
+    return _last_cutoffs(last, windows, task.horizon, task.min_context)
+
+
+def backtest_cutoffs(length: np.ndarray, task: Task, windows: int, stride: int) -> Cutoffs:
+    """Cutoffs whose targets lie inside the test range, the last one horizon before the end.
+
+    Args:
+        length: Steps of each series, `[N]`.
+        task: The task.
+        windows: Cutoffs a series.
+        stride: Steps between two cutoffs.
+
+    Returns:
+        Cutoffs; none for a series in which the first would have fewer than `min_context` steps before it.
+    """
+    return _last_cutoffs(length - task.horizon, windows if task.test else 0, stride, task.min_context)
+
+
+def _last_cutoffs(last: np.ndarray, windows: int, stride: int, least: int) -> Cutoffs:
+    """The same number of cutoffs for every series that has room for all of them."""
+    first = last - (windows - 1) * stride
+    return Cutoffs(first, np.where((first >= least) & (windows > 0), windows, 0), stride)
+
+
+def forecast_cutoffs(length: np.ndarray) -> Cutoffs:
+    """One cutoff a series, at its end."""
+    return Cutoffs(length, np.ones(len(length), np.int64), 1)
+
+
+class WindowCutter:
+    """Cuts windows out of a panel as views of one buffer.
+
+    The buffer holds every series with `context_length` NaN before and `horizon` NaN after it, so that any
+    cutoff of a series is a valid place.
+
+    Args:
+        panel: The series.
+        task: Lengths of context and horizon.
+    """
+
+    def __init__(self, panel: Panel, task: Task) -> None:
+        context, horizon = task.context_length, task.horizon
+        number = len(panel.unique_id)
+        # A window at cutoff 0 of a series begins where its padding does.
+        self._origin = panel.offset[:-1] + np.arange(number) * (context + horizon)
+        buffer = np.full(len(panel.y) + number * (context + horizon), np.nan, np.float32)
+        series = panel.series_of_step
+        buffer[np.arange(len(panel.y)) + context + series * (context + horizon)] = panel.y
+        self._windows = np.lib.stride_tricks.sliding_window_view(buffer, context + horizon)
+        self._context = context
+
+    def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cut windows.
+
+        Args:
+            series: Series of each window, `[B]`.
+            cutoff: Steps before the forecast, `[B]`, 0 to the length of the series.
+
+        Returns:
+            Contexts, `[B, T]`, and targets, `[B, H]`, in target units; NaN is missing or lies outside the
+            series.
+        """
+        windows = self._windows[self._origin[series] + cutoff]
+        return windows[:, : self._context], windows[:, self._context :]

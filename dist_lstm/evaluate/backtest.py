@@ -1,0 +1,146 @@
+"""Rolling cutoffs in the test range, forecast by the model and by the seasonal naive forecast.
+
+Axes: B windows, H horizon, N series, R rows (one forecast step of one window).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.panel import Panel, seasonal_error
+from dist_lstm.data.shards import read_panels
+from dist_lstm.data.windows import Cutoffs, WindowCutter, backtest_cutoffs, split_ranges
+from dist_lstm.evaluate.metrics import Rows, series_scores, skill, total_scores
+from dist_lstm.forecast import baselines
+from dist_lstm.forecast.predict import Predictor
+from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_columns
+from dist_lstm.storage import mark, publish
+
+#: Seasons the seasonal naive forecast looks back for a value that is not missing.
+_LOOKBACK = 4
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Scores of a backtest.
+
+    Attributes:
+        scores: One row a series and model: `unique_id`, `model` and the columns of `series_scores`.
+        windows: Windows that were forecast.
+        series: Series that were scored.
+        too_short: Series without room for all cutoffs.
+    """
+
+    scores: pd.DataFrame
+    windows: int
+    series: int
+    too_short: int
+
+
+def backtest(
+    shards: tuple[Path, Manifest],
+    task: Task,
+    rolling: tuple[int, int],
+    predict: Predictor,
+    folder: Path,
+) -> Backtest:
+    """Forecast the test range and score it.
+
+    Args:
+        shards: Folder and manifest.
+        task: The task.
+        rolling: Cutoffs a series, and steps between two of them.
+        predict: The model, trained on nothing after the first cutoff.
+        folder: Where `part-*.parquet` are written, one a shard that has windows: `unique_id, ds, cutoff,
+            y`, the model's columns, and the baseline's.
+
+    Returns:
+        The scores.
+    """
+    tables: list[pd.DataFrame] = []
+    windows = series = total = 0
+    with publish(folder) as temporary:
+        temporary.mkdir()
+        for name, panels in read_panels(*shards):
+            with PartWriter(temporary / name) as part:
+                for panel in panels:
+                    cutoffs = backtest_cutoffs(panel.length, task, *rolling)
+                    total += len(panel.unique_id)
+                    series += int((cutoffs.count > 0).sum())
+                    windows += cutoffs.total
+                    if cutoffs.total:
+                        values, target = predict(panel, cutoffs)
+                        naive = _seasonal_naive(panel, task, cutoffs)
+                        part.write(_columns(panel, task, cutoffs, values, target, naive))
+                        tables += _score(panel, task, cutoffs, values, target, naive)
+        mark(temporary)
+    scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return Backtest(scores, windows, series, total - series)
+
+
+def _seasonal_naive(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
+    lookback = replace(task, context_length=_LOOKBACK * task.season_length)
+    context, _ = WindowCutter(panel, lookback).cut(*cutoffs.enumerate())
+    return baselines.seasonal_naive(context, task.horizon, task.season_length)
+
+
+def _columns(
+    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
+) -> dict[str, pa.Array]:
+    columns = forecast_columns(panel, task, cutoffs, values)
+    series, cutoff = cutoffs.enumerate()
+    last = task.freq.advance(panel.start[series], cutoff - 1)
+    extra = {
+        "cutoff": pa.array(np.repeat(last, task.horizon)),
+        "y": pa.array(target.ravel(), pa.float32(), from_pandas=True),
+    }
+    first = {name: columns.pop(name) for name in ("unique_id", "ds")}
+    baseline = {baselines.NAME: pa.array(naive.ravel(), pa.float32(), from_pandas=True)}
+    return first | extra | columns | baseline
+
+
+def _score(
+    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
+) -> list[pd.DataFrame]:
+    """Scores of the series that have windows, one table a model."""
+    series = np.repeat(cutoffs.enumerate()[0], task.horizon)
+    known = split_ranges(panel.length, task).validation_end
+    scales = [seasonal_error(panel, known, task.season_length, power) for power in (1, 2)]
+    flat = values.reshape(len(series), -1)
+    levels = {level: flat[:, task.quantiles.index(level)] for level in value_columns(task).values()}
+    median = levels.pop(0.5)
+    models = {
+        MODEL: Rows(series, target.ravel(), median, levels),
+        baselines.NAME: Rows(series, target.ravel(), naive.ravel(), {}),
+    }
+    scored = cutoffs.count > 0
+    tables = []
+    for model, rows in models.items():
+        table = series_scores(rows, *scales)[scored]
+        table.insert(0, "unique_id", panel.unique_id[scored])
+        table.insert(1, "model", model)
+        tables.append(table)
+    return tables
+
+
+def summarise(scores: pd.DataFrame) -> dict[str, Any]:
+    """Scores over all series, for `metrics.json`.
+
+    Args:
+        scores: One row a series and model.
+
+    Returns:
+        By model its totals; `skill`, and the number of series it rests on and leaves out.
+    """
+    if scores.empty:
+        return {}
+    by_model = {name: table.reset_index(drop=True) for name, table in scores.groupby("model", sort=False)}
+    summary: dict[str, Any] = {str(name): total_scores(table) for name, table in by_model.items()}
+    found = skill(by_model[MODEL], by_model[baselines.NAME])
+    return summary | {"skill": found.skill, "skill_series": found.series, "skill_left_out": found.left_out}

@@ -1,0 +1,167 @@
+"""Error metrics: pure errors a row, times a reduction to series, times a reduction to totals.
+
+Axes: N series, R rows (one forecast step of one window), L levels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+#: Metrics of a point forecast, in the order they are shown.
+POINT_METRICS = ("mae", "rmse", "smape", "mase", "rmsse")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Forecasts beside what happened.
+
+    Attributes:
+        series: Series of each row, `[R]`, 0 to N - 1.
+        y: What happened, `[R]`; rows where it is NaN do not count.
+        forecast: The median or point forecast, `[R]`; rows where it is NaN do not count.
+        quantiles: Forecasts of more quantile levels, each `[R]`; the median is taken from `forecast`.
+    """
+
+    series: np.ndarray
+    y: np.ndarray
+    forecast: np.ndarray
+    quantiles: Mapping[float, np.ndarray]
+
+
+def coverage_levels(quantiles: Sequence[float]) -> dict[float, tuple[float, float]]:
+    """The central intervals that some quantile levels span.
+
+    Args:
+        quantiles: Quantile levels.
+
+    Returns:
+        By level in percent: the quantile level of the lower and of the upper end.
+    """
+    tails = sorted(level for level in quantiles if level < 0.5)
+    pairs = {round(100 * (1 - 2 * tail), 4): (tail, round(1 - tail, 6)) for tail in tails}
+    return {level: pair for level, pair in sorted(pairs.items()) if pair[1] in quantiles}
+
+
+def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndarray) -> pd.DataFrame:
+    """Score every series.
+
+    MASE and RMSSE: Hyndman & Koehler, "Another look at measures of forecast accuracy", IJF 22 (2006);
+    sMAPE as in the M4 competition, 200 |y - f| / (|y| + |f|) percent, 0 where both are 0.
+
+    Args:
+        rows: Forecasts beside what happened.
+        absolute_scale: Mean absolute seasonal difference before the first cutoff, `[N]`, in target units.
+        squared_scale: Mean squared seasonal difference before the first cutoff, `[N]`.
+
+    Returns:
+        One row a series: `points` that count, `mae`, `rmse`, `smape` (percent), `mase`, `rmsse`, and with
+        quantiles `wql` (weighted quantile loss) and `coverage-LEVEL` (share of values inside the
+        interval). `loss_sum` and `y_sum` are the two sums whose ratio `wql` is. NaN where nothing counts,
+        or the scale is 0 or unknown.
+    """
+    number = len(absolute_scale)
+    counted = ~np.isnan(rows.y) & ~np.isnan(rows.forecast)
+    series = rows.series[counted]
+    y, forecast = rows.y[counted].astype(np.float64), rows.forecast[counted].astype(np.float64)
+    points = np.bincount(series, minlength=number)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        total = np.bincount(series, weights=values, minlength=number)
+        return np.divide(total, points, out=np.full(number, np.nan), where=points > 0)
+
+    def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+        return np.divide(top, bottom, out=np.full(number, np.nan), where=bottom > 0)
+
+    error = np.abs(y - forecast)
+    size = np.abs(y) + np.abs(forecast)
+    mae, squared = mean(error), mean(error**2)
+    smape = mean(np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0))
+    scores: dict[str, np.ndarray] = {
+        "points": points,
+        "mae": mae,
+        "rmse": np.sqrt(squared),
+        "smape": smape,
+        "mase": ratio(mae, absolute_scale),
+        "rmsse": np.sqrt(ratio(squared, squared_scale)),
+    }
+    if rows.quantiles:
+        quantiles = {level: values[counted].astype(np.float64) for level, values in rows.quantiles.items()}
+        losses = [pinball_loss(y, values, level) for level, values in (quantiles | {0.5: forecast}).items()]
+        scores["loss_sum"] = np.bincount(series, weights=2 * np.mean(losses, axis=0), minlength=number)
+        scores["y_sum"] = np.bincount(series, weights=np.abs(y), minlength=number)
+        scores["wql"] = ratio(scores["loss_sum"], scores["y_sum"])
+        for level, (low, high) in coverage_levels(list(quantiles)).items():
+            inside = (y >= quantiles[low]) & (y <= quantiles[high])
+            scores[f"coverage-{level:g}"] = mean(inside.astype(np.float64))
+    return pd.DataFrame(scores)
+
+
+def pinball_loss(y: np.ndarray, forecast: np.ndarray, level: float) -> np.ndarray:
+    """Pinball loss of one quantile level.
+
+    Args:
+        y: What happened, `[R]`.
+        forecast: The quantile, `[R]`, in the unit of `y`.
+        level: Its level, 0 to 1.
+
+    Returns:
+        Losses, `[R]`, in the unit of `y`.
+    """
+    error = y - forecast
+    return np.maximum(level * error, (level - 1) * error)
+
+
+def total_scores(scores: pd.DataFrame) -> dict[str, float]:
+    """Scores over all series.
+
+    Args:
+        scores: `series_scores` of one model, of all series.
+
+    Returns:
+        Means over the series in which a metric is known; for `wql` the ratio of the sums, for coverage the
+        share of all points. NaN where nothing counts; `wql` and coverage are left out where the model gives
+        no quantiles.
+    """
+    totals = {name: float(scores[name].mean()) for name in POINT_METRICS}
+    if "wql" in scores and scores["wql"].notna().any():
+        weight = float(scores["y_sum"].sum())
+        totals["wql"] = float(scores["loss_sum"].sum()) / weight if weight > 0 else float("nan")
+    points = float(scores["points"].sum())
+    for name in scores.columns:
+        if name.startswith("coverage-") and scores[name].notna().any():
+            covered = float((scores[name] * scores["points"]).sum())
+            totals[name] = covered / points if points else float("nan")
+    return totals
+
+
+@dataclass(frozen=True)
+class Skill:
+    """How much better a model is than the seasonal naive forecast.
+
+    Attributes:
+        skill: 1 - MASE / seasonal naive's MASE, means over the same series; NaN where there are none.
+        series: Series that count.
+        left_out: Series that don't, because their scale is 0 or unknown or nothing could be scored.
+    """
+
+    skill: float
+    series: int
+    left_out: int
+
+
+def skill(model: pd.DataFrame, baseline: pd.DataFrame) -> Skill:
+    """Compare a model with the seasonal naive forecast.
+
+    Args:
+        model: `series_scores` of the model.
+        baseline: `series_scores` of the seasonal naive forecast, of the same series in the same order.
+
+    Returns:
+        The skill, and how many series it rests on.
+    """
+    known = np.isfinite(model["mase"].to_numpy()) & np.isfinite(baseline["mase"].to_numpy())
+    reference = float(baseline["mase"][known].mean()) if known.any() else float("nan")
+    value = 1 - float(model["mase"][known].mean()) / reference if reference > 0 else float("nan")
+    return Skill(value, int(known.sum()), int((~known).sum()))

@@ -1,0 +1,1 @@
+"""A trained model and last windows to forecasts; and what a model has to beat."""

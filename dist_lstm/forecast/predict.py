@@ -1,0 +1,56 @@
+"""A model and windows to forecasts, panel by panel.
+
+Axes: B windows, T context, H horizon, P head parameters.
+"""
+
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dist_lstm.config.task import Task, input_spec
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.stream import ordered_windows
+from dist_lstm.data.windows import Cutoffs
+
+#: One size for every batch, the last one padded: one graph, and results that do not depend on the number of
+#: windows.
+BATCH_SIZE = 512
+
+#: A panel and cutoffs to forecasts, `[B, H, P]`, and targets, `[B, H]`; NaN where there is none.
+Predictor = Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]
+
+
+def make_predictor(model: keras.Model, task: Task) -> Predictor:
+    """Build the graph of a model's forecasts.
+
+    Args:
+        model: Gives `forecast`.
+        task: The task it was built for.
+
+    Returns:
+        A function of a panel and cutoffs to forecasts and targets, in target units, in the order of the
+        cutoffs. A forecast is NaN where its context holds no value.
+    """
+    signature = {
+        name: tf.TensorSpec((BATCH_SIZE, *shape), dtype) for name, (shape, dtype) in input_spec(task).items()
+    }
+
+    @tf.function(input_signature=[signature])
+    def forecast(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return model(inputs, training=False)["forecast"]
+
+    def batches(panel: Panel, cutoffs: Cutoffs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for inputs, target in ordered_windows(panel, task, cutoffs, BATCH_SIZE):
+            empty = np.isnan(inputs["y"]).all(axis=1)[:, None, None]
+            values = np.where(empty, np.float32(np.nan), forecast(inputs).numpy())
+            yield values[: len(target)], target
+
+    def predict(panel: Panel, cutoffs: Cutoffs) -> tuple[np.ndarray, np.ndarray]:
+        values, targets = zip(*batches(panel, cutoffs), strict=True) if cutoffs.total else ((), ())
+        parameters = model.outputs[0].shape[-1]
+        none = np.zeros((0, task.horizon, parameters), np.float32)
+        return np.concatenate([none, *values]), np.concatenate([none[:, :, 0], *targets])
+
+    return predict

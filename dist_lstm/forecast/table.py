@@ -1,0 +1,103 @@
+"""The forecast table: its columns, and the part files it is written to.
+
+Axes: B windows, H horizon, P head parameters, Q quantile levels.
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dist_lstm.config.task import Task
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.windows import Cutoffs
+
+MODEL = "LSTM"
+
+
+def level_name(level: float) -> str:
+    """A level as it stands in a column name: `80`, `97.5`."""
+    return f"{level:g}"
+
+
+def value_columns(task: Task) -> dict[str, float]:
+    """Columns of a model's forecasts.
+
+    Args:
+        task: Its levels.
+
+    Returns:
+        The quantile level each column holds: the median `LSTM` first, then `LSTM-lo-80`, `LSTM-hi-80`, ...
+    """
+    columns = {MODEL: 0.5}
+    for level in task.levels:
+        tail = round((100 - level) / 200, 6)
+        columns[f"{MODEL}-lo-{level_name(level)}"] = tail
+        columns[f"{MODEL}-hi-{level_name(level)}"] = round(1 - tail, 6)
+    return columns
+
+
+def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray) -> dict[str, pa.Array]:
+    """The forecasts of a panel in long form, one row a step.
+
+    Args:
+        panel: The series.
+        task: Frequency and levels.
+        cutoffs: Cutoffs of the forecasts.
+        values: Forecasts in target units, `[B, H, P]`.
+
+    Returns:
+        Columns `unique_id`, `ds` and those of `value_columns`, each `[B * H]`.
+    """
+    series, cutoff = cutoffs.enumerate()
+    steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
+    rows = np.repeat(series, task.horizon)
+    flat = values.reshape(len(rows), -1)
+    columns: dict[str, pa.Array] = {
+        "unique_id": pa.array(panel.unique_id[rows], pa.string()),
+        "ds": pa.array(task.freq.advance(panel.start[rows], steps)),
+    }
+    for name, level in value_columns(task).items():
+        place = task.quantiles.index(level) if flat.shape[1] > 1 else 0
+        columns[name] = pa.array(flat[:, place], pa.float32(), from_pandas=True)
+    return columns
+
+
+class PartWriter:
+    """Writes one part file, made with the first rows.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        """Make the folder."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def write(self, columns: dict[str, pa.Array]) -> None:
+        """Append rows.
+
+        Args:
+            columns: Columns of one length; the same in every call.
+        """
+        table = pa.table(columns)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer.write_table(table)
+        self.rows += table.num_rows
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()

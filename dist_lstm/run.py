@@ -1,0 +1,340 @@
+"""One job from start to end: read this first.
+
+    prepare    a table -> shards                          dist_lstm.data.prepare
+    train      shards -> windows -> a model               dist_lstm.data.stream, dist_lstm.train.fit
+    backtest   the test range, scored                     dist_lstm.evaluate.backtest
+    forecast   last windows -> the forecast table         dist_lstm.forecast
+
+Each stage leaves its result in the run directory and is skipped where that is there already, so a job that
+was stopped goes on with the same command. Nothing here knows where it runs: the command line calls it on a
+laptop, a cluster's worker on a node.
+"""
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dist_lstm import __version__
+from dist_lstm.config.defaults import resolve
+from dist_lstm.config.load import differences, dump_config, load_config, override
+from dist_lstm.config.schema import Config
+from dist_lstm.config.task import Task, make_task
+from dist_lstm.data.manifest import Manifest, load_manifest
+from dist_lstm.data.prepare import prepare
+from dist_lstm.errors import UserError
+from dist_lstm.storage import is_marked, lock, mark, publish, remove, write_json, write_text
+
+SHARDS, CONFIG, METRICS, ENVIRONMENT = "shards", "config.yaml", "metrics.json", "environment.json"
+MODEL, BACKTEST_MODEL, SCORES = "model.keras", "model-backtest.keras", "scores.parquet"
+BACKTEST, FORECASTS = "backtest", "forecasts"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory with its data prepared.
+
+    Attributes:
+        folder: The directory.
+        config: The resolved config.
+        manifest: What the shards hold.
+        task: What stream, model and forecast table agree on.
+        console: Where progress and results are shown.
+    """
+
+    folder: Path
+    config: Config
+    manifest: Manifest
+    task: Task
+    console: Console
+
+    @property
+    def shards(self) -> tuple[Path, Manifest]:
+        """Folder and manifest of the shards."""
+        return self.folder / SHARDS, self.manifest
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What `metrics.json` says so far."""
+        path = self.folder / METRICS
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def add_metrics(self, section: str, values: dict[str, Any]) -> None:
+        """Publish `metrics.json` with a section added."""
+        write_json(self.folder / METRICS, self.metrics | {section: values})
+
+
+@contextmanager
+def start_run(config: Config, folder: Path, console: Console) -> Iterator[Run]:
+    """Lock a run directory and prepare its data, or find both as an earlier command left them.
+
+    Args:
+        config: The job; settings may be left out.
+        folder: The run directory.
+        console: Where progress is shown.
+
+    Yields:
+        The run.
+
+    Raises:
+        UserError: If the directory holds other work, or the data can't be used.
+    """
+    if folder.exists() and not (folder / CONFIG).exists() and not (folder / SHARDS).exists():
+        strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if strangers:
+            raise UserError(f"{folder}: is not a run directory (it holds {strangers[0]}); choose another --out")
+    with lock(folder):
+        if (folder / CONFIG).exists():
+            _refuse_other_work(config, folder)
+        manifest = prepare(config, folder / SHARDS)
+        resolved = resolve(config, manifest.facts)
+        if not (folder / CONFIG).exists():
+            write_text(folder / CONFIG, dump_config(resolved))
+        rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
+        console.print(
+            f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
+        )
+        yield Run(folder, resolved, manifest, make_task(resolved), console)
+
+
+def _refuse_other_work(config: Config, folder: Path) -> None:
+    stored = load_config(folder / CONFIG)
+    wanted = resolve(config, load_manifest(folder / SHARDS).facts)
+    found = differences(stored, wanted)
+    if found:
+        raise UserError(f"{folder}: holds other work: {'; '.join(found)}; choose another --out")
+
+
+@contextmanager
+def open_run(folder: Path, console: Console) -> Iterator[Run]:
+    """Lock a run directory whose data is prepared.
+
+    Args:
+        folder: The run directory.
+        console: Where progress is shown.
+
+    Yields:
+        The run.
+
+    Raises:
+        UserError: If it is not a run directory.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: is not a run directory: it has no {CONFIG}; give the --out of a run")
+    with lock(folder):
+        config = load_config(folder / CONFIG)
+        yield Run(folder, config, load_manifest(folder / SHARDS), make_task(config), console)
+
+
+def run_all(run: Run) -> None:
+    """Every stage after prepare; `_SUCCESS` is written last."""
+    train(run)
+    backtest(run)
+    forecast(run)
+    mark(run.folder)
+
+
+def train(run: Run) -> None:
+    """Choose the number of steps on the validation range, then train on whole series for as many.
+
+    Leaves `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`,
+    `tensorboard/`, `environment.json`, and the section `training` of `metrics.json`.
+
+    Args:
+        run: The run; nothing happens where it is trained already.
+
+    Raises:
+        UserError: If training diverges.
+    """
+    if "training" in run.metrics:
+        run.console.print("train     already done")
+        return
+    from dist_lstm.train.checkpoint import save_model
+    from dist_lstm.train.devices import describe_devices, make_strategy
+    from dist_lstm.train.monitor import Monitor
+
+    strategy = make_strategy(run.config.resources.gpus)
+    monitor = Monitor(run.folder, run.console)
+    fitted = _fit(run, strategy, monitor, refit_steps=None)
+    training = {
+        "steps": fitted.steps,
+        "validation_loss": fitted.validation_loss,
+        "stopped_early": fitted.stopped_early,
+        "parameters": fitted.model.count_params(),
+        "refit": False,
+    }
+    final = fitted
+    if run.config.train.refit and run.task.validation + run.task.test > 0:
+        save_model(fitted.model, run.folder / BACKTEST_MODEL)
+        final = _fit(run, strategy, monitor, refit_steps=fitted.steps)
+        training["refit"] = True
+    save_model(final.model, run.folder / MODEL)
+    monitor.close()
+    from dist_lstm.model.cudnn import uses_cudnn
+
+    environment = {
+        "versions": _versions(),
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+        "devices": describe_devices(),
+        "replicas": strategy.num_replicas_in_sync,
+        "cudnn": uses_cudnn(final.model),
+        "windows_per_second": round(fitted.speed.windows_per_second, 1),
+        "input_wait_share": round(fitted.speed.input_wait_share, 4),
+    }
+    write_json(run.folder / ENVIRONMENT, environment)
+    run.add_metrics("training", training)
+    early = ", stopped early" if fitted.stopped_early else ""
+    run.console.print(
+        f"train     {fitted.steps} steps{early}, {fitted.speed.windows_per_second:,.0f} windows/s, "
+        f"input wait {fitted.speed.input_wait_share:.1%}, {'cuDNN' if environment['cudnn'] else 'no cuDNN'}"
+        + (f"; refit on whole series for {final.steps} steps" if training["refit"] else "")
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
+    found = {name: version(name) for name in packages}
+    return {"dist_lstm": __version__, "python": platform.python_version()} | found
+
+
+def _fit(run: Run, strategy: Any, monitor: Any, refit_steps: int | None) -> Any:
+    """One training: up to the validation range, or with a number of steps on whole series."""
+    from dist_lstm.data.stream import Draw, TrainingWindows, distribute, validation_windows
+    from dist_lstm.model.heads import head_loss
+    from dist_lstm.model.lstm import build_model
+    from dist_lstm.train.devices import set_seed
+    from dist_lstm.train.fit import Phase, fit
+
+    settings, task = run.config.train, run.task
+    set_seed(settings.seed, settings.deterministic)
+    draw = Draw(
+        batch_size=settings.batch_size,
+        steps_per_epoch=settings.steps_per_epoch or settings.max_steps,
+        sampling=settings.window_sampling,
+        stride=settings.stride,
+        seed=settings.seed,
+        whole=refit_steps is not None,
+        memory_budget=run.config.data.memory_budget,
+    )
+    windows = TrainingWindows(*run.shards, task, draw)
+    validation = None
+    if refit_steps is None:
+        validation = validation_windows(*run.shards, task, settings.batch_size, settings.seed)
+        run.console.print(
+            f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
+            f"{validation.used:,} of {validation.available:,} to validate on"
+        )
+    phase = Phase(
+        name="train" if refit_steps is None else "refit",
+        steps=settings.max_steps if refit_steps is None else refit_steps,
+        batches=lambda: distribute(windows.dataset, strategy, settings.batch_size),
+        validation=validation.batches if validation and validation.used else None,
+    )
+    return fit(
+        lambda: build_model(task, run.config.model),
+        head_loss(run.config.model.head, task),
+        settings,
+        strategy,
+        phase,
+        monitor,
+    )
+
+
+def _predictor(run: Run, name: str) -> Any:
+    from dist_lstm.train.checkpoint import load_model  # first: it imports TensorFlow quietly
+
+    from dist_lstm.forecast.predict import make_predictor  # isort: skip
+
+    return make_predictor(load_model(run.folder / name), run.task)
+
+
+def backtest(run: Run) -> None:
+    """Forecast rolling cutoffs of the test range and score them beside the seasonal naive forecast.
+
+    Leaves `backtest/part-*.parquet`, `scores.parquet` and the section `backtest` of `metrics.json`.
+
+    Args:
+        run: A trained run; nothing happens where it is scored already, or has no test range.
+
+    Raises:
+        UserError: If the run is not trained.
+    """
+    if not run.task.test:
+        run.console.print("backtest  none: split.test is 0")
+        return
+    if "backtest" in run.metrics:
+        run.console.print("backtest  already done")
+        return
+    from dist_lstm.evaluate import backtest as rolling
+
+    settings = run.config.backtest
+    name = BACKTEST_MODEL if (run.folder / BACKTEST_MODEL).exists() else MODEL
+    cutoffs = (settings.windows or 1, settings.stride or run.task.horizon)
+    found = rolling.backtest(run.shards, run.task, cutoffs, _predictor(run, name), run.folder / BACKTEST)
+    with publish(run.folder / SCORES) as temporary:
+        found.scores.to_parquet(temporary, index=False)
+    counts = {"windows": found.windows, "series": found.series, "series_too_short": found.too_short}
+    run.add_metrics("backtest", rolling.summarise(found.scores) | counts)
+    short = f"; {found.too_short:,} series too short, forecast all the same" if found.too_short else ""
+    run.console.print(f"backtest  {found.windows:,} windows of {found.series:,} series{short}")
+
+
+def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path:
+    """Forecast every series from its end.
+
+    Args:
+        run: A trained run.
+        data: Another table to forecast, read as the run's own was; None forecasts the run's series.
+        out: Where the part files go; None for `forecasts/` in the run directory.
+
+    Returns:
+        The folder of `part-*.parquet`.
+
+    Raises:
+        UserError: If the run is not trained, or the table can't be used.
+    """
+    folder = out or run.folder / FORECASTS
+    if data is None and is_marked(folder) and out is None:
+        run.console.print("forecast  already done")
+        return folder
+    if out is not None and out.exists() and not is_marked(out) and any(out.iterdir()):
+        raise UserError(f"{out}: holds other files; choose another --out")
+    predict = _predictor(run, MODEL)
+    if data is None:
+        _write_forecasts(run, run.shards, predict, folder)
+        return folder
+    scratch = run.folder / ".forecast-shards"
+    try:
+        config = override(run.config, {"data.path": data})
+        manifest = prepare(config, scratch, for_training=False)
+        _write_forecasts(run, (scratch, manifest), predict, folder)
+    finally:
+        remove(scratch)
+    return folder
+
+
+def _write_forecasts(run: Run, shards: tuple[Path, Manifest], predict: Any, folder: Path) -> None:
+    from dist_lstm.data.shards import read_panels
+    from dist_lstm.data.windows import forecast_cutoffs
+    from dist_lstm.forecast.table import PartWriter, forecast_columns
+
+    unknown = 0
+    with publish(folder) as temporary:
+        for name, panels in read_panels(*shards):
+            with PartWriter(temporary / name) as part:
+                for panel in panels:
+                    cutoffs = forecast_cutoffs(panel.length)
+                    values, _ = predict(panel, cutoffs)
+                    unknown += int((values != values).any(axis=(1, 2)).sum())
+                    part.write(forecast_columns(panel, run.task, cutoffs, values))
+        mark(temporary)
+    without = (
+        f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
+    )
+    run.console.print(f"forecast  {shards[1].series:,} series, {run.task.horizon} steps each{without}")

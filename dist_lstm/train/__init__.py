@@ -1,0 +1,28 @@
+"""Training: devices, steps, the loop, the monitor. Importing this package imports TensorFlow, quietly."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Keep lines that C++ code writes to file descriptor 2 from the terminal.
+
+    TensorFlow's first lines ignore TF_CPP_MIN_LOG_LEVEL. A Python exception passes through.
+    """
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+with _stderr_held_back():
+    import keras  # noqa: F401
+    import tensorflow  # noqa: F401, ICN001

@@ -1,0 +1,71 @@
+"""The machine to one strategy. Called before any layer is built: that starts TensorFlow's runtime."""
+
+import platform
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from dist_lstm.errors import UserError
+
+
+def make_strategy(gpus: int | Literal["auto"]) -> tf.distribute.Strategy:
+    """Take the GPUs to train on.
+
+    Args:
+        gpus: How many; `auto` takes all that are visible, 0 the CPU.
+
+    Returns:
+        A MirroredStrategy over two GPUs or more; TensorFlow's default strategy, which costs nothing, on
+        one GPU or the CPU.
+
+    Raises:
+        UserError: If fewer GPUs are visible than asked for.
+    """
+    visible = tf.config.list_physical_devices("GPU")
+    wanted = len(visible) if gpus == "auto" else gpus
+    if wanted > len(visible):
+        raise UserError(f"resources.gpus: {wanted} asked for, {len(visible)} visible; lower it or set it to auto")
+    if wanted < len(visible):
+        try:
+            tf.config.set_visible_devices(visible[:wanted], "GPU")
+        except RuntimeError as error:
+            raise UserError("resources.gpus: can't be changed after TensorFlow started in this process") from error
+    for device in visible[:wanted]:
+        # Already set where a second job runs in one process.
+        if not tf.config.experimental.get_memory_growth(device):
+            tf.config.experimental.set_memory_growth(device, True)
+    if wanted > 1:
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
+    return tf.distribute.get_strategy()
+
+
+def set_seed(seed: int, deterministic: bool) -> None:
+    """Seed weights and dropout, and choose deterministic ops if asked for.
+
+    Args:
+        seed: The seed.
+        deterministic: Whether every op must give the same result bit for bit.
+    """
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def describe_devices() -> list[dict[str, Any]]:
+    """The devices TensorFlow uses in this process.
+
+    Returns:
+        Name and type of each; for a GPU its model and compute capability as well.
+    """
+    described = []
+    for device in tf.config.get_visible_devices():
+        entry: dict[str, Any] = {"name": device.name.removeprefix("/physical_device:"), "type": device.device_type}
+        if device.device_type == "GPU":
+            details = tf.config.experimental.get_device_details(device)
+            entry["model"] = details.get("device_name", "unknown")
+            entry["compute_capability"] = ".".join(map(str, details.get("compute_capability", ())))
+        else:
+            entry["model"] = platform.processor() or platform.machine()
+        described.append(entry)
+    return described

@@ -1,0 +1,54 @@
+"""AdamW, its schedule, and clipping of the gradient of all replicas together."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from dist_lstm.config.schema import TrainSettings
+
+
+class ReducedAdamW(keras.optimizers.AdamW):
+    """AdamW for gradients that are already summed over replicas.
+
+    Keras clips on each replica before it sums; the step of this package sums first, then clips. So the
+    optimizer must not sum again.
+    """
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
+        return grads_and_vars
+
+
+def make_optimizer(settings: TrainSettings) -> keras.optimizers.Optimizer:
+    """The optimizer of a run; to be made and built inside the strategy's scope.
+
+    Args:
+        settings: Learning rate, warm-up, steps and weight decay.
+
+    Returns:
+        AdamW whose learning rate rises linearly over `warmup_steps`, then falls to 0 along a cosine at
+        `max_steps`. Biases do not decay.
+    """
+    warmup = min(settings.warmup_steps, settings.max_steps // 2)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        decay_steps=settings.max_steps - warmup,
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = ReducedAdamW(learning_rate=schedule, weight_decay=settings.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+def clip(gradients: list[tf.Tensor], norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Scale a whole gradient down to a greatest norm.
+
+    Args:
+        gradients: One tensor a weight, summed over replicas.
+        norm: Greatest Euclidean norm of all of them together.
+
+    Returns:
+        The scaled gradient, and its norm before.
+    """
+    return tf.clip_by_global_norm(gradients, norm)
