@@ -334,7 +334,5 @@ def _write_forecasts(run: Run, shards: tuple[Path, Manifest], predict: Any, fold
                     unknown += int((values != values).any(axis=(1, 2)).sum())
                     part.write(forecast_columns(panel, run.task, cutoffs, values))
         mark(temporary)
-    without = (
-        f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
-    )
+    without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
     run.console.print(f"forecast  {shards[1].series:,} series, {run.task.horizon} steps each{without}")

@@ -35,7 +35,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
     from pyarrow import fs
 
     if "://" not in uri:
-        return fs.LocalFileSystem(), os.path.abspath(uri)
+        return fs.LocalFileSystem(), str(Path(uri).absolute())
     try:
         return fs.FileSystem.from_uri(uri)
     except (OSError, ValueError) as error:
@@ -85,8 +85,8 @@ def publish(path: Path) -> Iterator[Path]:
                 _sync(file)
         _sync(temporary)
         if path.is_dir():
-            os.replace(path, replaced)
-        os.replace(temporary, path)
+            path.replace(replaced)
+        temporary.replace(path)
         _sync(path.parent)
         remove(replaced)
     except OSError as error:
@@ -143,11 +143,9 @@ def lock(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (closed below, holds the lock)
+        handle = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"{folder}: can't be written: {error.strerror or error}; choose another --out"
-        ) from error
+        raise UserError(f"{folder}: can't be written: {error.strerror or error}; choose another --out") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

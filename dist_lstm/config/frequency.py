@@ -13,8 +13,8 @@ import pandas as pd
 from dist_lstm.errors import UserError
 
 _RENAMED = {"H": "h", "T": "min", "S": "s", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME"}
-_PER_SEASON = {"D": 7, "B": 5} | dict.fromkeys(("MS", "ME", "BMS", "BME"), 12) | dict.fromkeys(
-    ("QS", "QE", "BQS", "BQE"), 4
+_PER_SEASON = (
+    {"D": 7, "B": 5} | dict.fromkeys(("MS", "ME", "BMS", "BME"), 12) | dict.fromkeys(("QS", "QE", "BQS", "BQE"), 4)
 )
 _DAY = np.timedelta64(1, "D")
 
@@ -135,8 +135,10 @@ def parse_frequency(freq: str | int) -> Frequency:
         offset = None
     if offset is None or offset.n < 1:
         letters = freq.lstrip("0123456789")
-        hint = f"write {freq.removesuffix(letters)}{_RENAMED[letters]}" if letters in _RENAMED else (
-            "take an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps"
+        hint = (
+            f"write {freq.removesuffix(letters)}{_RENAMED[letters]}"
+            if letters in _RENAMED
+            else ("take an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps")
         )
         raise UserError(f"task.freq: {freq!r} is not a frequency of pandas; {hint}")
     return Frequency(offset.freqstr)

@@ -119,11 +119,11 @@ def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
 
 
 def _locate(path: str) -> str:
-    expanded = os.path.expanduser(os.path.expandvars(path))
+    expanded = os.path.expandvars(path)
     unset = re.search(r"\$(\w+|\{\w+\})", expanded)
     if unset:
         raise UserError(f"data.path: {path}: the environment variable {unset.group()} is not set")
-    return expanded if "://" in expanded else os.path.abspath(expanded)
+    return expanded if "://" in expanded else str(Path(expanded).expanduser().absolute())
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -163,7 +163,9 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
 
 
 def _explain(problem: Mapping[str, Any]) -> str:
-    location = [part for part in problem["loc"] if part not in ("int", "str", "literal['auto']", "constrained-int")]
+    location = [
+        part for part in problem["loc"] if part not in ("int", "str", "literal['auto']", "constrained-int")
+    ]
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         known = _fields_at(location[:-1])

@@ -70,9 +70,7 @@ class SplitSettings(Section):
     validation: int | None = Field(
         None, ge=0, description="Steps before the test range on which the number of steps is chosen."
     )
-    test: int | None = Field(
-        None, ge=0, description="Last steps of each series, on which the backtest is scored."
-    )
+    test: int | None = Field(None, ge=0, description="Last steps of each series, on which the backtest is scored.")
 
 
 class ModelSettings(Section):
@@ -96,9 +94,7 @@ class TrainSettings(Section):
 
     batch_size: int = Field(512, ge=1, description="Windows a step, over all replicas.")
     max_steps: int = Field(1500, ge=1, description="Steps at most; the learning rate decays over them.")
-    steps_per_epoch: int | None = Field(
-        None, ge=1, description="Steps between two looks at the validation loss."
-    )
+    steps_per_epoch: int | None = Field(None, ge=1, description="Steps between two looks at the validation loss.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Highest learning rate of AdamW.")
     warmup_steps: int = Field(100, ge=0, description="Steps in which the learning rate rises to its highest.")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay of AdamW.")
@@ -167,13 +163,11 @@ class Config(Section):
                 f"take {max(segment, context - context % segment)} or {context + segment - context % segment}"
             )
         if context and self.task.min_context and self.task.min_context > context:
-            raise ValueError(
-                f"task.min_context {self.task.min_context} is above task.context_length {context}"
-            )
+            raise ValueError(f"task.min_context {self.task.min_context} is above task.context_length {context}")
         for name in ("validation", "test"):
             steps = getattr(self.split, name)
             if steps and steps < self.task.horizon:
                 raise ValueError(
-                    f"split.{name} {steps} is below task.horizon {self.task.horizon}; take 0 or at least the horizon"
+                    f"split.{name} {steps} is below task.horizon {self.task.horizon}; take 0 or at least that"
                 )
         return self

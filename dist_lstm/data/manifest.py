@@ -100,4 +100,6 @@ def load_manifest(folder: Path) -> Manifest:
             )
         return Manifest.model_validate(values)
     except (OSError, ValueError, ValidationError) as error:
-        raise UserError(f"{path}: can't be read as a manifest; prepare the data again into another --out") from error
+        raise UserError(
+            f"{path}: can't be read as a manifest; prepare the data again into another --out"
+        ) from error

@@ -141,7 +141,11 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
     series = rank[ids.indices.to_numpy()]
     names, ds, y = names[order], table["ds"].to_numpy(), table["y"].to_numpy()
     if freq.integer != (ds.dtype.kind == "i"):
-        got, want = ("whole numbers", "a whole number such as 1") if ds.dtype.kind == "i" else ("time stamps", "an alias such as h or D")
+        got, want = (
+            ("whole numbers", "a whole number such as 1")
+            if ds.dtype.kind == "i"
+            else ("time stamps", "an alias such as h or D")
+        )
         raise UserError(f"task.freq: {freq.name!r} does not fit column ds, which holds {got}; set it to {want}")
 
     by_time = np.lexsort((ds, series))

@@ -58,12 +58,16 @@ def source_files(path: str) -> list[SourceFile]:
     """
     files, where = filesystem(path)
     if globbing.has_magic(where) and "://" not in path:
-        found = files.get_file_info([name for name in sorted(globbing.glob(where, recursive=True))])
+        found = files.get_file_info(sorted(globbing.glob(where, recursive=True)))  # noqa: PTH207
     else:
         info = files.get_file_info(where)
         if info.type == fs.FileType.NotFound:
             raise UserError(f"data.path: {path} does not exist")
-        found = files.get_file_info(fs.FileSelector(where, recursive=True)) if info.type == fs.FileType.Directory else [info]
+        found = (
+            files.get_file_info(fs.FileSelector(where, recursive=True))
+            if info.type == fs.FileType.Directory
+            else [info]
+        )
     chosen = [one for one in found if one.type == fs.FileType.File and not one.base_name.startswith(("_", "."))]
     kinds = {_kind(one.path) for one in chosen}
     if not chosen:
@@ -73,7 +77,10 @@ def source_files(path: str) -> list[SourceFile]:
         raise UserError(f"data.path: {stranger} is neither CSV nor Parquet; expected {', '.join(_CSV + _PARQUET)}")
     if len(kinds) > 1:
         raise UserError(f"data.path: {path} mixes CSV and Parquet files; give one kind")
-    return [SourceFile(files, one.path, one.size, str(one.mtime_ns)) for one in sorted(chosen, key=lambda one: one.path)]
+    return [
+        SourceFile(files, one.path, one.size, str(one.mtime_ns))
+        for one in sorted(chosen, key=lambda one: one.path)
+    ]
 
 
 def _kind(path: str) -> str | None:
@@ -191,7 +198,9 @@ def _convert(piece: pa.Table, columns: ColumnSettings, where: str, first_row: in
             fail("unique_id", ids.is_null().to_numpy(), "the name of a series")
     ds = _times(piece[columns.ds], columns.ds, where)
     if ds.null_count:
-        fail("ds", ds.is_null().to_numpy(), "a time stamp such as 2024-03-01 or 2024-03-01 12:00, or a whole number")
+        fail(
+            "ds", ds.is_null().to_numpy(), "a time stamp such as 2024-03-01 or 2024-03-01 12:00, or a whole number"
+        )
     y, unreadable = _numbers(piece[columns.y])
     if unreadable.any():
         fail("y", unreadable, "a number")
@@ -203,8 +212,15 @@ def _convert(piece: pa.Table, columns: ColumnSettings, where: str, first_row: in
 
 def _ids(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-        raise UserError(f"{where}: column {name!r} names the series and must hold text or whole numbers, got {kind}")
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise UserError(
+            f"{where}: column {name!r} names the series and must hold text or whole numbers, got {kind}"
+        )
     return pc.cast(column, pa.string())
 
 
@@ -233,7 +249,12 @@ def _times(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
 def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Values as float64, NaN where missing; and where something else than a number stands."""
     kind = column.type
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
+    if (
+        pa.types.is_floating(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    ):
         values = pc.cast(column, pa.float64(), safe=False).to_numpy()
         return values, np.zeros(len(values), bool)
     text = column.to_pandas()

@@ -76,7 +76,7 @@ def backtest(
                     windows += cutoffs.total
                     if cutoffs.total:
                         values, target = predict(panel, cutoffs)
-                        naive = _seasonal_naive(panel, task, cutoffs)
+                        naive = naive_forecast(panel, task, cutoffs)
                         part.write(_columns(panel, task, cutoffs, values, target, naive))
                         tables += _score(panel, task, cutoffs, values, target, naive)
         mark(temporary)
@@ -84,7 +84,17 @@ def backtest(
     return Backtest(scores, windows, series, total - series)
 
 
-def _seasonal_naive(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
+def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
+    """The seasonal naive forecast of a panel.
+
+    Args:
+        panel: The series.
+        task: Horizon and season.
+        cutoffs: Where to forecast.
+
+    Returns:
+        Forecasts, `[B, H]`, in target units; NaN where no value was observed in the last four seasons.
+    """
     lookback = replace(task, context_length=_LOOKBACK * task.season_length)
     context, _ = WindowCutter(panel, lookback).cut(*cutoffs.enumerate())
     return baselines.seasonal_naive(context, task.horizon, task.season_length)

@@ -25,4 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 with _stderr_held_back():
     import keras  # noqa: F401
-    import tensorflow  # noqa: F401, ICN001
+    import tensorflow as tf
+
+    # The first look at the devices loads the GPU driver, which complains where there is none.
+    tf.config.list_physical_devices()

@@ -1,0 +1,130 @@
+"""Forecasts against a table of what happened, for `dist-lstm evaluate`.
+
+Axes: N series, R rows (one forecast step).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dist_lstm.config.load import override
+from dist_lstm.config.schema import Config
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.panel import seasonal_error
+from dist_lstm.data.shards import read_panels
+from dist_lstm.data.source import read
+from dist_lstm.data.windows import forecast_cutoffs
+from dist_lstm.errors import UserError
+from dist_lstm.evaluate.backtest import naive_forecast, summarise
+from dist_lstm.evaluate.metrics import Rows, series_scores
+from dist_lstm.forecast import baselines
+from dist_lstm.forecast.table import MODEL, value_columns
+from dist_lstm.storage import is_marked
+
+_KEY = ["unique_id", "ds"]
+
+
+def evaluate_forecasts(
+    shards: tuple[Path, Manifest], config: Config, task: Task, data: str, folder: Path
+) -> dict[str, Any]:
+    """Score forecasts against what happened.
+
+    The scale of MASE and RMSSE and the seasonal naive forecast come from the run's own series, up to the
+    cutoff of the forecasts.
+
+    Args:
+        shards: Folder and manifest of the run's series.
+        config: The run's config; the actuals are read with its column names.
+        task: The run's task.
+        data: Path or URI of the table of actuals; only its rows at forecast steps are used.
+        folder: Forecasts, `part-*.parquet`.
+
+    Returns:
+        Totals by model and the skill, as `summarise` gives them; `points` that were scored, `series` with at
+        least one of them, and `points_without_actual`.
+
+    Raises:
+        UserError: If there are no forecasts, or no actual stands at any of their steps.
+    """
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts or not is_marked(folder):
+        raise UserError(f"{folder}: holds no finished forecasts; run dist-lstm forecast first")
+    forecasts = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)
+    actuals = _actuals(override(config, {"data.path": data}), forecasts)
+    joined = forecasts.merge(actuals, on=_KEY, how="left", validate="one_to_one")
+    known = joined["y"].notna()
+    if not known.any():
+        raise UserError(
+            f"--data: {data} has no value at any of the forecast steps, "
+            f"{forecasts['ds'].min()} to {forecasts['ds'].max()} of {forecasts['unique_id'].nunique()} series"
+        )
+    context = _context(shards, task, set(forecasts["unique_id"]))
+    joined = joined.merge(pd.concat([one for one, _ in context]), on=_KEY, how="left")
+    scales = pd.concat([scale for _, scale in context]).reindex(joined["unique_id"].unique())
+    series = pd.Categorical(joined["unique_id"], categories=scales.index).codes
+    levels = {level: joined[name].to_numpy() for name, level in value_columns(task).items() if level != 0.5}
+    models = {
+        MODEL: Rows(series, joined["y"].to_numpy(), joined[MODEL].to_numpy(), levels),
+        baselines.NAME: Rows(series, joined["y"].to_numpy(), joined[baselines.NAME].to_numpy(), {}),
+    }
+    tables = []
+    for name, rows in models.items():
+        table = series_scores(rows, scales["absolute"].to_numpy(), scales["squared"].to_numpy())
+        tables.append(table.assign(unique_id=scales.index, model=name))
+    return summarise(pd.concat(tables)) | {
+        "points": int(known.sum()),
+        "series": int(joined.loc[known, "unique_id"].nunique()),
+        "points_without_actual": int((~known).sum()),
+    }
+
+
+def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table at or after the first forecast step; duplicates are refused."""
+    first, pieces = forecasts["ds"].min(), []
+    for piece in read(config.data):
+        if piece["ds"].type != pa.Schema.from_pandas(forecasts[["ds"]]).field("ds").type:
+            raise UserError(
+                f"--data: column ds holds {piece['ds'].type}, the forecasts hold {forecasts['ds'].dtype}"
+            )
+        pieces.append(piece.filter(pc.greater_equal(piece["ds"], pa.scalar(first, piece["ds"].type))).to_pandas())
+    actuals = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=[*_KEY, "y"])
+    twice = actuals.duplicated(_KEY)
+    if twice.any():
+        row = actuals[twice].iloc[0]
+        raise UserError(f"--data: two rows for unique_id {row['unique_id']!r} at {row['ds']}; drop one")
+    return actuals
+
+
+def _context(
+    shards: tuple[Path, Manifest], task: Task, wanted: set[str]
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Seasonal naive forecasts and scales of the run's series, one pair a panel."""
+
+    def of_panels() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        for _, panels in read_panels(*shards):
+            for whole in panels:
+                panel = whole.take(np.isin(whole.unique_id, list(wanted)))
+                cutoffs = forecast_cutoffs(panel.length)
+                series, cutoff = cutoffs.enumerate()
+                steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
+                rows = np.repeat(series, task.horizon)
+                naive = pd.DataFrame(
+                    {
+                        "unique_id": panel.unique_id[rows],
+                        "ds": task.freq.advance(panel.start[rows], steps),
+                        baselines.NAME: naive_forecast(panel, task, cutoffs).ravel(),
+                    }
+                )
+                absolute, squared = (
+                    seasonal_error(panel, panel.length, task.season_length, power) for power in (1, 2)
+                )
+                yield naive, pd.DataFrame({"absolute": absolute, "squared": squared}, index=panel.unique_id)
+
+    return list(of_panels())

@@ -1,0 +1,116 @@
+"""What a config would do, found out without training."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dist_lstm.config.defaults import resolve
+from dist_lstm.config.load import flatten
+from dist_lstm.config.schema import Config
+from dist_lstm.config.task import make_task
+from dist_lstm.data.prepare import prepare
+
+_FLOAT = 4
+_MIB = 1 << 20
+
+
+def make_plan(config: Config) -> dict[str, Any]:
+    """Read the data and build the model as a run would.
+
+    The shards are written to a temporary folder, which is deleted.
+
+    Args:
+        config: The job; settings may be left out.
+
+    Returns:
+        `config` (resolved), `derived` (the settings that were left out), `data`, `windows`, `model`,
+        `memory_mib` (an estimate, by what it is for) and `devices`.
+
+    Raises:
+        UserError: If the config or the data can't be used.
+    """
+    from dist_lstm.train.devices import describe_devices, make_strategy  # first: imports TensorFlow quietly
+
+    from dist_lstm.data.stream import Draw, TrainingWindows, validation_windows  # isort: skip
+    from dist_lstm.model.lstm import build_model
+
+    with tempfile.TemporaryDirectory(prefix="dist-lstm-plan-") as scratch:
+        folder = Path(scratch) / "shards"
+        manifest = prepare(config, folder)
+        resolved = resolve(config, manifest.facts)
+        task, train = make_task(resolved), resolved.train
+        strategy = make_strategy(resolved.resources.gpus)
+        steps_per_epoch = train.steps_per_epoch or train.max_steps
+        draw = Draw(
+            train.batch_size, steps_per_epoch, train.window_sampling, train.stride, train.seed, False,
+            resolved.data.memory_budget,
+        )  # fmt: skip
+        windows = TrainingWindows(folder, manifest, task, draw)
+        validation = validation_windows(folder, manifest, task, train.batch_size, train.seed)
+    model = build_model(task, resolved.model)
+    given = dict(flatten(config))
+    return {
+        "config": resolved.model_dump(mode="json"),
+        "derived": {key: value for key, value in flatten(resolved) if given[key] is None and value is not None},
+        "data": manifest.model_dump(mode="json", exclude={"shards", "fingerprint", "schema_version"}),
+        "windows": {
+            "training": windows.windows,
+            "training_series": windows.series,
+            "validation": validation.available,
+            "validation_used": validation.used,
+            "steps_per_epoch": steps_per_epoch,
+            "max_steps": train.max_steps,
+            "windows_drawn": train.max_steps * train.batch_size,
+        },
+        "model": {"parameters": model.count_params(), "replicas": strategy.num_replicas_in_sync},
+        "memory_mib": _memory(resolved, manifest.steps, manifest.series, model.count_params()),
+        "devices": describe_devices(),
+    }
+
+
+def _memory(config: Config, steps: int, series: int, parameters: int) -> dict[str, float]:
+    """MiB a training takes beside TensorFlow itself, by what it is for."""
+    context, segment = config.task.context_length or 1, config.model.segment_length or 1
+    window = context + config.task.horizon
+    # Each step of an LSTM keeps four gates, two states and its input for the way back.
+    per_window = sum(7 * units for units in config.model.units) * (context // segment) + 4 * window
+    held = min(_FLOAT * (steps + series * window), config.data.memory_budget * _MIB // 3)
+    estimate = {
+        # Weights, gradient, and two moments of the optimizer; the best weights are kept as well.
+        "weights": 5 * _FLOAT * parameters,
+        "activations": _FLOAT * per_window * config.train.batch_size,
+        "series": 2 * held,
+        "batches": 4 * 16 * _FLOAT * window * config.train.batch_size,
+    }
+    return {name: round(size / _MIB, 1) for name, size in estimate.items()}
+
+
+def show_plan(plan: dict[str, Any], console: Console) -> None:
+    """Print a plan as a table.
+
+    Args:
+        plan: What `make_plan` returned.
+        console: Where to.
+    """
+    for section in ("data", "windows", "model", "memory_mib"):
+        table = Table(title=section.replace("_mib", " (MiB, estimated)"), title_justify="left", show_header=False)
+        for name, value in plan[section].items():
+            table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+        console.print(table)
+    table = Table("setting", "value", "", title="config", title_justify="left")
+    for section, settings in plan["config"].items():
+        for name, value in _leaves(f"{section}.", settings):
+            table.add_row(name, str(value), "derived" if name in plan["derived"] else "")
+    console.print(table)
+    for device in plan["devices"]:
+        console.print("device  " + ", ".join(f"{name} {value}" for name, value in device.items()))
+
+
+def _leaves(prefix: str, settings: dict[str, Any]) -> list[tuple[str, Any]]:
+    found = []
+    for name, value in settings.items():
+        found += _leaves(f"{prefix}{name}.", value) if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return found
