@@ -115,8 +115,6 @@ def forecast(
     from dist_lstm.run import forecast as forecast_stage
     from dist_lstm.run import open_run
 
-    if data is not None and out is None:
-        raise UserError("--data: forecasts of another table need a place of their own; give --out DIR")
     console = _console()
     with open_run(run, console) as opened:
         console.print(f"forecasts {forecast_stage(opened, data, out)}")
@@ -186,7 +184,7 @@ def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None
     known = "unknown" if value is None or value != value else f"{value:+.1%}"
     console.print(
         f"skill {known} against SeasonalNaive (1 - MASE ratio), over {scores.get('skill_series', 0):,} series; "
-        f"{scores.get('skill_left_out', 0):,} left out (no seasonal change to measure by)"
+        f"{scores.get('skill_left_out', 0):,} left out (no scale, or not the same points)"
     )
 
 
@@ -195,8 +193,11 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        line = " ".join(str(error).split())
+        # What a damaged file holds may be a terminal's control codes.
+        typer.echo("error: " + "".join(char if char.isprintable() else "?" for char in line), err=True)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on with what is finished", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of a KeyboardInterrupt
+            typer.echo("interrupted; the same command goes on with what is finished", err=True)
+        raise

@@ -12,6 +12,7 @@ laptop, a cluster's worker on a node.
 
 import json
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ from dist_lstm.config.load import differences, dump_config, load_config, overrid
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task, make_task
 from dist_lstm.data.manifest import Manifest, load_manifest
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.prepare import REJECTED, prepare
 from dist_lstm.errors import UserError
-from dist_lstm.storage import is_marked, lock, mark, publish, remove, write_json, write_text
+from dist_lstm.storage import MARKER, is_marked, lock, mark, publish, remove, write_json, write_text
 
 SHARDS, CONFIG, METRICS, ENVIRONMENT = "shards", "config.yaml", "metrics.json", "environment.json"
 MODEL, BACKTEST_MODEL, SCORES = "model.keras", "model-backtest.keras", "scores.parquet"
@@ -137,7 +138,8 @@ def run_all(run: Run) -> None:
     train(run)
     backtest(run)
     forecast(run)
-    mark(run.folder)
+    if not is_marked(run.folder):
+        mark(run.folder)
 
 
 def train(run: Run) -> None:
@@ -152,7 +154,7 @@ def train(run: Run) -> None:
     Raises:
         UserError: If training diverges.
     """
-    if "training" in run.metrics:
+    if "training" in run.metrics and (run.folder / MODEL).exists():
         run.console.print("train     already done")
         return
     from dist_lstm.train.checkpoint import save_model
@@ -185,16 +187,17 @@ def train(run: Run) -> None:
         "replicas": strategy.num_replicas_in_sync,
         "cudnn": uses_cudnn(final.model),
         "windows_per_second": round(fitted.speed.windows_per_second, 1),
-        "input_wait_share": round(fitted.speed.input_wait_share, 4),
+        "input_wait_share": None if run.config.train.deterministic else round(fitted.speed.input_wait_share, 4),
     }
     write_json(run.folder / ENVIRONMENT, environment)
     run.add_metrics("training", training)
-    early = ", stopped early" if fitted.stopped_early else ""
-    run.console.print(
-        f"train     {fitted.steps} steps{early}, {fitted.speed.windows_per_second:,.0f} windows/s, "
-        f"input wait {fitted.speed.input_wait_share:.1%}, {'cuDNN' if environment['cudnn'] else 'no cuDNN'}"
-        + (f"; refit on whole series for {final.steps} steps" if training["refit"] else "")
-    )
+    said = [f"{fitted.steps} steps{', stopped early' if fitted.stopped_early else ''}"]
+    said.append(f"{fitted.speed.windows_per_second:,.0f} windows/s")
+    if not run.config.train.deterministic:
+        said.append(f"input wait {fitted.speed.input_wait_share:.1%}")
+    said.append("cuDNN" if environment["cudnn"] else "no cuDNN")
+    refit = f"; refit on whole series for {final.steps} steps" if training["refit"] else ""
+    run.console.print(f"train     {', '.join(said)}{refit}")
 
 
 def _versions() -> dict[str, str]:
@@ -294,45 +297,51 @@ def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path
         out: Where the part files go; None for `forecasts/` in the run directory.
 
     Returns:
-        The folder of `part-*.parquet`.
+        The folder of `part-*.parquet`; `_rejected.parquet` beside them lists the series of another table
+        that can't be used, and why.
 
     Raises:
-        UserError: If the run is not trained, or the table can't be used.
+        UserError: If the run is not trained, the table can't be used, or `out` holds something else than
+            forecasts.
     """
     folder = out or run.folder / FORECASTS
-    if data is None and is_marked(folder) and out is None:
+    if data is not None and out is None:
+        raise UserError("--data: forecasts of another table need a place of their own; give --out DIR")
+    if out is None and is_marked(folder):
         run.console.print("forecast  already done")
         return folder
-    if out is not None and out.exists() and not is_marked(out) and any(out.iterdir()):
-        raise UserError(f"{out}: holds other files; choose another --out")
+    _refuse_other_files(folder)
     predict = _predictor(run, MODEL)
-    if data is None:
-        _write_forecasts(run, run.shards, predict, folder)
-        return folder
+    from dist_lstm.forecast.predict import write_forecasts
+
     scratch = run.folder / ".forecast-shards"
+    remove(scratch)
     try:
-        config = override(run.config, {"data.path": data})
-        manifest = prepare(config, scratch, for_training=False)
-        _write_forecasts(run, (scratch, manifest), predict, folder)
+        shards = run.shards
+        if data is not None:
+            shards = scratch, prepare(override(run.config, {"data.path": data}), scratch, for_training=False)
+        with publish(folder) as temporary:
+            unknown = write_forecasts(shards, run.task, predict, temporary)
+            if data is not None:
+                shutil.copy(shards[0] / REJECTED, temporary / f"_{REJECTED}")
+            mark(temporary)
     finally:
         remove(scratch)
+    without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
+    listed = run.folder / SHARDS / REJECTED if data is None else folder / f"_{REJECTED}"
+    left_out = f"; {shards[1].rejected:,} rejected ({listed})" if shards[1].rejected else ""
+    run.console.print(f"forecast  {shards[1].series:,} series, {run.task.horizon} steps each{without}{left_out}")
     return folder
 
 
-def _write_forecasts(run: Run, shards: tuple[Path, Manifest], predict: Any, folder: Path) -> None:
-    from dist_lstm.data.shards import read_panels
-    from dist_lstm.data.windows import forecast_cutoffs
-    from dist_lstm.forecast.table import PartWriter, forecast_columns
-
-    unknown = 0
-    with publish(folder) as temporary:
-        for name, panels in read_panels(*shards):
-            with PartWriter(temporary / name) as part:
-                for panel in panels:
-                    cutoffs = forecast_cutoffs(panel.length)
-                    values, _ = predict(panel, cutoffs)
-                    unknown += int((values != values).any(axis=(1, 2)).sum())
-                    part.write(forecast_columns(panel, run.task, cutoffs, values))
-        mark(temporary)
-    without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
-    run.console.print(f"forecast  {shards[1].series:,} series, {run.task.horizon} steps each{without}")
+def _refuse_other_files(folder: Path) -> None:
+    """Forecasts may take the place of forecasts, of nothing else."""
+    if folder.is_dir():
+        ours = (MARKER, f"_{REJECTED}")
+        strangers = [
+            one.name for one in folder.iterdir() if one.name not in ours and not one.match("part-*.parquet")
+        ]
+    else:
+        strangers = [folder.name] if folder.exists() else []
+    if strangers:
+        raise UserError(f"{folder}: holds something else than forecasts ({min(strangers)}); choose another --out")

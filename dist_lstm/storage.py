@@ -7,6 +7,7 @@ contains the marker (`mark`, `is_marked`). One process at a time works on a fold
 
 import fcntl
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -39,7 +40,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
     try:
         return fs.FileSystem.from_uri(uri)
     except (OSError, ValueError) as error:
-        raise UserError(f"{uri}: can't be opened as a storage location: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{uri}: can't be opened as a storage location: {reason}") from error
 
 
 def _sync(path: Path) -> None:
@@ -54,8 +56,8 @@ def remove(path: Path) -> None:
     """Delete a file or a folder; nothing happens where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.is_symlink() or path.exists():
+        path.unlink()
 
 
 @contextmanager
@@ -104,16 +106,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Publish a JSON file; NaN is written as null."""
-    write_text(path, json.dumps(_without_nan(value), indent=2) + "\n")
+    """Publish a JSON file; NaN and infinity, which JSON does not have, are written as null."""
+    write_text(path, json.dumps(_finite(value), indent=2) + "\n")
 
 
-def _without_nan(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def mark(folder: Path) -> None:

@@ -35,9 +35,11 @@ def resolve(config: Config, facts: Facts) -> Config:
 
     * `season_length`: a day for hours and minutes, a week for days, a year for months and quarters.
     * `split.test`, `split.validation`: as many horizons as fit into a tenth of the median series, 1 to 10.
-    * `model.segment_length`: a season, or 1 where there is none or it is longer than 60 steps.
+    * `model.segment_length`: a season, or 1 where there is none, it is longer than 60 steps, or it does not
+      divide `task.context_length`.
     * `task.context_length`: the least multiple of a segment that holds 2 horizons and 4 seasons (7 where
-      a season has at most 24 steps and the series are long enough).
+      a season has at most 24 steps and the median series has 20 seasons), and `task.min_context`.
+    * `task.min_context`: a season, at least 2 steps, at most the context.
     * `train.steps_per_epoch`: a thirtieth of `train.max_steps`.
 
     Args:
@@ -50,14 +52,15 @@ def resolve(config: Config, facts: Facts) -> Config:
     Raises:
         UserError: If the settings contradict each other once filled in.
     """
-    changes = _splits(config, facts) | _shape(config, facts)
-    changes["train.steps_per_epoch"] = config.train.steps_per_epoch or max(1, config.train.max_steps // _EPOCHS)
-    resolved = override(config, changes)
-    needed = resolved.task.horizon + (changes["backtest.windows"] - 1) * changes["backtest.stride"]
-    if 0 < changes["split.test"] < needed:
+    splits = _splits(config, facts)
+    epoch = config.train.steps_per_epoch or max(1, config.train.max_steps // _EPOCHS)
+    resolved = override(config, splits | _shape(config, facts) | {"train.steps_per_epoch": epoch})
+    windows, stride, test = splits["backtest.windows"], splits["backtest.stride"], splits["split.test"]
+    needed = config.task.horizon + (windows - 1) * stride
+    if 0 < test < needed:
         raise UserError(
-            f"backtest.windows {changes['backtest.windows']} with backtest.stride {changes['backtest.stride']} "
-            f"need {needed} steps, split.test has {changes['split.test']}; raise split.test or lower the windows"
+            f"backtest.windows {windows} with backtest.stride {stride} need {needed} steps, split.test has "
+            f"{test}; raise split.test or lower the windows"
         )
     return resolved
 
@@ -92,7 +95,7 @@ def _shape(config: Config, facts: Facts) -> dict[str, int | str]:
             segment = 1
     if context is None:
         seasons = 7 if season <= 24 and facts.median >= 20 * season else 4
-        steps = max(2 * horizon, seasons * season)
+        steps = max(2 * horizon, seasons * season, config.task.min_context or 1)
         context = -(-steps // segment) * segment
     return {
         "task.freq": freq.name,

@@ -4,6 +4,7 @@ A frequency is a pandas alias (`h`, `D`, `MS`, ...) for time stamps, or a whole 
 Time stamps are `datetime64[us]` without a zone.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ class Frequency:
         """The fixed distance between two steps; None where it varies, as with months."""
         if isinstance(self.name, int):
             return self.name
-        offset: Any = pd.tseries.frequencies.to_offset(self.name)
+        offset = self._offset
         if isinstance(offset, pd.offsets.Week):
             return offset.n * 7 * _DAY
         if isinstance(offset, pd.offsets.Day):
@@ -47,6 +48,10 @@ class Frequency:
         if isinstance(offset, pd.offsets.Tick):
             return pd.Timedelta(offset).to_timedelta64().astype("timedelta64[us]")
         return None
+
+    @property
+    def _offset(self) -> Any:
+        return pd.tseries.frequencies.to_offset(self.name)
 
     def position(self, ds: np.ndarray, origin: np.ndarray) -> np.ndarray:
         """Steps from an origin to a time stamp.
@@ -67,8 +72,9 @@ class Frequency:
         grid = self._grid(origin.min(), last=ds.max())
         at, start = np.searchsorted(grid, ds), np.searchsorted(grid, origin)
         known = np.append(grid, np.datetime64("NaT", "us"))
-        on_grid = (known[at] == ds) & (known[start] == origin) & (at >= start)
-        return np.where(on_grid, at - start, -1)
+        steps, rest = np.divmod(at - start, self._offset.n)
+        on_grid = (known[at] == ds) & (known[start] == origin) & (rest == 0) & (steps >= 0)
+        return np.where(on_grid, steps, -1)
 
     def advance(self, origin: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """The time stamps a number of steps after their origins.
@@ -86,6 +92,7 @@ class Frequency:
         if width is not None:
             return origin + steps * width
         # The grid must hold the step farthest from the earliest origin.
+        steps = steps * self._offset.n
         grid = self._grid(origin.min(), last=origin.max())
         grid = self._grid(grid[0], periods=len(grid) + int(steps.max()))
         return grid[np.searchsorted(grid, origin) + steps]
@@ -93,7 +100,8 @@ class Frequency:
     def _grid(
         self, first: np.datetime64, last: np.datetime64 | None = None, periods: int | None = None
     ) -> np.ndarray:
-        grid = pd.date_range(pd.Timestamp(first), last, periods=periods, freq=str(self.name), unit="us")
+        """Time stamps one month (quarter, ...) apart, also where a step is several: series may start in any."""
+        grid = pd.date_range(pd.Timestamp(first), last, periods=periods, freq=self._offset.base, unit="us")
         return grid.to_numpy()
 
     @property
@@ -101,13 +109,14 @@ class Frequency:
         """The season most usual for this frequency, in steps; 1 for none."""
         if isinstance(self.name, int):
             return 1
-        offset: Any = pd.tseries.frequencies.to_offset(self.name)
+        offset = self._offset
         base = offset.base.freqstr.split("-")[0]
         width = self.width
         if base in _PER_SEASON:
             season = _PER_SEASON[base]
         elif width is not None and np.timedelta64(1, "m") <= width < _DAY:
-            return int(_DAY // width)
+            a_day = _DAY / np.timedelta64(width)
+            return int(a_day) if a_day.is_integer() else 1
         else:
             return 1
         return season // offset.n if season % offset.n == 0 else 1
@@ -141,6 +150,8 @@ def parse_frequency(freq: str | int) -> Frequency:
             else ("take an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps")
         )
         raise UserError(f"task.freq: {freq!r} is not a frequency of pandas; {hint}")
+    if isinstance(offset, pd.offsets.Tick) and offset.nanos % 1000:
+        raise UserError(f"task.freq: {freq!r} is no whole number of microseconds, the finest time there is")
     return Frequency(offset.freqstr)
 
 
@@ -161,8 +172,8 @@ def infer_frequency(series: list[np.ndarray]) -> Frequency:
         if ds.dtype.kind == "i":
             return Frequency(1)
         stamps = pd.DatetimeIndex(np.unique(ds))
-        for first in range(0, max(1, min(len(stamps), 200) - 2), 5):
-            found = pd.infer_freq(stamps[first : first + 10]) if len(stamps[first : first + 10]) > 2 else None
+        for first in range(0, min(len(stamps), 200) - 2, 5):
+            found = _infer(stamps[first : first + 10])
             if found:
                 votes[found] = votes.get(found, 0) + 1
     if not votes:
@@ -170,3 +181,11 @@ def infer_frequency(series: list[np.ndarray]) -> Frequency:
             "task.freq: the time stamps show no regular frequency; set it to an alias such as h, D or MS"
         )
     return Frequency(max(sorted(votes), key=lambda name: votes[name]))
+
+
+def _infer(stamps: pd.DatetimeIndex) -> str | None:
+    with warnings.catch_warnings():
+        # Pandas 4 will return an offset where pandas 3 returns its name.
+        warnings.filterwarnings("ignore", ".*infer_freq", DeprecationWarning)
+        offset: Any = pd.tseries.frequencies.to_offset(pd.infer_freq(stamps))
+    return offset and offset.freqstr

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from dist_lstm.errors import UserError
 
 MAX_BYTES = 1_000_000
 MAX_ALIASES = 100
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 1, 80
 
 
 class _Loader(yaml.SafeLoader):
@@ -90,10 +93,10 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: expected sections such as task: and data:, got {type(values).__name__}")
     for setting in settings:
         key, separator, value = setting.partition("=")
-        if not separator or not key.strip():
+        if not separator or not all(key.strip().split(".")):
             raise UserError(f"--set {setting}: expected section.key=value")
         _assign(values, key.strip(), _parse(value, f"--set {key}"))
-    return parse_config(values, str(path))
+    return parse_config(values, f"{path} with --set" if settings else str(path))
 
 
 def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
@@ -110,9 +113,12 @@ def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
         UserError: If a setting is unknown, of a wrong type or out of bounds.
     """
     try:
-        config = Config.model_validate(values)
+        # A section with every line commented out is null.
+        config = Config.model_validate({key: value for key, value in values.items() if value is not None})
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(problem) for problem in error.errors())) from error
+        problems = [_explain(problem) for problem in error.errors()]
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(f"{where}: {'; '.join(problems[:5])}{more}") from error
     located = _locate(config.data.path)
     data = config.data.model_copy(update={"path": located})
     return config.model_copy(update={"data": data})
@@ -123,7 +129,10 @@ def _locate(path: str) -> str:
     unset = re.search(r"\$(\w+|\{\w+\})", expanded)
     if unset:
         raise UserError(f"data.path: {path}: the environment variable {unset.group()} is not set")
-    return expanded if "://" in expanded else str(Path(expanded).expanduser().absolute())
+    try:
+        return expanded if "://" in expanded else str(Path(expanded).expanduser().absolute())
+    except RuntimeError as error:
+        raise UserError(f"data.path: {path}: there is no such user") from error
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -148,7 +157,9 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        inner = values.setdefault(section, {})
+        inner = values.get(section)
+        if inner is None:
+            inner = values[section] = {}
         if not isinstance(inner, dict):
             raise UserError(f"{key}: {section} is a single value, not a section")
         values = inner
@@ -163,20 +174,20 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
 
 
 def _explain(problem: Mapping[str, Any]) -> str:
-    location = [
-        part for part in problem["loc"] if part not in ("int", "str", "literal['auto']", "constrained-int")
-    ]
-    key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        *sections, last = problem["loc"]
+        known = _fields_at(sections)
+        near = difflib.get_close_matches(last, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
-        return f"{key} is not a setting; {hint}"
+        return f"{'.'.join(problem['loc'])} is not a setting; {hint}"
+    # Pydantic adds which type of a union it tried.
+    key = ".".join(str(part) for part in problem["loc"] if part not in ("int", "str", "literal['auto']"))
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}"
+    expected = "expected settings" if problem["type"] == "model_type" else problem["msg"].lower()
+    return f"{key}: {expected}, got {_SHORT.repr(problem['input'])}"
 
 
 def dump_config(config: Config) -> str:
@@ -194,8 +205,9 @@ def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-#: Settings that change where and how fast something is computed, but not what.
-WITHOUT_EFFECT = ("resources.", "train.steps_per_call", "data.memory_budget")
+#: Settings that change where and how fast something is computed, but not what. The memory budget is none of
+#: them: in which pools windows are drawn depends on it.
+WITHOUT_EFFECT = ("resources.", "train.steps_per_call")
 
 
 def differences(left: Config, right: Config) -> list[str]:

@@ -4,9 +4,10 @@
 (`dist_lstm.config.defaults`); `dist-lstm plan` shows what it becomes.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Level = Annotated[float, Field(gt=0, lt=100)]
 Units = Annotated[int, Field(ge=1, le=65536)]
@@ -17,25 +18,37 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python, and so pydantic, takes true for 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("bool_given", "input should not be true or false")
+        return value
+
 
 class TaskSettings(Section):
     """What is forecast."""
 
     horizon: int = Field(ge=1, description="Steps to forecast.")
     context_length: int | None = Field(
-        None, ge=1, description="Steps the model reads before a cutoff; shorter pasts are padded on the left."
+        default=None,
+        ge=1,
+        description="Steps the model reads before a cutoff; shorter pasts are padded on the left.",
     )
     min_context: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="Fewest steps a series must have before a cutoff to be trained on or scored there.",
     )
     freq: int | str | None = Field(
-        None, description="Pandas frequency alias such as 'h', 'D' or 'MS'; a whole number for integer steps."
+        default=None,
+        description="Pandas frequency alias such as 'h', 'D' or 'MS'; a whole number for integer steps.",
     )
-    season_length: int | None = Field(None, ge=1, description="Steps in a season; 1 for none.")
+    season_length: int | None = Field(default=None, ge=1, description="Steps in a season; 1 for none.")
     levels: tuple[Level, ...] = Field(
-        (80.0, 95.0), description="Central prediction intervals, percent; only the quantile head gives them."
+        default=(80.0, 95.0),
+        description="Central prediction intervals, percent; only the quantile head gives them.",
     )
 
 
@@ -43,10 +56,10 @@ class ColumnSettings(Section):
     """Which column of the table is which."""
 
     unique_id: str | None = Field(
-        "unique_id", min_length=1, description="Name of the series; null for a table of one series."
+        default="unique_id", min_length=1, description="Name of the series; null for a table of one series."
     )
-    ds: str = Field("ds", min_length=1, description="Time stamp, or whole number of the step.")
-    y: str = Field("y", min_length=1, description="Value to forecast; null or NaN is a missing value.")
+    ds: str = Field(default="ds", min_length=1, description="Time stamp, or whole number of the step.")
+    y: str = Field(default="y", min_length=1, description="Value to forecast; null or NaN is a missing value.")
 
 
 class DataSettings(Section):
@@ -55,12 +68,12 @@ class DataSettings(Section):
     path: str = Field(
         min_length=1, description="CSV(.gz) or Parquet: a file, a folder or a glob; $VARIABLES are expanded."
     )
-    columns: ColumnSettings = Field(ColumnSettings(), description="Names of the columns.")
+    columns: ColumnSettings = Field(default=ColumnSettings(), description="Names of the columns.")
     duplicates: Literal["error", "first", "last", "mean", "sum"] = Field(
-        "error", description="What to do with rows that have the same series and time stamp."
+        default="error", description="What to do with rows that have the same series and time stamp."
     )
     memory_budget: int = Field(
-        1024, ge=1, description="MiB of table and of windows that may be held in memory at a time."
+        default=1024, ge=1, description="MiB of table and of windows that may be held in memory at a time."
     )
 
 
@@ -68,57 +81,67 @@ class SplitSettings(Section):
     """Last steps of every series that are kept from training, in time order."""
 
     validation: int | None = Field(
-        None, ge=0, description="Steps before the test range on which the number of steps is chosen."
+        default=None, ge=0, description="Steps before the test range on which the number of steps is chosen."
     )
-    test: int | None = Field(None, ge=0, description="Last steps of each series, on which the backtest is scored.")
+    test: int | None = Field(
+        default=None, ge=0, description="Last steps of each series, on which the backtest is scored."
+    )
 
 
 class ModelSettings(Section):
     """The network."""
 
     segment_length: int | None = Field(
-        None, ge=1, description="Steps the LSTM reads at once; must divide context_length; 1 is step by step."
+        default=None,
+        ge=1,
+        description="Steps the LSTM reads at once; must divide context_length; 1 is step by step.",
     )
-    units: tuple[Units, ...] = Field((128,), min_length=1, description="Units of each LSTM layer, in order.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Share of inputs dropped after each LSTM layer.")
+    units: tuple[Units, ...] = Field(
+        default=(128,), min_length=1, description="Units of each LSTM layer, in order."
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of inputs dropped after each LSTM layer.")
     head: Literal["quantile", "mae", "mse", "huber"] = Field(
-        "quantile", description="What is forecast and the loss it is trained on."
+        default="quantile", description="What is forecast and the loss it is trained on."
     )
     scaling: Literal["standard", "robust", "minmax", "mean_abs", "none"] = Field(
-        "robust", description="How location and scale of a window's context are taken out."
+        default="robust", description="How location and scale of a window's context are taken out."
     )
 
 
 class TrainSettings(Section):
     """The training loop."""
 
-    batch_size: int = Field(512, ge=1, description="Windows a step, over all replicas.")
-    max_steps: int = Field(1500, ge=1, description="Steps at most; the learning rate decays over them.")
-    steps_per_epoch: int | None = Field(None, ge=1, description="Steps between two looks at the validation loss.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Highest learning rate of AdamW.")
-    warmup_steps: int = Field(100, ge=0, description="Steps in which the learning rate rises to its highest.")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay of AdamW.")
-    clip_norm: float = Field(1.0, gt=0, description="Greatest norm of the whole gradient.")
-    patience: int = Field(10, ge=1, description="Epochs without a better validation loss before the end.")
-    window_sampling: Literal["series", "windows"] = Field(
-        "series", description="Training windows are drawn uniformly over series, or over all windows."
+    batch_size: int = Field(default=512, ge=1, description="Windows a step, over all replicas.")
+    max_steps: int = Field(default=1500, ge=1, description="Steps at most; the learning rate decays over them.")
+    steps_per_epoch: int | None = Field(
+        default=None, ge=1, description="Steps between two looks at the validation loss."
     )
-    stride: int = Field(1, ge=1, description="Steps between the cutoffs of a series' training windows.")
-    seed: int = Field(1, ge=0, lt=2**31, description="Seed of weights, dropout and windows.")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Highest learning rate of AdamW.")
+    warmup_steps: int = Field(
+        default=100, ge=0, description="Steps in which the learning rate rises to its highest."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay of AdamW.")
+    clip_norm: float = Field(default=1.0, gt=0, description="Greatest norm of the whole gradient.")
+    patience: int = Field(default=10, ge=1, description="Epochs without a better validation loss before the end.")
+    window_sampling: Literal["series", "windows"] = Field(
+        default="series", description="Training windows are drawn uniformly over series, or over all windows."
+    )
+    stride: int = Field(default=1, ge=1, description="Steps between the cutoffs of a series' training windows.")
+    seed: int = Field(default=1, ge=0, lt=2**31, description="Seed of weights, dropout and windows.")
     steps_per_call: int | Literal["auto"] = Field(
-        "auto", description="Steps one graph call runs; does not change the result."
+        default="auto", description="Steps one graph call runs; does not change the result."
     )
     deterministic: StrictBool = Field(
-        False, description="Same result bit for bit on the same machine, at some cost on a GPU."
+        default=False, description="Same result bit for bit on the same machine, at some cost on a GPU."
     )
     refit: StrictBool = Field(
-        True, description="Train the final model on whole series, for the number of steps chosen."
+        default=True, description="Train the final model on whole series, for the number of steps chosen."
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.steps_per_call != "auto" and self.steps_per_call < 1:
-            raise ValueError(f"steps_per_call must be 'auto' or at least 1, got {self.steps_per_call}")
+            raise ValueError(f"train.steps_per_call must be 'auto' or at least 1, got {self.steps_per_call}")
         return self
 
 
@@ -126,20 +149,20 @@ class BacktestSettings(Section):
     """Rolling cutoffs in the test range."""
 
     windows: int | None = Field(
-        None, ge=1, description="Cutoffs; the last is one horizon before the end of the series."
+        default=None, ge=1, description="Cutoffs; the last is one horizon before the end of the series."
     )
-    stride: int | None = Field(None, ge=1, description="Steps between two cutoffs.")
+    stride: int | None = Field(default=None, ge=1, description="Steps between two cutoffs.")
 
 
 class ResourceSettings(Section):
     """What of the machine is used; none of it changes what is computed."""
 
-    gpus: int | Literal["auto"] = Field("auto", description="GPUs to use; auto takes all, 0 the CPU.")
+    gpus: int | Literal["auto"] = Field(default="auto", description="GPUs to use; auto takes all, 0 the CPU.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.gpus != "auto" and self.gpus < 0:
-            raise ValueError(f"gpus must be 'auto' or at least 0, got {self.gpus}")
+            raise ValueError(f"resources.gpus must be 'auto' or at least 0, got {self.gpus}")
         return self
 
 
@@ -148,11 +171,13 @@ class Config(Section):
 
     task: TaskSettings = Field(description="What is forecast.")
     data: DataSettings = Field(description="The table, and how it is read.")
-    split: SplitSettings = Field(SplitSettings(), description="Steps kept from training.")
-    model: ModelSettings = Field(ModelSettings(), description="The network.")
-    train: TrainSettings = Field(TrainSettings(), description="The training loop.")
-    backtest: BacktestSettings = Field(BacktestSettings(), description="Rolling cutoffs in the test range.")
-    resources: ResourceSettings = Field(ResourceSettings(), description="What of the machine is used.")
+    split: SplitSettings = Field(default=SplitSettings(), description="Steps kept from training.")
+    model: ModelSettings = Field(default=ModelSettings(), description="The network.")
+    train: TrainSettings = Field(default=TrainSettings(), description="The training loop.")
+    backtest: BacktestSettings = Field(
+        default=BacktestSettings(), description="Rolling cutoffs in the test range."
+    )
+    resources: ResourceSettings = Field(default=ResourceSettings(), description="What of the machine is used.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -53,7 +53,8 @@ def make_task(config: Config) -> Task:
         ValueError: If the config is not resolved.
     """
     task, split = config.task, config.split
-    if None in (task.context_length, task.min_context, task.freq, task.season_length, split.test):
+    lengths = (task.context_length, task.min_context, task.season_length, split.validation, split.test)
+    if task.freq is None or None in lengths:
         raise ValueError("the config is not resolved; see dist_lstm.config.defaults.resolve")
     return Task(
         horizon=task.horizon,

@@ -93,6 +93,8 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"expected an object, got {type(values).__name__}")
         if values.get("schema_version") != SCHEMA_VERSION:
             raise UserError(
                 f"{path}: has schema version {values.get('schema_version')}, this program reads {SCHEMA_VERSION}; "

@@ -63,8 +63,7 @@ def _spill(held: list[pa.Table], rest: Iterator[pa.Table], scratch: Path) -> lis
     paths: dict[int, Path] = {}
     with ExitStack() as stack:
         writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
-        while held or (piece := next(rest, None)) is not None:
-            table = held.pop(0) if held else piece
+        while (table := held.pop(0) if held else next(rest, None)) is not None:
             bucket = _bucket(table["unique_id"])
             for number in np.unique(bucket):
                 if number not in writers:

@@ -42,7 +42,7 @@ def prepare(
         The manifest of the shards.
 
     Raises:
-        UserError: If the table can't be used, or the folder holds shards of something else.
+        UserError: If the table can't be used, or the folder holds shards of something else or other files.
     """
     source = signature(config.data.path if frame is None else frame)
     if is_marked(folder):
@@ -53,6 +53,8 @@ def prepare(
                 "choose another --out"
             )
         return manifest
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds other files, no shards; choose another --out")
     with publish(folder) as temporary:
         scratch = temporary / "scratch"
         tables = partition(read(config.data, frame), config.data.memory_budget, scratch / "rows")

@@ -5,10 +5,11 @@ Axes: N series, S steps of all series together.
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +107,7 @@ class ShardWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writer: pq.ParquetWriter | None = None
+        self._writer: Any = None
         self._paths: list[Path] = []
         self._series = 0
         self._steps = 0
@@ -129,15 +130,16 @@ class ShardWriter:
             chosen = group == number
             part = panel.take(chosen)
             table = _to_table(part, {name: values[chosen] for name, values in facts.items()})
-            if self._writer is None:
-                path = self._folder / f"part-{len(self._paths):05d}.parquet"
-                self._paths.append(path)
-                self._writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            self._writer = self._writer or self._open(table.schema)
             self._writer.write_table(table, row_group_size=len(part.unique_id))
             self._series += len(part.unique_id)
             self._steps += len(part.y)
             if self._steps >= SHARD_STEPS:
                 self._finish()
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        self._paths.append(self._folder / f"part-{len(self._paths):05d}.parquet")
+        return pq.ParquetWriter(self._paths[-1], schema, compression="zstd", write_page_checksum=True)
 
     def _finish(self) -> None:
         if self._writer is None:
@@ -196,23 +198,47 @@ def row_groups(folder: Path, manifest: Manifest) -> list[RowGroup]:
         One entry a row group.
 
     Raises:
-        UserError: If a shard is missing or has another size than the manifest says.
+        UserError: If a shard is missing, damaged, or has another size than the manifest says.
     """
     groups = []
     for shard in manifest.shards:
         path = folder / shard.file
         if not path.is_file() or path.stat().st_size != shard.bytes:
-            raise UserError(f"{path}: the shard is missing or damaged; prepare the data again into another --out")
-        with pq.ParquetFile(path) as file:
+            raise _damaged(path)
+        with _reading(path) as file:
             for number in range(file.num_row_groups):
                 lengths = file.read_row_group(number, columns=["length"])["length"].to_numpy()
                 groups.append(RowGroup(path, number, len(lengths), lengths))
     return groups
 
 
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path}: the shard is missing or damaged; prepare the data again into another --out")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a shard; the checksum of every page that is read is compared."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path) from error
+
+
 def read_panel(group: RowGroup) -> Panel:
-    """Read the series of one row group."""
-    with pq.ParquetFile(group.path) as file:
+    """Read the series of one row group.
+
+    Args:
+        group: Where they lie.
+
+    Returns:
+        The series.
+
+    Raises:
+        UserError: If the shard is missing or damaged.
+    """
+    with _reading(group.path) as file:
         return _to_panel(file.read_row_group(group.number, columns=["unique_id", "start", "y"]))
 
 

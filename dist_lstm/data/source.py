@@ -25,6 +25,8 @@ TIMESTAMP = pa.timestamp("us")
 _PARQUET = (".parquet", ".parq", ".pq")
 _CSV = (".csv", ".csv.gz")
 _ROWS = 1 << 18
+#: Texts that mean a missing value, in lower case.
+_MISSING = ("", "nan", "na", "n/a", "#n/a", "null")
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,16 @@ def source_files(path: str) -> list[SourceFile]:
         UserError: If there are none, or their kind is unknown or mixed.
     """
     files, where = filesystem(path)
-    if globbing.has_magic(where) and "://" not in path:
+    info = files.get_file_info(where)
+    if info.type == fs.FileType.NotFound and globbing.has_magic(where) and "://" not in path:
         found = files.get_file_info(sorted(globbing.glob(where, recursive=True)))  # noqa: PTH207
+    elif info.type == fs.FileType.NotFound:
+        raise UserError(f"data.path: {path} does not exist")
+    elif info.type == fs.FileType.Directory:
+        found = files.get_file_info(fs.FileSelector(where, recursive=True))
+        found = [one for one in found if not _hidden(one.path.removeprefix(where))]
     else:
-        info = files.get_file_info(where)
-        if info.type == fs.FileType.NotFound:
-            raise UserError(f"data.path: {path} does not exist")
-        found = (
-            files.get_file_info(fs.FileSelector(where, recursive=True))
-            if info.type == fs.FileType.Directory
-            else [info]
-        )
+        found = [info]
     chosen = [one for one in found if one.type == fs.FileType.File and not one.base_name.startswith(("_", "."))]
     kinds = {_kind(one.path) for one in chosen}
     if not chosen:
@@ -81,6 +82,11 @@ def source_files(path: str) -> list[SourceFile]:
         SourceFile(files, one.path, one.size, str(one.mtime_ns))
         for one in sorted(chosen, key=lambda one: one.path)
     ]
+
+
+def _hidden(inside: str) -> bool:
+    """Whether a file or a folder on the way to it is not meant to be read, as `.ipynb_checkpoints`."""
+    return any(name.startswith(("_", ".")) for name in inside.split("/"))
 
 
 def _kind(path: str) -> str | None:
@@ -117,7 +123,10 @@ def read(settings: DataSettings, frame: pd.DataFrame | None = None) -> Iterator[
     """
     if frame is not None:
         wanted = _wanted(settings.columns, list(frame.columns), "the DataFrame")
-        table = pa.Table.from_pandas(frame[wanted], preserve_index=False)
+        try:
+            table = pa.Table.from_pandas(frame[wanted], preserve_index=False)
+        except (pa.ArrowException, ValueError) as error:
+            raise UserError(f"the DataFrame: can't be read: {'; '.join(map(str, error.args))}") from error
         for piece in table.to_batches(max_chunksize=_ROWS):
             yield _convert(pa.Table.from_batches([piece]), settings.columns, "the DataFrame", 0)
         return
@@ -173,7 +182,9 @@ def _csv_pieces(file: SourceFile, columns: ColumnSettings) -> Iterator[pa.Table]
     with open_csv() as head:
         wanted = _wanted(columns, head.schema.names, file.path)
     text = dict.fromkeys(wanted, pa.string())
-    with open_csv(include_columns=wanted, column_types=text, strings_can_be_null=True) as stream:
+    # A series may be called NA; what a missing value looks like is for the numbers to say.
+    options = {"strings_can_be_null": True, "null_values": [""]}
+    with open_csv(include_columns=wanted, column_types=text, **options) as stream:
         for batch in stream:
             yield pa.Table.from_batches([batch])
 
@@ -212,16 +223,20 @@ def _convert(piece: pa.Table, columns: ColumnSettings, where: str, first_row: in
 
 def _ids(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (
-        pa.types.is_integer(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_null(kind)
-    ):
+    if not (pa.types.is_integer(kind) or _is_text(kind)):
         raise UserError(
             f"{where}: column {name!r} names the series and must hold text or whole numbers, got {kind}"
         )
     return pc.cast(column, pa.string())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def _times(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
@@ -233,7 +248,7 @@ def _times(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
         raise UserError(f"{where}: column {name!r} has the time zone {kind.tz}; convert it to one without a zone")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return pc.cast(column, TIMESTAMP, safe=False)
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+    if not _is_text(kind):
         raise UserError(f"{where}: column {name!r} must hold time stamps or whole numbers, got {kind}")
     text = pc.cast(column, pa.string())
     digits = pc.match_substring_regex(text, r"^[+-]?\d{1,18}$")
@@ -257,7 +272,9 @@ def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     ):
         values = pc.cast(column, pa.float64(), safe=False).to_numpy()
         return values, np.zeros(len(values), bool)
+    if pa.types.is_temporal(kind):
+        return np.full(len(column), np.nan), column.is_valid().to_numpy()
     text = column.to_pandas()
     numbers = pd.to_numeric(text, errors="coerce")
-    missing = text.isna() | text.astype(str).str.strip().str.lower().isin(("", "nan"))
+    missing = text.isna() | text.astype(str).str.strip().str.lower().isin(_MISSING)
     return numbers.to_numpy(np.float64, na_value=np.nan), (numbers.isna() & ~missing).to_numpy()

@@ -149,8 +149,10 @@ class WindowCutter:
         # A window at cutoff 0 of a series begins where its padding does.
         self._origin = panel.offset[:-1] + np.arange(number) * (context + horizon)
         buffer = np.full(len(panel.y) + number * (context + horizon), np.nan, np.float32)
-        series = panel.series_of_step
-        buffer[np.arange(len(panel.y)) + context + series * (context + horizon)] = panel.y
+        # One copy a series: an index of every step would take several times the memory of the values.
+        first, last = panel.offset[:-1].tolist(), panel.offset[1:].tolist()
+        for place, begin, end in zip((self._origin + context).tolist(), first, last, strict=True):
+            buffer[place : place + end - begin] = panel.y[begin:end]
         self._windows = np.lib.stride_tricks.sliding_window_view(buffer, context + horizon)
         self._context = context
 

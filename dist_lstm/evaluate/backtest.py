@@ -5,7 +5,7 @@ Axes: B windows, H horizon, N series, R rows (one forecast step of one window).
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,11 @@ from dist_lstm.data.shards import read_panels
 from dist_lstm.data.windows import Cutoffs, WindowCutter, backtest_cutoffs, split_ranges
 from dist_lstm.evaluate.metrics import Rows, series_scores, skill, total_scores
 from dist_lstm.forecast import baselines
-from dist_lstm.forecast.predict import Predictor
 from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_columns
 from dist_lstm.storage import mark, publish
+
+if TYPE_CHECKING:  # a type alone must not import TensorFlow
+    from dist_lstm.forecast.predict import Predictor
 
 #: Seasons the seasonal naive forecast looks back for a value that is not missing.
 _LOOKBACK = 4
@@ -47,7 +49,7 @@ def backtest(
     shards: tuple[Path, Manifest],
     task: Task,
     rolling: tuple[int, int],
-    predict: Predictor,
+    predict: "Predictor",
     folder: Path,
 ) -> Backtest:
     """Forecast the test range and score it.
@@ -95,6 +97,8 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
     Returns:
         Forecasts, `[B, H]`, in target units; NaN where no value was observed in the last four seasons.
     """
+    if not cutoffs.total:
+        return np.zeros((0, task.horizon), np.float32)
     lookback = replace(task, context_length=_LOOKBACK * task.season_length)
     context, _ = WindowCutter(panel, lookback).cut(*cutoffs.enumerate())
     return baselines.seasonal_naive(context, task.horizon, task.season_length)
@@ -122,7 +126,7 @@ def _score(
     series = np.repeat(cutoffs.enumerate()[0], task.horizon)
     known = split_ranges(panel.length, task).validation_end
     scales = [seasonal_error(panel, known, task.season_length, power) for power in (1, 2)]
-    flat = values.reshape(len(series), -1)
+    flat = values.reshape(len(series), values.shape[-1])
     levels = {level: flat[:, task.quantiles.index(level)] for level in value_columns(task).values()}
     median = levels.pop(0.5)
     models = {

@@ -125,12 +125,14 @@ def total_scores(scores: pd.DataFrame) -> dict[str, float]:
         no quantiles.
     """
     totals = {name: float(scores[name].mean()) for name in POINT_METRICS}
-    if "wql" in scores and scores["wql"].notna().any():
-        weight = float(scores["y_sum"].sum())
-        totals["wql"] = float(scores["loss_sum"].sum()) / weight if weight > 0 else float("nan")
+    # Beside a model with quantiles, one without has the column, all NaN; a sum over no points is 0.
+    if "loss_sum" not in scores or scores["loss_sum"].isna().all():
+        return totals
+    weight = float(scores["y_sum"].sum())
+    totals["wql"] = float(scores["loss_sum"].sum()) / weight if weight > 0 else float("nan")
     points = float(scores["points"].sum())
     for name in scores.columns:
-        if name.startswith("coverage-") and scores[name].notna().any():
+        if name.startswith("coverage-"):
             covered = float((scores[name] * scores["points"]).sum())
             totals[name] = covered / points if points else float("nan")
     return totals
@@ -143,7 +145,8 @@ class Skill:
     Attributes:
         skill: 1 - MASE / seasonal naive's MASE, means over the same series; NaN where there are none.
         series: Series that count.
-        left_out: Series that don't, because their scale is 0 or unknown or nothing could be scored.
+        left_out: Series that don't, because their scale is 0 or unknown, or nothing could be scored, or one
+            of the two was scored on fewer points than the other.
     """
 
     skill: float
@@ -162,6 +165,7 @@ def skill(model: pd.DataFrame, baseline: pd.DataFrame) -> Skill:
         The skill, and how many series it rests on.
     """
     known = np.isfinite(model["mase"].to_numpy()) & np.isfinite(baseline["mase"].to_numpy())
+    known &= model["points"].to_numpy() == baseline["points"].to_numpy()
     reference = float(baseline["mase"][known].mean()) if known.any() else float("nan")
     value = 1 - float(model["mase"][known].mean()) / reference if reference > 0 else float("nan")
     return Skill(value, int(known.sum()), int((~known).sum()))

@@ -4,15 +4,19 @@ Axes: B windows, T context, H horizon, P head parameters.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from dist_lstm.config.task import Task, input_spec
+from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
+from dist_lstm.data.shards import read_panels
 from dist_lstm.data.stream import ordered_windows
-from dist_lstm.data.windows import Cutoffs
+from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
+from dist_lstm.forecast.table import PartWriter, forecast_columns
 
 #: One size for every batch, the last one padded: one graph, and results that do not depend on the number of
 #: windows.
@@ -37,14 +41,14 @@ def make_predictor(model: keras.Model, task: Task) -> Predictor:
         name: tf.TensorSpec((BATCH_SIZE, *shape), dtype) for name, (shape, dtype) in input_spec(task).items()
     }
 
-    @tf.function(input_signature=[signature])
-    def forecast(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return model(inputs, training=False)["forecast"]
+    graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"])
+    forecast = graph.get_concrete_function(signature)
 
     def batches(panel: Panel, cutoffs: Cutoffs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for inputs, target in ordered_windows(panel, task, cutoffs, BATCH_SIZE):
-            empty = np.isnan(inputs["y"]).all(axis=1)[:, None, None]
-            values = np.where(empty, np.float32(np.nan), forecast(inputs).numpy())
+            empty = np.isnan(inputs["y"]).all(axis=1).reshape(-1, 1, 1)
+            tensors = {name: tf.constant(values) for name, values in inputs.items()}
+            values = np.where(empty, np.float32(np.nan), forecast(tensors).numpy())
             yield values[: len(target)], target
 
     def predict(panel: Panel, cutoffs: Cutoffs) -> tuple[np.ndarray, np.ndarray]:
@@ -54,3 +58,26 @@ def make_predictor(model: keras.Model, task: Task) -> Predictor:
         return np.concatenate([none, *values]), np.concatenate([none[:, :, 0], *targets])
 
     return predict
+
+
+def write_forecasts(shards: tuple[Path, Manifest], task: Task, predict: Predictor, folder: Path) -> int:
+    """Forecast every series from its end, shard by shard.
+
+    Args:
+        shards: Folder and manifest.
+        task: The task.
+        predict: The model.
+        folder: Where `part-*.parquet` are written, one a shard.
+
+    Returns:
+        Series whose forecast is NaN, because their last context holds no value.
+    """
+    unknown = 0
+    for name, panels in read_panels(*shards):
+        with PartWriter(folder / name) as part:
+            for panel in panels:
+                cutoffs = forecast_cutoffs(panel.length)
+                values, _ = predict(panel, cutoffs)
+                unknown += int(np.isnan(values).any(axis=(1, 2)).sum())
+                part.write(forecast_columns(panel, task, cutoffs, values))
+    return unknown

@@ -5,7 +5,7 @@ Axes: B windows, H horizon, P head parameters, Q quantile levels.
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +55,7 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
     series, cutoff = cutoffs.enumerate()
     steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
     rows = np.repeat(series, task.horizon)
-    flat = values.reshape(len(rows), -1)
+    flat = values.reshape(len(rows), values.shape[-1])
     columns: dict[str, pa.Array] = {
         "unique_id": pa.array(panel.unique_id[rows], pa.string()),
         "ds": pa.array(task.freq.advance(panel.start[rows], steps)),
@@ -75,7 +75,7 @@ class PartWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer: pq.ParquetWriter | None = None
+        self._writer: Any = None
         self.rows = 0
 
     def __enter__(self) -> Self:
@@ -90,8 +90,7 @@ class PartWriter:
             columns: Columns of one length; the same in every call.
         """
         table = pa.table(columns)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer = self._writer or pq.ParquetWriter(self._path, table.schema, compression="zstd")
         self._writer.write_table(table)
         self.rows += table.num_rows
 

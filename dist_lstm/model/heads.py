@@ -63,7 +63,7 @@ def pinball(target: tf.Tensor, forecast: tf.Tensor, quantiles: tuple[float, ...]
     Returns:
         Losses, `[B, H]`, in the unit of `target`.
     """
-    error = target[..., None] - forecast
+    error = tf.expand_dims(target, -1) - forecast
     level = tf.constant(quantiles, forecast.dtype)
     return 2 * tf.reduce_mean(tf.maximum(level * error, (level - 1) * error), axis=-1)
 
@@ -85,4 +85,4 @@ def head_loss(head: str, task: Task) -> Loss:
         "mse": tf.square,
         "huber": lambda error: tf.where(tf.abs(error) < 1, 0.5 * error**2, tf.abs(error) - 0.5),
     }
-    return lambda target, forecast: pointwise[head](target - forecast[..., 0])
+    return lambda target, forecast: pointwise[head](target - tf.squeeze(forecast, -1))

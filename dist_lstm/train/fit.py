@@ -87,7 +87,9 @@ def fit(
         model = build()
         optimizer = make_optimizer(settings)
         optimizer.build(model.trainable_variables)
-    run = _Run(make_train_steps(model, optimizer, loss, settings.clip_norm, strategy), phase, settings, monitor)
+    timed = not settings.deterministic
+    train_steps = make_train_steps(model, optimizer, loss, settings.clip_norm, strategy, timed)
+    run = _Run(train_steps, phase, settings, monitor)
     mean_loss = make_mean_loss(model, loss)
     best_steps, best_loss, best_weights, waited, stopped = 0, float("inf"), None, 0, False
     with monitor.phase(phase.name, phase.steps):

@@ -37,8 +37,8 @@ def summed_loss(
     """
     outputs = model(inputs, training=training)
     scale = outputs["loss_scale"]
-    seen = tf.reduce_any(~tf.math.is_nan(inputs["y"]), axis=1, keepdims=True)
-    counted = ~tf.math.is_nan(target) & seen
+    unseen = tf.reduce_all(tf.math.is_nan(inputs["y"]), axis=1, keepdims=True)
+    counted = tf.logical_not(tf.logical_or(tf.math.is_nan(target), unseen))
     # Masked before the loss: the gradient of where() would be NaN for a NaN that is only masked after.
     known = tf.where(counted, target, outputs["forecast"][..., 0])
     errors = loss(known / scale, outputs["forecast"] / scale[..., None])
@@ -47,7 +47,12 @@ def summed_loss(
 
 
 def make_train_steps(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, clip_norm: float, strategy: Any
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    loss: Loss,
+    clip_norm: float,
+    strategy: Any,
+    timed: bool = True,
 ) -> TrainSteps:
     """Build the graph of several training steps.
 
@@ -60,11 +65,13 @@ def make_train_steps(
         loss: The head's loss.
         clip_norm: Greatest norm of the gradient.
         strategy: The strategy.
+        timed: Whether waiting for input is measured; TensorFlow forbids clocks among deterministic ops.
 
     Returns:
         The function; it is traced once, whatever the number of steps.
     """
     weights = model.trainable_variables
+    now = tf.timestamp if timed else lambda: tf.constant(0.0, tf.float64)
 
     def replica_step(batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         inputs, target = batch
@@ -83,11 +90,11 @@ def make_train_steps(
         for _ in tf.range(steps):
             # The clock starts when the step before is done, or a wait hidden behind it would count.
             with tf.control_dependencies([sums]):
-                begin = tf.timestamp()
+                begin = now()
             with tf.control_dependencies([begin]):
                 batch = next(batches)
             with tf.control_dependencies(tf.nest.flatten(strategy.experimental_local_results(batch))):
-                waited = tf.timestamp() - begin
+                waited = now() - begin
             reduced = strategy.run(replica_step, args=(batch,))
             # Already summed over replicas: any one's value is the value.
             total, count = (strategy.experimental_local_results(one)[0] for one in reduced)
@@ -110,7 +117,7 @@ def make_mean_loss(model: keras.Model, loss: Loss) -> Callable[[Iterator[Any]], 
     """
 
     @tf.function(reduce_retracing=True)
-    def one_batch(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def one_batch(inputs: Any, target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         return summed_loss(model, loss, inputs, target, training=False)
 
     def mean_loss(batches: Iterator[Any]) -> float:

@@ -1,0 +1,142 @@
+"""Settings that were left out, derived from facts about the data."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dist_lstm.config.defaults import Facts, resolve
+from dist_lstm.config.load import flatten, override, parse_config
+from dist_lstm.config.schema import Config
+from dist_lstm.errors import UserError
+
+HOURLY = Facts(freq="h", series=7, shortest=1000, median=17420, longest=17420)
+FREE = ("task.", "split.", "model.", "train.", "backtest.")
+
+
+def config(horizon: int = 24, **changes) -> Config:
+    found = parse_config({"task": {"horizon": horizon}, "data": {"path": "a.csv"}})
+    return override(found, {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def resolved(facts: Facts = HOURLY, horizon: int = 24, **changes) -> dict:
+    return dict(flatten(resolve(config(horizon, **changes), facts)))
+
+
+@pytest.mark.parametrize(
+    ("freq", "median", "horizon", "expected"),  # season, segment, context, least context
+    [
+        ("h", 17420, 24, (24, 24, 168, 24)),
+        ("h", 479, 24, (24, 24, 96, 24)),
+        ("h", 480, 24, (24, 24, 168, 24)),
+        ("h", 17420, 100, (24, 24, 216, 24)),
+        ("15min", 17420, 24, (96, 1, 384, 96)),
+        ("30min", 17420, 24, (48, 48, 192, 48)),
+        ("D", 1000, 14, (7, 7, 49, 7)),
+        ("MS", 60, 18, (12, 12, 48, 12)),
+        ("QS", 40, 8, (4, 4, 16, 4)),
+        ("YE", 30, 6, (1, 1, 12, 2)),
+        (1, 30, 1, (1, 1, 7, 2)),
+    ],
+)
+def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, expected):
+    found = resolved(Facts(freq, 5, median, median, median), horizon)
+    keys = ("task.season_length", "model.segment_length", "task.context_length", "task.min_context")
+    assert tuple(found[key] for key in keys) == expected
+
+
+@pytest.mark.parametrize(
+    ("median", "windows"), [(1, 1), (239, 1), (479, 1), (480, 2), (1199, 4), (2399, 9), (2400, 10), (10**6, 10)]
+)
+def test_the_test_range_is_a_tenth_of_the_median_series_in_horizons_one_to_ten(median, windows):
+    found = resolved(Facts("h", 5, 1, median, 10**7))
+    assert found["backtest.windows"] == windows
+    assert found["split.test"] == found["split.validation"] == windows * 24
+    assert found["backtest.stride"] == 24
+
+
+@pytest.mark.parametrize(
+    ("test", "stride", "windows"), [(24, 24, 1), (47, 24, 1), (48, 24, 2), (48, 1, 25), (0, 5, 1)]
+)
+def test_a_given_test_range_is_filled_with_the_windows_that_fit(test, stride, windows):
+    found = resolved(split__test=test, backtest__stride=stride)
+    assert found["backtest.windows"] == windows
+    assert found["split.test"] == test
+
+
+def test_given_windows_make_the_test_range_that_holds_them():
+    found = resolved(backtest__windows=3, backtest__stride=10)
+    assert found["split.test"] == 24 + 10 + 10
+
+
+@pytest.mark.parametrize(("test", "fits"), [(44, True), (43, False)])
+def test_windows_that_do_not_fit_into_the_test_range_are_refused_with_the_steps_needed(test, fits):
+    def job() -> dict:
+        return resolved(backtest__windows=3, backtest__stride=10, split__test=test)
+
+    if fits:
+        assert job()["split.test"] == 44
+    else:
+        with pytest.raises(UserError, match=r"3 with backtest\.stride 10 need 44 steps, split\.test has 43"):
+            job()
+
+
+def test_no_test_range_asks_for_no_windows():
+    assert resolved(split__test=0, backtest__windows=3)["split.test"] == 0
+
+
+@pytest.mark.parametrize(("steps", "epoch"), [(1500, 50), (30, 1), (1, 1), (59, 1), (60, 2)])
+def test_an_epoch_is_a_thirtieth_of_all_steps(steps, epoch):
+    assert resolved(train__max_steps=steps)["train.steps_per_epoch"] == epoch
+
+
+def test_a_given_context_that_a_season_does_not_divide_is_read_step_by_step():
+    assert resolved(task__context_length=100)["model.segment_length"] == 1
+    assert resolved(task__context_length=96)["model.segment_length"] == 24
+
+
+def test_a_given_least_context_lengthens_the_context():
+    found = resolved(task__min_context=200)
+    assert found["task.context_length"] == 216
+    assert found["task.min_context"] == 200
+
+
+def test_a_given_frequency_counts_and_not_that_of_the_data():
+    found = resolved(task__freq="2h")
+    assert found["task.freq"] == "2h"
+    assert found["task.season_length"] == 12
+
+
+FACTS = st.builds(
+    Facts,
+    freq=st.sampled_from(
+        ["h", "15min", "min", "s", "D", "2D", "B", "W-SUN", "MS", "2MS", "QS-JAN", "YE-DEC", 1, 5]
+    ),
+    series=st.integers(1, 10**6),
+    shortest=st.just(1),
+    median=st.integers(1, 10**6),
+    longest=st.just(10**6),
+)
+
+
+@settings(deadline=None)
+@given(
+    facts=FACTS,
+    horizon=st.integers(1, 500),
+    season=st.none() | st.integers(1, 400),
+    segment=st.none() | st.integers(1, 100),
+    least=st.none() | st.integers(1, 500),
+)
+def test_whatever_is_left_out_gets_a_value_once_and_what_is_given_stays(facts, horizon, season, segment, least):
+    given_ = {"task__season_length": season, "model__segment_length": segment, "task__min_context": least}
+    job = config(horizon, **given_)
+    found = resolve(job, facts)
+    values = dict(flatten(found))
+    assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == []
+    assert {key: values[key] for key, value in flatten(job) if value is not None} == {
+        key: value for key, value in flatten(job) if value is not None
+    }
+    assert resolve(found, facts) == found
+    assert values["task.context_length"] % values["model.segment_length"] == 0
+    assert values["task.context_length"] >= max(2 * horizon, 4 * values["task.season_length"], least or 0)
+    shorter = values["task.context_length"] - values["model.segment_length"]
+    assert shorter < max(2 * horizon, 7 * values["task.season_length"], least or 0)

@@ -1,0 +1,166 @@
+"""Frequencies against `pandas.date_range`, which spells the grid out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dist_lstm.config.frequency import Frequency, infer_frequency, parse_frequency
+from dist_lstm.errors import UserError
+
+# Pandas does not infer the last, half months.
+ALIASES = ["h", "15min", "s", "D", "B", "W", "W-WED", "MS", "ME", "BMS", "QS", "QE", "QS-FEB", "YS", "YE", "SMS"]
+SEVERAL = ["2h", "7D", "2B", "2W", "2MS", "5ME", "2QS", "3YE"]
+STEPS = 40
+
+
+def grid(alias: str | int, start: str = "2019-11-30", steps: int = STEPS) -> np.ndarray:
+    if isinstance(alias, int):
+        return np.arange(steps) * alias - 7
+    return pd.date_range(start, periods=steps, freq=alias, unit="us").to_numpy()
+
+
+@pytest.mark.parametrize("alias", [*ALIASES, *SEVERAL, 1, 2])
+def test_a_position_counts_the_steps_of_the_grid_and_advance_goes_them(alias):
+    freq, stamps = parse_frequency(alias), grid(alias)
+    first, later = np.divmod(np.arange(STEPS * STEPS), STEPS)
+    steps = np.where(later >= first, later - first, -1)
+    np.testing.assert_array_equal(freq.position(stamps[later], stamps[first]), steps)
+    ahead = steps >= 0
+    found = freq.advance(stamps[first[ahead]], steps[ahead])
+    np.testing.assert_array_equal(found, stamps[later[ahead]])
+    assert found.dtype == stamps.dtype
+
+
+@settings(deadline=None)
+@given(
+    alias=st.sampled_from(ALIASES + SEVERAL),
+    start=st.datetimes(pd.Timestamp("1950-01-01").to_pydatetime(), pd.Timestamp("2100-01-01").to_pydatetime()),
+    steps=st.lists(st.integers(0, 30), min_size=1, max_size=5),
+)
+def test_position_and_advance_undo_each_other_wherever_the_grid_starts(alias, start, steps):
+    freq, stamps = parse_frequency(alias), grid(alias, start.replace(microsecond=0).isoformat(), 31)
+    origin = np.repeat(stamps[0], len(steps))
+    found = freq.advance(origin, np.array(steps))
+    np.testing.assert_array_equal(found, stamps[steps])
+    np.testing.assert_array_equal(freq.position(found, origin), steps)
+
+
+@pytest.mark.parametrize(("alias", "month"), [("2MS", "MS"), ("2QS", "QS"), ("2B", "B"), ("3YE", "YE")])
+def test_series_may_start_in_different_periods_where_a_step_is_several(alias, month):
+    freq, fine = parse_frequency(alias), grid(month, steps=61)
+    several = int(alias[0])
+    origin = fine[[0, 1, 1]]
+    found = freq.advance(origin, np.array([3, 3, 10]))
+    np.testing.assert_array_equal(found, fine[[3 * several, 1 + 3 * several, 1 + 10 * several]])
+    np.testing.assert_array_equal(freq.position(found, origin), [3, 3, 10])
+    np.testing.assert_array_equal(freq.position(fine[[1, several - 1, several]], fine[[0, 0, 0]]), [-1, -1, 1])
+
+
+@pytest.mark.parametrize("alias", ALIASES + SEVERAL)
+def test_a_stamp_beside_the_grid_or_before_its_origin_has_no_position(alias):
+    freq, stamps = parse_frequency(alias), grid(alias)
+    beside = stamps + np.timedelta64(1, "us")
+    origin = np.repeat(stamps[:1], STEPS)
+    np.testing.assert_array_equal(freq.position(beside, origin), np.full(STEPS, -1))
+    np.testing.assert_array_equal(freq.position(origin, stamps), [0] + [-1] * (STEPS - 1))
+
+
+@pytest.mark.parametrize("alias", ["MS", "ME", "B", "QE", "YS"])
+def test_an_origin_beside_the_grid_has_no_positions_after_it(alias):
+    freq, sunday = parse_frequency(alias), np.datetime64("2024-06-16", "us")
+    stamps = np.append(grid(alias, "2024-06-17", 3), sunday)
+    np.testing.assert_array_equal(freq.position(stamps, np.repeat(sunday, 4)), [-1] * 4)
+
+
+def test_an_integer_beside_the_grid_or_before_its_origin_has_no_position():
+    found = Frequency(3).position(np.array([5, 6, 8, 11, 2]), np.full(5, 5))
+    assert found.tolist() == [0, -1, 1, 2, -1]
+
+
+@pytest.mark.parametrize("alias", ["h", "MS", 1])
+def test_no_stamps_have_no_positions(alias):
+    freq, none = parse_frequency(alias), grid(alias)[:0]
+    assert freq.position(none, none).tolist() == []
+    assert freq.advance(none, np.zeros(0, np.int64)).dtype == none.dtype
+
+
+@pytest.mark.parametrize(
+    ("alias", "season"),
+    [
+        ("h", 24), ("2h", 12), ("7h", 1), ("15min", 96), ("min", 1440), ("90min", 16), ("7min", 1),
+        ("s", 1), ("30s", 1),
+        ("D", 7), ("2D", 1), ("7D", 1), ("B", 5), ("2B", 1), ("W", 1), ("W-WED", 1),
+        ("MS", 12), ("ME", 12), ("BMS", 12), ("2MS", 6), ("5MS", 1), ("12MS", 1),
+        ("QS", 4), ("QE", 4), ("QS-FEB", 4), ("2QS", 2), ("YS", 1), ("YE", 1), (1, 1), (12, 1),
+    ],
+)  # fmt: skip
+def test_the_season_is_a_day_of_hours_a_week_of_days_or_a_year_of_months(alias, season):
+    assert parse_frequency(alias).season_length == season
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("1", 1), ("12", 12), ("60min", "60min"), ("QS", "QS-JAN"), ("W", "W-SUN")]
+)
+def test_a_frequency_bears_the_name_pandas_gives_it(text, name):
+    assert parse_frequency(text).name == name
+    assert parse_frequency(text).integer == isinstance(name, int)
+
+
+@pytest.mark.parametrize("old", ["H", "T", "S", "M", "Q", "Y", "A", "BM", "2H", "15T"])
+def test_an_alias_of_old_is_refused_with_the_one_of_today(old):
+    with pytest.raises(UserError, match=f"task.freq: '{old}' is not a frequency of pandas; write ") as found:
+        parse_frequency(old)
+    assert parse_frequency(str(found.value).split()[-1]).name
+
+
+@pytest.mark.parametrize("freq", ["fortnight", "", "-1h", "0h", "-1", "1.5", 0, -2, "0"])
+def test_what_is_no_frequency_is_refused_with_what_was_got(freq):
+    with pytest.raises(UserError, match=f"^task.freq: .*{freq}.*"):
+        parse_frequency(freq)
+
+
+@pytest.mark.parametrize("freq", ["ns", "1500ns", "0.5us"])
+def test_a_frequency_finer_than_the_clock_is_refused(freq):
+    with pytest.raises(UserError, match="microsecond"):
+        parse_frequency(freq)
+
+
+@pytest.mark.parametrize("alias", [*ALIASES[:-1], "2h", "2MS"])
+def test_the_frequency_of_a_series_with_gaps_is_that_of_its_grid(alias):
+    whole = grid(alias, steps=120)
+    kept = np.arange(120) % 17 != 5
+    freq = infer_frequency([whole[kept]])
+    np.testing.assert_array_equal(freq.position(whole, np.repeat(whole[0], 120)), np.arange(120))
+
+
+def test_the_frequency_that_most_series_show_wins_whatever_their_order():
+    days, hours = grid("D"), grid("h")
+    assert infer_frequency([days, hours, hours]).name == "h"
+    assert infer_frequency([hours, days, days]).name == "D"
+    assert infer_frequency([days, hours]) == infer_frequency([hours, days])
+
+
+def test_stamps_given_twice_do_not_hide_the_frequency():
+    assert infer_frequency([np.repeat(grid("D"), 2)]).name == "D"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_three_stamps_are_enough_to_show_a_frequency_and_two_are_not(steps):
+    if steps == 3:
+        assert infer_frequency([grid("h")[:3]]).name == "h"
+    else:
+        with pytest.raises(UserError, match=r"task\.freq: .* no regular frequency; set it"):
+            infer_frequency([grid("h")[:steps]])
+
+
+def test_whole_numbers_have_frequency_one():
+    assert infer_frequency([np.array([1, 2, 5])]) == Frequency(1)
+
+
+def test_stamps_without_a_rhythm_have_no_frequency():
+    stamps = np.datetime64("2024-01-01", "us") + np.cumsum(np.arange(40) ** 2 % 23).astype("timedelta64[h]")
+    for series in ([stamps], []):
+        with pytest.raises(UserError, match="no regular frequency"):
+            infer_frequency(series)

@@ -1,0 +1,128 @@
+"""Every setting is documented, bounded and frozen."""
+
+import math
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from dist_lstm.config.load import flatten, override, parse_config
+from dist_lstm.config.schema import Config
+from dist_lstm.errors import UserError
+
+CONFIG = parse_config({"task": {"horizon": 12}, "data": {"path": "a.csv"}})
+
+
+def sections(section: type[BaseModel] = Config):
+    """Every section, the innermost too."""
+    yield section
+    for field in section.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation)
+
+
+FIELDS = [(section, name) for section in sections() for name in section.model_fields]
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_setting_says_in_a_sentence_what_it_means(section, name):
+    description = section.model_fields[name].description or ""
+    assert len(description) > 10
+    assert description[0].isupper() or description[0] == "$"
+    assert description.endswith(".")
+
+
+@pytest.mark.parametrize("section", list(sections()))
+def test_every_section_is_frozen_and_refuses_unknown_keys(section):
+    assert section.model_config["frozen"]
+    assert section.model_config["extra"] == "forbid"
+
+
+def test_a_setting_can_not_be_assigned():
+    with pytest.raises(ValidationError, match="frozen"):
+        CONFIG.task.horizon = 3
+
+
+def test_all_but_horizon_and_path_may_be_left_out():
+    required = {name for section, name in FIELDS if section.model_fields[name].is_required()}
+    assert required == {"task", "data", "horizon", "path"}
+
+
+# key, values at the bounds, values just beyond them
+BOUNDS = [
+    ("task.horizon", [1], [0, -1]),
+    ("task.context_length", [1, None], [0]),
+    ("task.min_context", [1, None], [0]),
+    ("task.season_length", [1, None], [0]),
+    ("task.levels", [[], [0.1], [99.9]], [[0], [100], [-1], [80, 101]]),
+    ("data.columns.unique_id", ["a", None], [""]),
+    ("data.columns.ds", ["a"], ["", None]),
+    ("data.columns.y", ["a"], ["", None]),
+    ("data.path", ["a"], ["", None]),
+    ("data.duplicates", ["error", "first", "last", "mean", "sum"], ["drop", None]),
+    ("data.memory_budget", [1], [0]),
+    ("split.validation", [0, 12, None], [-1, 11]),
+    ("split.test", [0, 12, None], [-1, 11]),
+    ("model.segment_length", [1, None], [0]),
+    ("model.units", [[1], [65536], [1, 1, 1]], [[], [0], [65537], None]),
+    ("model.dropout", [0, 0.999], [-0.1, 1]),
+    ("model.head", ["quantile", "mae", "mse", "huber"], ["median"]),
+    ("model.scaling", ["standard", "robust", "minmax", "mean_abs", "none"], [None, "max"]),
+    ("train.batch_size", [1], [0]),
+    ("train.max_steps", [1], [0]),
+    ("train.steps_per_epoch", [1, None], [0]),
+    ("train.learning_rate", [1e-12, 1], [0, -1e-3, 1.1]),
+    ("train.warmup_steps", [0], [-1]),
+    ("train.weight_decay", [0, 1], [-0.1, 1.1]),
+    ("train.clip_norm", [1e-9], [0, -1]),
+    ("train.patience", [1], [0]),
+    ("train.window_sampling", ["series", "windows"], ["random"]),
+    ("train.stride", [1], [0]),
+    ("train.seed", [0, 2**31 - 1], [-1, 2**31]),
+    ("train.steps_per_call", [1, "auto"], [0, -1, "all"]),
+    ("backtest.windows", [1, None], [0]),
+    ("backtest.stride", [1, None], [0]),
+    ("resources.gpus", [0, 8, "auto"], [-1, "all"]),
+]
+
+
+@pytest.mark.parametrize(("key", "inside", "beyond"), BOUNDS)
+def test_values_are_taken_up_to_their_bounds_and_refused_beyond(key, inside, beyond):
+    for value in inside:
+        found = dict(flatten(override(CONFIG, {key: value})))[key]
+        assert key == "data.path" or found == (tuple(value) if isinstance(value, list) else value)
+    for value in beyond:
+        with pytest.raises(UserError, match=key):
+            override(CONFIG, {key: value})
+
+
+def test_the_bounds_of_every_setting_are_tested():
+    unbounded = {"task.freq", "train.deterministic", "train.refit"}
+    assert {key for key, _ in flatten(CONFIG)} == {key for key, _, _ in BOUNDS} | unbounded
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("key", ["model.dropout", "train.learning_rate", "train.weight_decay", "train.clip_norm"])
+def test_a_setting_is_a_finite_number(key, value):
+    with pytest.raises(UserError, match=f"{key}: .*finite"):
+        override(CONFIG, {key: value})
+
+
+@pytest.mark.parametrize(("context", "segment"), [(10, 4), (3, 4), (25, 24), (23, 12)])
+def test_a_context_that_segments_do_not_fill_is_refused_with_lengths_that_would_do(context, segment):
+    with pytest.raises(UserError, match="is not a multiple of model") as found:
+        override(CONFIG, {"task.context_length": context, "model.segment_length": segment})
+    *_, first, _, second = str(found.value).split()
+    for length in (int(first), int(second)):
+        changed = override(CONFIG, {"task.context_length": length, "model.segment_length": segment})
+        assert changed.task.context_length == length
+
+
+def test_a_context_of_whole_segments_is_taken():
+    changed = override(CONFIG, {"task.context_length": 12, "model.segment_length": 4})
+    assert (changed.task.context_length, changed.model.segment_length) == (12, 4)
+
+
+def test_the_least_context_is_not_above_the_context():
+    assert override(CONFIG, {"task.context_length": 5, "task.min_context": 5}).task.min_context == 5
+    with pytest.raises(UserError, match=r"task.min_context 6 is above task.context_length 5"):
+        override(CONFIG, {"task.context_length": 5, "task.min_context": 6})

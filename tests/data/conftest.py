@@ -1,0 +1,127 @@
+"""Builders of small tasks, panels, configs and folders of shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dist_lstm.config.frequency import Frequency
+from dist_lstm.config.load import parse_config
+from dist_lstm.config.task import Task
+from dist_lstm.data import shards
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.shards import ShardWriter, statistics
+from dist_lstm.data.windows import split_ranges
+
+
+def _make_task(**changes) -> Task:
+    values = {
+        "horizon": 3,
+        "context_length": 6,
+        "min_context": 2,
+        "freq": Frequency(1),
+        "season_length": 2,
+        "levels": (80.0,),
+        "validation": 6,
+        "test": 6,
+    }
+    return Task(**values | changes)
+
+
+@pytest.fixture
+def make_task():
+    """A task of integer steps: context 6, horizon 3, 6 steps to validate and 6 to test on."""
+    return _make_task
+
+
+def _make_panel(*values) -> Panel:
+    length = [len(one) for one in values]
+    return Panel(
+        np.array([f"s{number:03d}" for number in range(len(values))], object),
+        np.arange(len(values), dtype=np.int64) * 10,
+        np.concatenate([np.zeros(0), *values]).astype(np.float32),
+        np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
+    )
+
+
+@pytest.fixture
+def make_panel_of():
+    """A panel of the given series, which start at 0, 10, 20 and so on."""
+    return _make_panel
+
+
+@pytest.fixture
+def numbered_panel():
+    """A panel of series of given lengths in which a value tells its place: 1000 x series + step."""
+    return lambda *lengths: _make_panel(*(1000 * number + np.arange(n) for number, n in enumerate(lengths)))
+
+
+@pytest.fixture
+def write_panel(tmp_path, monkeypatch):
+    """Write a panel to a folder of shards, with as many steps in a row group and in a file as given."""
+
+    def write(panel: Panel, task: Task, group_steps: int = 1 << 20, shard_steps: int = 1 << 24) -> tuple:
+        folder = tmp_path / "written"
+        with monkeypatch.context() as patch:
+            patch.setattr(shards, "GROUP_STEPS", group_steps)
+            patch.setattr(shards, "SHARD_STEPS", shard_steps)
+            with ShardWriter(folder) as writer:
+                train_end = split_ranges(panel.length, task).train_end
+                writer.write(panel, statistics(panel, train_end, task.season_length))
+        return folder, manifest_of(panel, writer.shards)
+
+    return write
+
+
+def manifest_of(panel: Panel, files: list) -> Manifest:
+    """The manifest of one panel."""
+    return Manifest(
+        fingerprint="none",
+        freq=1,
+        series=len(panel.unique_id),
+        rejected=0,
+        steps=len(panel.y),
+        observed=int((~np.isnan(panel.y)).sum()),
+        shortest=int(panel.length.min()),
+        median=int(np.median(panel.length)),
+        longest=int(panel.length.max()),
+        shards=tuple(files),
+    )
+
+
+@pytest.fixture
+def make_config():
+    """A config of horizon 3, context 6, validation 6 and test 6, with settings changed by dotted key."""
+
+    def make(path: str | Path = "nowhere.csv", **changes):
+        values: dict = {
+            "task": {"horizon": 3, "context_length": 6, "min_context": 2, "season_length": 2},
+            "data": {"path": str(path)},
+            "split": {"validation": 6, "test": 6},
+            "model": {"segment_length": 1},
+            "backtest": {"windows": 2, "stride": 3},
+        }
+        for key, value in changes.items():
+            section, name = key.split("__")
+            values.setdefault(section, {})[name] = value
+        return parse_config(values)
+
+    return make
+
+
+@pytest.fixture
+def make_frame():
+    """A long table of integer steps from series by name; NaN is a row without a value."""
+
+    def make(**series) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "unique_id": np.repeat(list(series), [len(values) for values in series.values()]),
+                "ds": np.concatenate([np.arange(len(values)) for values in series.values()]),
+                "y": np.concatenate([np.asarray(values, np.float64) for values in series.values()]),
+            }
+        )
+
+    return make

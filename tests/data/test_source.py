@@ -1,0 +1,422 @@
+"""Any table to the same rows, and errors that name file, column and row."""
+
+import datetime as dt
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from dist_lstm.config.schema import DataSettings
+from dist_lstm.data import source
+from dist_lstm.data.source import read, signature, source_files
+from dist_lstm.errors import UserError
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Two hourly series, rows mixed, a value and a row missing."""
+    ds = pd.date_range("2024-03-01", periods=6, freq="h", unit="us")
+    rows = [("b", ds[0], 1.5), ("a", ds[1], -2.0), ("a", ds[0], np.nan), ("b", ds[3], 1e-3), ("a", ds[5], 7.0)]
+    return pd.DataFrame(rows, columns=["unique_id", "ds", "y"])
+
+
+EXPECTED = [
+    {"unique_id": "b", "ds": dt.datetime(2024, 3, 1, 0), "y": 1.5},
+    {"unique_id": "a", "ds": dt.datetime(2024, 3, 1, 1), "y": -2.0},
+    {"unique_id": "a", "ds": dt.datetime(2024, 3, 1, 0), "y": None},
+    {"unique_id": "b", "ds": dt.datetime(2024, 3, 1, 3), "y": 0.001},
+    {"unique_id": "a", "ds": dt.datetime(2024, 3, 1, 5), "y": 7.0},
+]
+SCHEMA = pa.schema([("unique_id", pa.string()), ("ds", pa.timestamp("us")), ("y", pa.float64())])
+
+
+def rows(path="unused", frame=None, **columns) -> list[dict]:
+    """All rows that `read` gives, in order."""
+    settings = DataSettings(path=str(path), columns=columns)
+    return [row for piece in read(settings, frame) for row in piece.to_pylist()]
+
+
+def message(path="unused", frame=None, **columns) -> str:
+    """The one line of the error that `read` raises."""
+    with pytest.raises(UserError) as caught:
+        rows(path, frame, **columns)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def write_csv(frame: pd.DataFrame, folder) -> str:
+    frame.to_csv(folder / "t.csv", index=False)
+    return str(folder / "t.csv")
+
+
+def write_gzip(frame: pd.DataFrame, folder) -> str:
+    frame.to_csv(folder / "t.csv.gz", index=False)
+    return str(folder / "t.csv.gz")
+
+
+def write_parquet(frame: pd.DataFrame, folder) -> str:
+    frame.to_parquet(folder / "t.parquet", index=False)
+    return str(folder / "t.parquet")
+
+
+def write_uri(frame: pd.DataFrame, folder) -> str:
+    return (folder / write_parquet(frame, folder)).as_uri()
+
+
+def write_folder(frame: pd.DataFrame, folder) -> str:
+    (folder / "nested" / "deeper").mkdir(parents=True)
+    frame[:2].to_parquet(folder / "nested" / "a.parquet", index=False)
+    frame[2:].to_parquet(folder / "nested" / "deeper" / "b.parquet", index=False)
+    (folder / "nested" / "_SUCCESS").touch()
+    (folder / "nested" / ".hidden").touch()
+    return str(folder / "nested")
+
+
+def write_glob(frame: pd.DataFrame, folder) -> str:
+    frame[3:].to_csv(folder / "part-2.csv", index=False)
+    frame[:3].to_csv(folder / "part-1.csv", index=False)
+    frame.to_csv(folder / "other.csv", index=False)
+    return str(folder / "part-*.csv")
+
+
+WRITERS = [write_csv, write_gzip, write_parquet, write_uri, write_folder, write_glob]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_every_kind_of_file_gives_the_same_rows_in_their_order(write, frame, tmp_path):
+    assert rows(write(frame, tmp_path)) == EXPECTED
+
+
+def test_a_dataframe_gives_the_same_rows_as_files(frame):
+    assert rows(frame=frame) == EXPECTED
+    assert rows(frame=frame.set_index(np.arange(5) * 7)) == EXPECTED
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_every_piece_has_the_same_three_typed_columns(write, frame, tmp_path):
+    pieces = list(read(DataSettings(path=write(frame, tmp_path))))
+    assert pieces
+    assert all(piece.schema.equals(SCHEMA) for piece in pieces)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_columns_under_other_names_give_the_same_rows(write, frame, tmp_path):
+    named = frame.rename(columns={"unique_id": "store", "ds": "when", "y": "sold"})
+    named.insert(1, "y", "not a number")
+    assert rows(write(named, tmp_path), unique_id="store", ds="when", y="sold") == EXPECTED
+    assert rows(frame=named, unique_id="store", ds="when", y="sold") == EXPECTED
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_table_without_names_is_one_series_called_y(write, frame, tmp_path):
+    expected = [row | {"unique_id": "y"} for row in EXPECTED]
+    alone = frame.drop(columns="unique_id")
+    assert rows(write(alone, tmp_path), unique_id=None) == expected
+    assert rows(frame=alone, unique_id=None) == expected
+
+
+def test_small_batches_give_the_same_rows_as_one(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_ROWS", 2)
+    settings = DataSettings(path=write_parquet(frame, tmp_path))
+    assert [len(piece) for piece in read(settings)] == [2, 2, 1]
+    assert rows(settings.path) == EXPECTED
+    assert rows(frame=frame) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (pa.array([7, 12], pa.int64()), ["7", "12"]),
+        (pa.array([7, 12], pa.uint8()), ["7", "12"]),
+        (pa.array(["b", "a"], pa.large_string()), ["b", "a"]),
+        (pa.array(["b", "a"]).dictionary_encode(), ["b", "a"]),
+        (pa.array(["b", "a"], pa.string_view()), ["b", "a"]),
+        (pa.array([7, 12]).dictionary_encode(), ["7", "12"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_names_may_be_text_whole_numbers_or_categories(ids, expected, tmp_path):
+    table = pa.table({"unique_id": ids, "ds": [1, 2], "y": [1.0, 2.0]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert [row["unique_id"] for row in rows(tmp_path / "t.parquet")] == expected
+
+
+@pytest.mark.parametrize("kind", ["int64", "category", "str", "object", "string"])
+def test_names_in_a_dataframe_may_be_of_any_usual_type(kind):
+    frame = pd.DataFrame({"unique_id": [7, 12], "ds": [1, 2], "y": [1.0, 2.0]})
+    frame["unique_id"] = frame["unique_id"].astype("str").astype(kind)
+    assert [row["unique_id"] for row in rows(frame=frame)] == ["7", "12"]
+
+
+def test_whole_numbers_as_categories_name_series_too():
+    frame = pd.DataFrame({"unique_id": pd.Categorical([7, 12]), "ds": [1, 2], "y": [1.0, 2.0]})
+    assert [row["unique_id"] for row in rows(frame=frame)] == ["7", "12"]
+
+
+NOON = [dt.datetime(2024, 3, 1), dt.datetime(2024, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("ds", "expected"),
+    [
+        (pa.array([one.date() for one in NOON], pa.date32()), NOON),
+        (pa.array([one.date() for one in NOON], pa.date64()), NOON),
+        (pa.array(NOON, pa.timestamp("ns")), NOON),
+        (pa.array(NOON, pa.timestamp("s")), NOON),
+        (pa.array(["2024-03-01", "2024-03-02"]), NOON),
+        (pa.array(["2024-03-01 00:00:00", "2024-03-02T00:00:00.000"]), NOON),
+        (pa.array(["1", "2"]), [1, 2]),
+        (pa.array([1, 2], pa.int8()), [1, 2]),
+        (pa.array([-1, 2], pa.int64()), [-1, 2]),
+        (pa.array([1, 2], pa.uint64()), [1, 2]),
+    ],
+    ids=lambda value: f"{value.type} {value[0]}" if isinstance(value, pa.Array) else "",
+)
+def test_time_may_be_dates_time_stamps_text_or_whole_numbers(ds, expected, tmp_path):
+    pq.write_table(pa.table({"unique_id": ["a", "a"], "ds": ds, "y": [1.0, 2.0]}), tmp_path / "t.parquet")
+    pieces = list(read(DataSettings(path=str(tmp_path / "t.parquet"))))
+    assert pieces[0]["ds"].to_pylist() == expected
+    assert pieces[0]["ds"].type == (pa.int64() if isinstance(expected[0], int) else pa.timestamp("us"))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        pa.array([1, None], pa.int32()),
+        pa.array([1.0, float("nan")], pa.float32()),
+        pa.array([1.0, None], pa.float64()),
+        pa.array([1, None], pa.decimal128(10, 2)),
+        pa.array([True, None]),
+        pa.array(["1", ""]),
+        pa.array(["1.0", "NaN"]),
+        pa.array([" 1 ", None], pa.large_string()),
+    ],
+    ids=lambda value: f"{value.type} {value[1]}",
+)
+def test_values_may_be_any_kind_of_number_and_missing_ones_become_null(y, tmp_path):
+    pq.write_table(pa.table({"unique_id": ["a", "a"], "ds": [1, 2], "y": y}), tmp_path / "t.parquet")
+    assert [row["y"] for row in rows(tmp_path / "t.parquet")] == [1.0, None]
+
+
+def test_a_column_of_nothing_but_nulls_is_all_missing(tmp_path):
+    table = pa.table({"unique_id": ["a"], "ds": [1], "y": pa.nulls(1)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert rows(tmp_path / "t.parquet") == [{"unique_id": "a", "ds": 1, "y": None}]
+    (tmp_path / "t.csv").write_text("unique_id,ds,y\na,1,\n")
+    assert rows(tmp_path / "t.csv") == [{"unique_id": "a", "ds": 1, "y": None}]
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "nan", "None", "N/A"])
+def test_a_series_may_be_called_like_a_missing_value(name, tmp_path):
+    frame = pd.DataFrame({"unique_id": [name, name], "ds": [1, 2], "y": [1.0, 2.0]})
+    for write in (write_csv, write_parquet):
+        assert [row["unique_id"] for row in rows(write(frame, tmp_path))] == [name, name]
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "NaN", "nan", "null", "NULL", "N/A", "#N/A"])
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def test_the_usual_texts_for_a_missing_value_are_missing(write, missing, tmp_path):
+    frame = pd.DataFrame({"unique_id": ["a", "a"], "ds": [1, 2], "y": ["1", missing]})
+    assert [row["y"] for row in rows(write(frame, tmp_path))] == [1.0, None]
+
+
+def test_csv_values_are_read_to_the_last_digit(tmp_path):
+    values = np.random.default_rng(0).normal(size=100) * 10.0 ** np.arange(-20, 20).repeat(3)[:100]
+    frame = pd.DataFrame({"unique_id": "007", "ds": np.arange(100), "y": values})
+    found = rows(write_csv(frame, tmp_path))
+    assert [row["y"] for row in found] == values.tolist()
+    assert {row["unique_id"] for row in found} == {"007"}
+
+
+@pytest.mark.parametrize("bad", ["none", "1,5", "12 kg"])
+@pytest.mark.parametrize("write", [write_csv, write_gzip, write_parquet])
+def test_text_among_the_values_is_refused_with_file_column_series_and_row(write, bad, frame, tmp_path):
+    path = write(frame.assign(y=["1", "2", bad, "4", "5"]), tmp_path)
+    expected = f"{path}: column 'y', row 3 (unique_id 'a'): expected a number, got {bad!r}"
+    assert message(path) == expected
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, 1e39])
+@pytest.mark.parametrize("write", [write_csv, write_parquet, None])
+def test_infinite_and_too_large_values_are_refused_with_column_series_and_row(write, bad, frame, tmp_path):
+    frame = frame.assign(y=[1.0, 2.0, 3.0, bad, np.inf])
+    got = message(write(frame, tmp_path)) if write else message(frame=frame)
+    assert "column 'y', row 4 (unique_id 'b'): expected a finite number" in got
+    assert got.startswith(str(tmp_path) if write else "the DataFrame")
+    assert repr(bad) in got or str(bad) in got
+
+
+@pytest.mark.parametrize("bad", ["hello", [1, 2], {"a": 1}, dt.date(2024, 1, 1)])
+def test_strange_objects_among_the_values_of_a_dataframe_are_refused(bad, frame):
+    mixed = frame.astype({"y": object})
+    mixed.at[2, "y"] = bad
+    got = message(frame=mixed)
+    assert got.startswith("the DataFrame: can't be read")
+    assert "column y" in got
+
+
+@pytest.mark.parametrize("y", [pd.Timestamp("2024-01-01"), pd.Timedelta("1h"), dt.date(2024, 1, 1), dt.time(12)])
+def test_times_are_no_values(y, tmp_path):
+    frame = pd.DataFrame({"unique_id": ["a", "a"], "ds": [1, 2], "y": [None, y]})
+    assert "column 'y', row 2 (unique_id 'a'): expected a number" in message(frame=frame)
+    assert "column 'y', row 2 (unique_id 'a'): expected a number" in message(write_parquet(frame, tmp_path))
+
+
+def test_a_dataframe_with_a_column_twice_or_mixed_names_is_refused():
+    twice = pd.DataFrame([["a", 1, 1.0, 2.0]], columns=["unique_id", "ds", "y", "y"])
+    assert message(frame=twice).startswith("the DataFrame: can't be read")
+    mixed = pd.DataFrame({"unique_id": ["a", 1], "ds": [1, 2], "y": [1.0, 2.0]})
+    assert "column unique_id" in message(frame=mixed)
+
+
+def test_a_list_column_as_values_is_refused(tmp_path):
+    pq.write_table(pa.table({"unique_id": ["a"], "ds": [1], "y": [[1.0, 2.0]]}), tmp_path / "t.parquet")
+    assert "column 'y', row 1" in message(tmp_path / "t.parquet")
+
+
+def test_a_bad_row_late_in_a_long_csv_file_is_counted_from_its_start(tmp_path):
+    lines = ["unique_id,ds,y", *(f"a_rather_long_name_of_a_series,{step},1.0" for step in range(60_000))]
+    lines[50_001] = "a_rather_long_name_of_a_series,50000,oops"
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert (tmp_path / "t.csv").stat().st_size > 2 * pa_csv.ReadOptions().block_size
+    assert "row 50001 (unique_id 'a_rather_long_name_of_a_series'): expected a number" in message(
+        tmp_path / "t.csv"
+    )
+
+
+def test_a_bad_row_in_the_second_file_is_named_in_that_file(frame, tmp_path):
+    frame.to_csv(tmp_path / "1.csv", index=False)
+    frame.assign(y=["1", "oops", "3", "4", "5"]).to_csv(tmp_path / "2.csv", index=False)
+    assert message(tmp_path).startswith(f"{tmp_path / '2.csv'}: column 'y', row 2 ")
+
+
+@pytest.mark.parametrize("bad", ["yesterday", "2024-13-01", ""])
+def test_text_that_is_no_time_is_refused_with_its_row(bad, frame, tmp_path):
+    frame = frame.assign(ds=["2024-03-01", "2024-03-02", bad, "2024-03-03", "2024-03-04"])
+    got = message(write_csv(frame, tmp_path))
+    assert "column 'ds', row 3 (unique_id 'a'): expected a time stamp" in got
+
+
+@pytest.mark.parametrize("stamp", ["2024-03-01T00:00:00Z", "2024-03-01 00:00:00+02:00", "2024-03-01T00:00-0500"])
+def test_time_zones_are_refused(stamp, frame, tmp_path):
+    assert "zone" in message(write_csv(frame.assign(ds=stamp), tmp_path))
+    assert "zone UTC" in message(frame=frame.assign(ds=frame["ds"].dt.tz_localize("UTC")))
+
+
+def test_time_stamps_and_steps_in_one_table_are_refused(frame, tmp_path):
+    frame.to_csv(tmp_path / "1.csv", index=False)
+    frame.assign(ds=range(5)).to_csv(tmp_path / "2.csv", index=False)
+    got = message(tmp_path)
+    assert "2.csv: column 'ds'" in got
+    assert "int64" in got
+    assert "give one kind" in got
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.bool_()])
+def test_numbers_that_are_not_whole_are_no_time(kind, tmp_path):
+    table = pa.table({"unique_id": ["a"], "ds": pa.array([1]).cast(kind), "y": [1.0]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert "'ds' must hold time stamps or whole numbers" in message(tmp_path / "t.parquet")
+
+
+def test_a_series_without_a_name_is_refused_with_its_row(frame, tmp_path):
+    frame = frame.assign(unique_id=["a", None, "a", "b", "b"])
+    for got in (
+        message(write_csv(frame, tmp_path)),
+        message(write_parquet(frame, tmp_path)),
+        message(frame=frame),
+    ):
+        assert "column 'unique_id', row 2: expected the name of a series" in got
+
+
+def test_names_that_are_fractions_are_refused():
+    frame = pd.DataFrame({"unique_id": [0.5, 1.5], "ds": [1, 2], "y": [1.0, 2.0]})
+    assert "'unique_id' names the series and must hold text or whole numbers" in message(frame=frame)
+
+
+@pytest.mark.parametrize("key", ["unique_id", "ds", "y"])
+@pytest.mark.parametrize("write", [write_csv, write_parquet, None])
+def test_a_missing_column_is_refused_naming_the_setting_and_the_columns_there_are(write, key, frame, tmp_path):
+    frame = frame.rename(columns={key: "other"})
+    got = message(write(frame, tmp_path)) if write else message(frame=frame)
+    assert f"has no column '{key}'; set data.columns.{key} to one of" in got
+    assert "other" in got
+    assert ("null if the table is one series" in got) == (key == "unique_id")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([], "holds no files"),
+        (["_SUCCESS", ".gitkeep"], "holds no files"),
+        (["a.csv", "notes.txt"], "notes.txt is neither CSV nor Parquet"),
+        (["a.csv", "b.parquet"], "mixes CSV and Parquet"),
+    ],
+)
+def test_a_folder_without_tables_or_with_other_files_is_refused(files, expected, tmp_path):
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=expected):
+        source_files(str(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["nowhere.csv", "nowhere", "nowhere/*.csv"])
+def test_a_path_that_leads_nowhere_is_refused(path, tmp_path):
+    with pytest.raises(UserError, match=r"data\.path: .*nowhere"):
+        source_files(str(tmp_path / path))
+
+
+def test_files_in_hidden_folders_are_left_out(frame, tmp_path):
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for name in (".ipynb_checkpoints", "_temporary"):
+        (tmp_path / name).mkdir()
+        shutil.copy(tmp_path / "t.csv", tmp_path / name / "t-checkpoint.csv")
+    assert [file.path for file in source_files(str(tmp_path))] == [str(tmp_path / "t.csv")]
+
+
+def test_a_table_inside_a_hidden_folder_is_found_when_asked_for(frame, tmp_path):
+    folder = tmp_path / "_work" / ".cache"
+    folder.mkdir(parents=True)
+    assert rows(write_csv(frame, folder)) == EXPECTED
+    assert rows(folder) == EXPECTED
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_found(frame, tmp_path):
+    frame.to_csv(tmp_path / "sales[1].csv", index=False)
+    assert rows(tmp_path / "sales[1].csv") == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv.gz", "t.csv"])
+def test_a_file_that_is_not_what_its_name_says_is_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01 not a table \x00" * 10)
+    assert message(tmp_path / name).startswith(str(tmp_path / name))
+
+
+def test_a_csv_row_with_too_many_fields_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("unique_id,ds,y\na,1,2\na,2,3,4\n")
+    assert "can't be read as csv" in message(tmp_path / "t.csv")
+
+
+def test_an_empty_csv_file_is_refused(tmp_path):
+    (tmp_path / "t.csv").touch()
+    assert "can't be read as csv" in message(tmp_path / "t.csv")
+
+
+def test_a_table_of_headings_alone_has_no_rows(frame, tmp_path):
+    for write in (write_csv, write_parquet):
+        assert rows(write(frame[:0], tmp_path)) == []
+    assert rows(frame=frame[:0]) == []
+
+
+def test_a_signature_changes_with_the_table_and_only_then(frame, tmp_path):
+    path = write_csv(frame, tmp_path)
+    before = signature(path)
+    assert signature(path) == before
+    write_csv(frame.assign(y=1.0), tmp_path)
+    assert signature(path) != before
+    assert signature(frame) == signature(frame.copy())
+    assert signature(frame) != signature(frame.assign(y=1.0))

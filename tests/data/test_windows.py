@@ -1,0 +1,177 @@
+"""Windows and cutoffs, against loops over every step."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from dist_lstm.data.windows import (
+    Cutoffs,
+    WindowCutter,
+    backtest_cutoffs,
+    forecast_cutoffs,
+    split_ranges,
+    training_cutoffs,
+    validation_cutoffs,
+)
+
+LENGTHS = [1, 2, 4, 5, 11, 12, 13, 16, 17, 18, 20, 23, 40]
+
+
+def listed(cutoffs: Cutoffs) -> list[tuple[int, int]]:
+    series, cutoff = cutoffs.enumerate()
+    return list(zip(series.tolist(), cutoff.tolist(), strict=True))
+
+
+def slow_cut(values: np.ndarray, cutoff: int, context: int, horizon: int) -> tuple[list, list]:
+    """One window, value by value."""
+
+    def at(step: int) -> float:
+        return float(values[step]) if 0 <= step < len(values) else np.nan
+
+    return [at(step) for step in range(cutoff - context, cutoff)], [at(cutoff + step) for step in range(horizon)]
+
+
+@pytest.mark.parametrize(("context", "horizon"), [(6, 3), (1, 1), (30, 2), (2, 30)])
+def test_a_window_at_any_cutoff_equals_a_loop_with_nan_outside_the_series(
+    context, horizon, make_panel_of, make_task
+):
+    generator = np.random.default_rng(0)
+    values = [generator.normal(size=length).astype(np.float32) for length in (1, 9, 4, 25)]
+    values[1][3] = np.nan
+    cutter = WindowCutter(make_panel_of(*values), make_task(context_length=context, horizon=horizon))
+    places = [(series, cutoff) for series, one in enumerate(values) for cutoff in range(len(one) + 1)]
+    places = [places[at] for at in generator.permutation(len(places))]
+    found_context, found_target = cutter.cut(*(np.array(axis) for axis in zip(*places, strict=True)))
+    assert found_context.shape == (len(places), context)
+    assert found_target.shape == (len(places), horizon)
+    assert found_context.dtype == found_target.dtype == np.float32
+    for row, (series, cutoff) in enumerate(places):
+        expected = slow_cut(values[series], cutoff, context, horizon)
+        np.testing.assert_array_equal(found_context[row], expected[0])
+        np.testing.assert_array_equal(found_target[row], expected[1])
+
+
+def test_a_cutter_takes_little_more_memory_than_its_padded_series(numbered_panel, make_task):
+    panel = numbered_panel(*[3000] * 100)
+    padded = panel.y.nbytes + 100 * 4 * 9
+    tracemalloc.start()
+    try:
+        WindowCutter(panel, make_task())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert padded < peak < 1.2 * padded
+
+
+def test_changing_a_window_does_not_change_the_next_one(numbered_panel, make_task):
+    cutter = WindowCutter(numbered_panel(10), make_task())
+    context, target = cutter.cut(np.array([0]), np.array([6]))
+    context[:], target[:] = -1, -1
+    again, _ = cutter.cut(np.array([0]), np.array([6]))
+    assert again.tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(("validation", "test"), [(6, 6), (0, 6), (6, 0), (0, 0), (7, 5)])
+def test_train_validation_and_test_follow_each_other_from_the_end(validation, test, make_task):
+    ranges = split_ranges(np.array(LENGTHS), make_task(validation=validation, test=test))
+    for number, length in enumerate(LENGTHS):
+        steps = list(range(length))
+        before_test = steps[:-test] if test else steps
+        before_validation = before_test[:-validation] if validation else before_test
+        assert ranges.end[number] == length
+        assert ranges.validation_end[number] == len(before_test)
+        assert ranges.train_end[number] == len(before_validation)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("stride", [1, 2, 5, 100])
+@pytest.mark.parametrize(("least", "horizon"), [(2, 3), (1, 1), (6, 4)])
+def test_training_windows_are_all_whose_targets_end_inside_the_training_range(
+    whole, stride, least, horizon, make_task
+):
+    task = make_task(min_context=least, horizon=horizon)
+    expected = [
+        (series, cutoff)
+        for series, length in enumerate(LENGTHS)
+        for cutoff in range(length)
+        if cutoff >= least
+        and (cutoff - least) % stride == 0
+        and cutoff + horizon <= (length if whole else length - task.validation - task.test)
+    ]
+    found = training_cutoffs(np.array(LENGTHS), task, stride, whole)
+    assert listed(found) == expected
+    assert found.total == len(expected)
+    assert found.count.tolist() == [sum(series == one for one, _ in expected) for series in range(len(LENGTHS))]
+
+
+@pytest.mark.parametrize("validation", [0, 3, 6, 7, 8, 9])
+@pytest.mark.parametrize("test", [0, 4])
+def test_validation_targets_tile_the_end_of_the_validation_range(validation, test, make_task):
+    task = make_task(validation=validation, test=test)
+    found = validation_cutoffs(np.array(LENGTHS), task)
+    expected = []
+    for series, length in enumerate(LENGTHS):
+        end, begin = length - test, length - test - validation
+        cutoffs = []
+        while end - task.horizon >= begin:
+            cutoffs.insert(0, end - task.horizon)
+            end -= task.horizon
+        if cutoffs and cutoffs[0] >= task.min_context:
+            expected += [(series, cutoff) for cutoff in cutoffs]
+    assert listed(found) == expected
+    assert found.total == len(expected)
+
+
+@pytest.mark.parametrize(("windows", "stride", "test"), [(1, 3, 3), (2, 3, 6), (4, 1, 6), (3, 2, 9), (2, 5, 8)])
+def test_backtest_targets_lie_inside_the_test_range_the_last_at_its_end(windows, stride, test, make_task):
+    task = make_task(test=test)
+    found = listed(backtest_cutoffs(np.array(LENGTHS), task, windows, stride))
+    expected = []
+    for series, length in enumerate(LENGTHS):
+        cutoffs = [length - task.horizon - stride * back for back in range(windows)][::-1]
+        if cutoffs[0] >= task.min_context:
+            expected += [(series, cutoff) for cutoff in cutoffs]
+    assert found == expected
+    assert all(length - test <= cutoff <= length - task.horizon for s, cutoff in found for length in [LENGTHS[s]])
+
+
+def test_without_a_test_range_there_is_no_backtest(make_task):
+    assert backtest_cutoffs(np.array(LENGTHS), make_task(test=0), 3, 1).total == 0
+
+
+def test_every_series_is_forecast_once_from_its_end():
+    assert listed(forecast_cutoffs(np.array(LENGTHS))) == list(enumerate(LENGTHS))
+
+
+def test_no_target_belongs_to_two_ranges(make_task):
+    """The steps that train, validation and backtest windows forecast never meet."""
+    task, lengths = make_task(), np.array(LENGTHS)
+
+    def targets(cutoffs: Cutoffs) -> set[tuple[int, int]]:
+        return {(series, cutoff + step) for series, cutoff in listed(cutoffs) for step in range(task.horizon)}
+
+    train = targets(training_cutoffs(lengths, task, 1, whole=False))
+    validation = targets(validation_cutoffs(lengths, task))
+    test = targets(backtest_cutoffs(lengths, task, 2, 3))
+    assert train
+    assert validation
+    assert test
+    assert not train & validation
+    assert not validation & test
+    assert not train & test
+
+
+def test_no_series_give_no_windows(make_panel_of, make_task):
+    none = np.zeros(0, np.int64)
+    for cutoffs in (
+        training_cutoffs(none, make_task(), 1, whole=False),
+        validation_cutoffs(none, make_task()),
+        backtest_cutoffs(none, make_task(), 2, 3),
+        forecast_cutoffs(none),
+    ):
+        assert cutoffs.total == 0
+        assert listed(cutoffs) == []
+    context, target = WindowCutter(make_panel_of([1.0]), make_task()).cut(none, none)
+    assert context.shape == (0, 6)
+    assert target.shape == (0, 3)

@@ -1,0 +1,148 @@
+"""Forecasts of a model, window by window."""
+
+import numpy as np
+import pytest
+
+from dist_lstm.config.frequency import Frequency
+from dist_lstm.config.schema import ModelSettings
+from dist_lstm.config.task import Task
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
+from dist_lstm.forecast.predict import BATCH_SIZE, make_predictor
+from dist_lstm.model.lstm import build_model
+from dist_lstm.train.devices import set_seed
+
+TASK = Task(
+    horizon=4, context_length=12, min_context=1, freq=Frequency(1), season_length=6,
+    levels=(80.0, 95.0), validation=4, test=4,
+)  # fmt: skip
+SERIES = 1400
+
+
+def make_panel(series: list[np.ndarray]) -> Panel:
+    offset = np.concatenate([[0], np.cumsum([len(one) for one in series])]).astype(np.int64)
+    names = np.array([f"{number:05d}" for number in range(len(series))], object)
+    return Panel(names, np.zeros(len(series), np.int64), np.concatenate(series).astype(np.float32), offset)
+
+
+def some(cutoffs: Cutoffs, chosen: np.ndarray) -> Cutoffs:
+    return Cutoffs(cutoffs.first, np.where(chosen, cutoffs.count, 0), cutoffs.stride)
+
+
+@pytest.fixture(scope="module", params=["quantile", "mae"])
+def model(request):
+    set_seed(1, deterministic=False)
+    settings = ModelSettings(units=(24, 16), segment_length=3, head=request.param)
+    task = TASK if request.param == "quantile" else Task(**{**vars(TASK), "levels": ()})
+    return build_model(task, settings), task
+
+
+@pytest.fixture(scope="module")
+def panel():
+    """Series of many lengths, some shorter than the context, one in fifty with gaps."""
+    generator = np.random.default_rng(0)
+    series = [generator.normal(100, 20, generator.integers(1, 40)) for _ in range(SERIES)]
+    for one in series[::50]:
+        one[generator.random(len(one)) < 0.3] = np.nan
+    series[7] = np.full(9, np.nan)
+    return make_panel(series)
+
+
+@pytest.fixture(scope="module")
+def predict(model):
+    return make_predictor(*model)
+
+
+@pytest.fixture(scope="module")
+def forecasts(predict, panel):
+    return predict(panel, forecast_cutoffs(panel.length))[0]
+
+
+def test_a_predictor_made_again_gives_the_same_forecasts(model, panel, forecasts):
+    again, _ = make_predictor(*model)(panel, forecast_cutoffs(panel.length))
+    assert again.tobytes() == forecasts.tobytes()
+
+
+@pytest.mark.parametrize("number", [1, 2, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1, 2 * BATCH_SIZE + 3])
+def test_forecasts_do_not_depend_on_how_many_windows_are_asked_for(predict, panel, forecasts, number):
+    first = some(forecast_cutoffs(panel.length), np.arange(SERIES) < number)
+    found, _ = predict(panel, first)
+    assert found.tobytes() == forecasts[:number].tobytes()
+
+
+@pytest.mark.parametrize("stride", [3, 7, 500])
+def test_forecasts_do_not_depend_on_which_other_windows_are_asked_for(predict, panel, forecasts, stride):
+    chosen = np.arange(SERIES) % stride == stride - 1
+    found, _ = predict(panel, some(forecast_cutoffs(panel.length), chosen))
+    assert found.tobytes() == forecasts[chosen].tobytes()
+
+
+def test_forecasts_do_not_depend_on_the_panel_a_series_lies_in(predict, panel, forecasts):
+    alone = panel.take(np.arange(SERIES) == 1234)
+    found, _ = predict(alone, forecast_cutoffs(alone.length))
+    assert found.tobytes() == forecasts[1234:1235].tobytes()
+
+
+def test_forecasts_are_what_the_model_says_of_the_last_steps(model, panel, forecasts):
+    context = np.full((SERIES, TASK.context_length), np.nan, np.float32)
+    for number in range(SERIES):
+        values = panel.y[panel.offset[number] : panel.offset[number + 1]][-TASK.context_length :]
+        context[number, TASK.context_length - len(values) :] = values
+    said = model[0]({"y": context}, training=False)["forecast"].numpy()
+    known = ~np.isnan(context).all(axis=1)
+    np.testing.assert_allclose(forecasts[known], said[known], rtol=1e-4, atol=1e-3)
+
+
+def test_only_a_context_without_any_value_is_forecast_as_nan(panel, forecasts):
+    unknown = np.isnan(forecasts).all(axis=(1, 2))
+    empty = [
+        np.isnan(panel.y[panel.offset[number] : panel.offset[number + 1]][-TASK.context_length :]).all()
+        for number in range(SERIES)
+    ]
+    assert unknown[7]
+    assert unknown.tolist() == empty
+    assert np.isfinite(forecasts[~unknown]).all()
+
+
+def test_a_value_before_the_context_does_not_help(predict):
+    old = make_panel([np.r_[np.ones(5), np.full(TASK.context_length, np.nan)]])
+    found, _ = predict(old, forecast_cutoffs(old.length))
+    assert np.isnan(found).all()
+
+
+def test_a_constant_context_is_forecast_as_the_constant(predict):
+    constant = make_panel([np.full(30, 1234.5), np.full(3, -7.25), np.zeros(12)])
+    found, _ = predict(constant, forecast_cutoffs(constant.length))
+    expected = np.broadcast_to(np.array([1234.5, -7.25, 0.0]).reshape(3, 1, 1), found.shape)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_targets_are_the_values_after_each_cutoff(predict):
+    panel = make_panel([np.arange(10.0), np.arange(100.0, 108.0)])
+    cutoffs = Cutoffs(first=np.array([4, 5]), count=np.array([2, 1]), stride=3)
+    found, target = predict(panel, cutoffs)
+    nan = np.nan
+    expected = [[4, 5, 6, 7], [7, 8, 9, nan], [105, 106, 107, nan]]
+    np.testing.assert_array_equal(target, np.array(expected, np.float32))
+    assert found.shape[:2] == (3, TASK.horizon)
+
+
+def test_forecasts_do_not_see_the_targets(predict):
+    generator = np.random.default_rng(1)
+    past, future = generator.normal(size=20), generator.normal(size=(2, 6))
+    cutoff = Cutoffs(np.array([20]), np.array([1]), 1)
+    one, other = (predict(make_panel([np.r_[past, later]]), cutoff)[0].tobytes() for later in future)
+    assert one == other
+
+
+def test_no_windows_give_no_forecasts_of_the_right_shape(model, predict, panel):
+    none = some(forecast_cutoffs(panel.length), np.zeros(SERIES, bool))
+    found, target = predict(panel, none)
+    assert found.shape == (0, TASK.horizon, max(len(model[1].quantiles), 1))
+    assert target.shape == (0, TASK.horizon)
+
+
+def test_quantiles_of_a_forecast_do_not_cross(model, forecasts):
+    known = forecasts[~np.isnan(forecasts).all(axis=(1, 2))]
+    assert (np.diff(known, axis=2) >= 0).all()
+    assert known.shape[2] == len(model[1].quantiles)

@@ -1,0 +1,306 @@
+"""Each of the user's mistakes gives one line that names the thing, exit status 2 and no traceback."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from dist_lstm import cli
+from dist_lstm.errors import UserError
+
+CONFIG = "task: {horizon: 2}\ndata: {path: FILE}\n"
+HEAD = "unique_id,ds,y\n"
+DAYS = [f"a,2024-01-{day:02d},{day}\n" for day in range(1, 31)]
+TABLE = HEAD + "".join(DAYS)
+FRAME = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=30), "y": range(30)})
+
+
+@pytest.fixture
+def call(capfd, monkeypatch):
+    """Run the command line in this process: exit status, stdout, stderr."""
+
+    def run_main(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dist-lstm", *map(str, arguments)])
+        capfd.readouterr()
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+        return status, *capfd.readouterr()
+
+    return run_main
+
+
+@pytest.fixture
+def prepare(call, tmp_path):
+    """Prepare a table: text, bytes of a file, or a DataFrame, under a config and changed settings."""
+
+    def run_prepare(*settings: str, table=TABLE, name: str = "t.csv", config=CONFIG, out=None):
+        path = tmp_path / name
+        if isinstance(table, pd.DataFrame):
+            table.to_parquet(path)
+        elif table is not None:
+            content = table if isinstance(table, bytes) else table.encode()
+            if not path.exists() or path.read_bytes() != content:  # a file written again is a file that changed
+                path.write_bytes(content)
+        job = tmp_path / "job.yaml"
+        job.write_bytes(config if isinstance(config, bytes) else config.replace("FILE", str(path)).encode())
+        changed = [part for setting in settings for part in ("--set", setting)]
+        return call("prepare", job, "--out", out or tmp_path / "out", *changed)
+
+    return run_prepare
+
+
+def line_of(result: tuple[int, str, str]) -> str:
+    """The one line of a user's mistake."""
+    status, out, err = result
+    assert status == 2, err
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err.removesuffix("\n")
+
+
+def test_good_input_ends_with_status_0_and_no_error(prepare):
+    status, out, err = prepare()
+    assert (status, err) == (0, "")
+    assert "1 series, 30 steps, freq D" in out
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["train.learing_rate=1"], ["train.learing_rate", "did you mean learning_rate?"]),
+        (["task.horizon=soon"], ["task.horizon", "'soon'"]),
+        (["task.horizon=true"], ["task.horizon", "True"]),
+        (["task.horizon=0"], ["task.horizon", "greater than or equal to 1", "0"]),
+        (
+            ["task.context_length=10", "model.segment_length=4"],
+            ["context_length 10", "segment_length 4", "8 or 12"],
+        ),
+        (["task.levels=[80, 100]"], ["task.levels.1", "less than 100", "got 100"]),
+        (["task.levels=[-5]"], ["task.levels.0", "greater than 0", "got -5"]),
+        (["task.freq=M"], ["task.freq", "'M'", "write ME"]),
+        (["task.freq=ns"], ["task.freq", "'ns'"]),
+        (["task.freq=1"], ["task.freq", "time stamps"]),
+        (["split.test=1"], ["split.test 1", "task.horizon 2"]),
+        (["split.test=4", "backtest.windows=5"], ["backtest.windows 5", "10 steps", "split.test has 4"]),
+        (["task.horizon"], ["--set task.horizon", "section.key=value"]),
+        (["task.horizon=[1"], ["--set task.horizon", "YAML"]),
+        (["data.path=nowhere.csv"], ["data.path", "nowhere.csv", "does not exist"]),
+        (["data.path=no*where.csv"], ["data.path", "no*where.csv", "no files"]),
+        (["data.path=$NOT_SET_ANYWHERE/t.csv"], ["data.path", "$NOT_SET_ANYWHERE"]),
+        (["data.path=nowhere://t.csv"], ["nowhere://t.csv"]),
+        (["data.columns.y=sales"], ["'sales'", "data.columns.y", "unique_id, ds, y"]),
+        (["task.horizon=1e18"], ["too short", "1000000000000000000"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_setting_that_can_not_be_used_is_named(prepare, settings, says):
+    line = line_of(prepare(*settings))
+    assert [part for part in says if part not in line] == []
+
+
+ROW = "a,2024-01-31,"
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("", ["t.csv", "mpty"]),
+        (HEAD, ["t.csv", "has no rows"]),
+        ("unique_id,ds\na,2024-01-01\n", ["t.csv", "no column 'y'", "data.columns.y"]),
+        ("ds,y\n2024-01-01,1\n", ["no column 'unique_id'", "null if the table is one series"]),
+        (TABLE + ROW + "lots\n", ["'y'", "row 31", "'a'", "'lots'"]),
+        (TABLE + ROW + "inf\n", ["'y'", "row 31", "finite", "inf"]),
+        (TABLE + ROW + "-Infinity\n", ["'y'", "row 31", "finite", "-Infinity"]),
+        (TABLE + ROW + "1e39\n", ["'y'", "row 31", "1e39"]),
+        (TABLE + DAYS[4], ["'a'", "2024-01-05", "data.duplicates"]),
+        (TABLE + "a,2024-01-31 05:00,1\n", ["'a'", "2024-01-31T05:00", "off the grid", "'D'", "2024-01-30"]),
+        (TABLE + "a,yesterday,1\n", ["'ds'", "row 31", "'yesterday'"]),
+        (TABLE + "a,,1\n", ["'ds'", "row 31", "None"]),
+        (TABLE + ",2024-01-31,1\n", ["'unique_id'", "row 31", "name of a series"]),
+        (TABLE + "a,2024-01-31\n", ["t.csv", "Expected 3 columns, got 2"]),
+        (HEAD + "a,2024-01-01,1\na,2024-01-02,\na,2024-01-03,1\n", ["longest has 3 steps", "13 are needed"]),
+        (HEAD + "a,2024-01-01,\na,2024-01-02,\na,2024-01-03,\n", ["t.csv", "none of its 1 series", "observed"]),
+        (HEAD + "a,2024-01-01,1\n", ["task.freq", "no regular frequency"]),
+        (bytes(range(256)) * 20, ["t.csv", "can't be read as csv"]),
+        (b"\0" * 5000, ["t.csv", "can't be read as csv"]),
+    ],
+    ids=lambda value: repr(value)[-40:],
+)
+def test_a_csv_file_that_can_not_be_used_is_refused_with_row_and_value(prepare, table, says):
+    line = line_of(prepare(table=table))
+    assert [part for part in says if part not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"unique_id": 1.5}, ["'unique_id'", "text or whole numbers", "double"]),
+        ({"unique_id": None}, ["'unique_id'", "row 1", "None"]),
+        ({"unique_id": ["a"] * 29 + [None]}, ["'unique_id'", "row 30", "None"]),
+        ({"ds": 1.5}, ["'ds'", "time stamps or whole numbers", "double"]),
+        ({"ds": FRAME["ds"].dt.tz_localize("UTC")}, ["'ds'", "time zone UTC"]),
+        ({"y": [float("inf"), *range(29)]}, ["'y'", "row 1", "finite", "inf"]),
+        ({"y": "many"}, ["'y'", "row 1", "'many'"]),
+        ({"y": [[1]] * 30}, ["'y'", "row 1", "[1]"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_parquet_column_of_a_wrong_kind_is_refused(prepare, changes, says):
+    line = line_of(prepare(table=FRAME.assign(**changes), name="t.parquet"))
+    assert [part for part in ["t.parquet", *says] if part not in line] == []
+
+
+@pytest.mark.parametrize("cut", [slice(0, 0), slice(0, 1000), slice(100, None)], ids=["empty", "head", "tail"])
+def test_a_damaged_parquet_file_is_refused(prepare, cut):
+    line = line_of(prepare(table=FRAME.to_parquet()[cut], name="t.parquet"))
+    assert "t.parquet: can't be read as parquet: " in line
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "says"),
+    [
+        (None, "t.csv", "t.csv does not exist"),
+        (TABLE, "t.xlsx", "t.xlsx is neither CSV nor Parquet"),
+        (TABLE, "t.csv.gz", "t.csv.gz: can't be read as csv"),
+        (TABLE, "t.parquet", "t.parquet: can't be read as parquet"),
+        (TABLE, "t", "t is neither CSV nor Parquet"),
+    ],
+)
+def test_a_file_that_is_not_there_or_not_what_its_name_says_is_refused(prepare, table, name, says):
+    assert says in line_of(prepare(table=table, name=name))
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("", "expected sections"),
+        ("just text", "expected sections"),
+        ("task: {horizon: 2\n", "YAML"),
+        (CONFIG + "task: {horizon: 3}\n", "line 3: key 'task' is given twice"),
+        ("task: {horizon: 2, horizon: 3}\n", "line 1: key 'horizon' is given twice"),
+        (CONFIG + "# " + "x" * 10_000_000, "larger than 1,000,000 bytes"),
+        (CONFIG + "x: [&a 1" + ", *a" * 1000 + "]\n", "more than 100 aliases"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "UTF-8"),
+        (b"task: \0", "special characters"),
+    ],
+    ids=lambda value: repr(value)[-30:],
+)
+def test_a_file_that_is_no_config_is_named_with_the_reason(prepare, config, says):
+    line = line_of(prepare(config=config))
+    assert "job.yaml" in line
+    assert says in line
+
+
+@pytest.mark.parametrize("verb", ["run", "prepare", "train", "plan"])
+def test_every_verb_names_a_config_that_is_missing(call, tmp_path, verb):
+    line = line_of(call(verb, tmp_path / "none.yaml"))
+    assert line == f"error: {tmp_path}/none.yaml: the config can't be read: No such file or directory"
+
+
+@pytest.mark.parametrize("arguments", [["backtest"], ["forecast"], ["evaluate", "--data", "actuals.csv"]])
+def test_every_verb_names_a_folder_that_is_no_run(call, tmp_path, arguments):
+    verb, *options = arguments
+    assert f"{tmp_path}: is not a run directory" in line_of(call(verb, tmp_path, *options))
+
+
+def test_a_forecast_of_another_table_needs_a_folder_of_its_own(call, tmp_path):
+    assert "--out" in line_of(call("forecast", tmp_path, "--data", "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("task.horizon=3", "task.horizon is 2, not 3"),
+        ("train.seed=5", "train.seed is 1, not 5"),
+        ("data.duplicates=last", "data.duplicates is 'error', not 'last'"),
+    ],
+)
+def test_an_output_folder_with_other_work_is_refused_with_the_setting_that_differs(
+    prepare, tmp_path, setting, says
+):
+    assert prepare()[0] == 0
+    before = sorted(tmp_path.joinpath("out").rglob("*"))
+    line = line_of(prepare(setting))
+    assert f"{tmp_path}/out: holds other work" in line
+    assert says in line
+    assert "--out" in line
+    assert sorted(tmp_path.joinpath("out").rglob("*")) == before
+    assert prepare()[0] == 0
+
+
+def test_an_output_folder_whose_table_changed_is_refused(prepare, tmp_path):
+    assert prepare()[0] == 0
+    line = line_of(prepare(table=TABLE + ROW + "31\n"))
+    assert "the table changed" in line
+    assert "--out" in line
+
+
+def test_an_output_folder_with_foreign_files_is_refused_and_left_alone(prepare, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    assert "thesis.tex" in line_of(prepare())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_what_was_refused_leaves_no_half_finished_folder_that_blocks_the_next_try(prepare):
+    line_of(prepare(table=TABLE + ROW + "lots\n"))
+    assert prepare(table=TABLE)[0] == 0
+
+
+def test_control_codes_of_a_damaged_file_do_not_reach_the_terminal(prepare):
+    line = line_of(prepare(table=TABLE + "b\x1b[31m\x07\r\n"))
+    assert "\x1b" not in line
+    assert "\x07" not in line
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["plan", "a.yaml", "--nonsense"], ["evaluate", "x"]])
+def test_a_command_that_is_written_wrongly_ends_with_status_2_and_no_traceback(call, arguments):
+    status, _, err = call(*arguments)
+    assert status == 2
+    assert "Traceback" not in err
+    assert "Usage" in err
+
+
+def test_an_interruption_ends_with_status_130_and_says_how_to_go_on(call, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dist_lstm.config.load.load_config", interrupt)
+    assert call("prepare", "job.yaml") == (
+        130,
+        "",
+        "interrupted; the same command goes on with what is finished\n",
+    )
+
+
+def test_a_fault_of_ours_keeps_its_traceback(call, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("dist_lstm.config.load.load_config", fail)
+    with pytest.raises(ZeroDivisionError):
+        call("prepare", "job.yaml")
+
+
+def test_a_message_of_several_lines_is_printed_as_one(call, monkeypatch):
+    def refuse(*_):
+        raise UserError("one\n two\r\n\tthree")
+
+    monkeypatch.setattr("dist_lstm.config.load.load_config", refuse)
+    assert line_of(call("prepare", "job.yaml")) == "error: one two three"
+
+
+def test_a_real_process_ends_the_same(tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text(CONFIG + "trian: {seed: 1}\n")
+    found = subprocess.run(
+        [sys.executable, "-m", "dist_lstm", "run", str(job)], check=False, capture_output=True, text=True
+    )
+    line = line_of((found.returncode, found.stdout, found.stderr))
+    assert line == f"error: {job}: trian is not a setting; did you mean train?"

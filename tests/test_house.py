@@ -1,0 +1,113 @@
+"""The rules of the house: sizes, rooms, where heavy imports stand, what the package declares."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from dist_lstm.config.load import flatten
+from dist_lstm.config.schema import Config
+from tests.conftest import ROOT
+
+MODULES = sorted((ROOT / "dist_lstm").rglob("*.py"))
+MAY_IMPORT_TENSORFLOW = re.compile(r"data/stream|model/|train/|forecast/predict|forecast/export")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT / "dist_lstm"))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_is_longer_than_350_lines(path):
+    assert len(path.read_text().splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_function_is_longer_than_60_lines_or_takes_more_than_6_arguments(path):
+    for function in functions(path):
+        assert (function.end_lineno or 0) - function.lineno < 60, function.name
+        arguments = function.args
+        number = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
+        own = arguments.args[:1] and arguments.args[0].arg in ("self", "cls")
+        assert number - bool(own) <= 6 or path.name == "cli.py", function.name
+
+
+def test_no_room_is_a_drawer_for_everything():
+    assert not [path for path in MODULES if path.stem in ("utils", "util", "common", "helpers", "misc")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_tensorflow_is_imported_at_the_top_only_where_the_house_allows_it(path):
+    imported = set()
+    for node in ast.parse(path.read_text()).body:
+        inner = node.body if isinstance(node, ast.With) else [node]
+        for one in inner:
+            if isinstance(one, ast.Import):
+                imported |= {name.name.split(".")[0] for name in one.names}
+            elif isinstance(one, ast.ImportFrom):
+                imported.add((one.module or "").split(".")[0])
+    allowed = MAY_IMPORT_TENSORFLOW.match(name_of(path))
+    assert allowed or not imported & {"tensorflow", "keras"}
+
+
+def test_every_setting_says_what_it_means():
+    def undocumented(section: type) -> list[str]:
+        found = []
+        for name, field in section.model_fields.items():
+            found += [name] if not field.description else []
+            if hasattr(field.annotation, "model_fields"):
+                found += undocumented(field.annotation)
+        return found
+
+    assert undocumented(Config) == []
+
+
+def test_the_settings_shown_in_the_readme_exist():
+    readme = (ROOT / "README.md").read_text()
+    known = {key for key, _ in flatten(Config.model_validate({"task": {"horizon": 1}, "data": {"path": "x"}}))}
+    named = set(re.findall(r"`(?:--set )?((?:task|data|split|model|train|backtest|resources)\.[a-z_.]+)", readme))
+    assert len(named) >= 5
+    sections = {key.rpartition(".")[0] for key in known}
+    assert named - known - sections == {"model.keras"}, "the only name with a dot that is a file"
+
+
+def test_the_readme_shows_every_verb_once():
+    from typer.main import get_command
+
+    from dist_lstm.cli import app
+
+    rows = re.findall(r"^\| `dist-lstm (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(rows) == set(get_command(app).commands)
+
+
+def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "cluster" / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert " @ " not in lock
+    pinned = dict(line.split(" ;")[0].strip().split("==") for line in lock.splitlines() if line)
+    pinned = {re.sub(r"\[.*]", "", name).lower(): Version(version) for name, version in pinned.items()}
+    optional = [text for texts in project["optional-dependencies"].values() for text in texts]
+    for text in project["dependencies"] + optional:
+        wanted = Requirement(text)
+        assert len(list(wanted.specifier)) == 2, f"{text} needs a lower and an upper bound"
+        assert pinned[wanted.name.lower()] in wanted.specifier, text
+
+
+def test_the_version_is_said_once():
+    from dist_lstm import __version__
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert Version(__version__)

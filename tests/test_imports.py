@@ -1,0 +1,60 @@
+"""What a command imports, seen in `sys.modules` of a fresh process: TensorFlow costs 7 s."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Typer brings pydantic along.
+HEAVY = {"tensorflow", "keras", "ray", "pandas", "pyarrow", "numpy", "yaml"}
+COMMANDS = """
+import sys
+from dist_lstm.cli import main
+for arguments in COMMANDS:
+    sys.argv = ["dist-lstm", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == STATUS, (arguments, end.code)
+"""
+
+
+def modules_after(code: str) -> set[str]:
+    """Modules a fresh interpreter holds after some code."""
+    code += "\nimport json, sys; print('\\n' + json.dumps(sorted(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(json.loads(found.stdout.splitlines()[-1]))
+
+
+def modules_of(commands: list[list[str]], status: int) -> set[str]:
+    """Modules a fresh interpreter holds after commands that all end with a status."""
+    return modules_after(COMMANDS.replace("COMMANDS", repr(commands)).replace("STATUS", str(status)))
+
+
+def test_importing_the_package_imports_nothing_else():
+    assert modules_after("import dist_lstm") - modules_after("") == {"dist_lstm"}
+
+
+def test_help_imports_neither_the_settings_nor_anything_heavy():
+    found = modules_of([["--help"], ["run", "--help"], ["plan", "--help"], ["--version"]], 0)
+    assert found & HEAVY == set()
+    ours = {name for name in found if name.split(".")[0] == "dist_lstm"}
+    assert ours == {"dist_lstm", "dist_lstm.cli", "dist_lstm.errors"}
+
+
+def test_a_config_error_does_not_pay_for_tensorflow(tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("task: {horizon: 0}\ndata: {path: a.csv}\n")
+    found = modules_of([[verb, str(job)] for verb in ("run", "prepare", "train", "plan")], 2)
+    assert found & {"tensorflow", "keras", "ray"} == set()
+    assert "dist_lstm.config.load" in found
+
+
+@pytest.mark.parametrize("verb", ["prepare", "run"])
+def test_an_error_in_the_data_does_not_pay_for_tensorflow(tmp_path, verb):
+    job = tmp_path / "job.yaml"
+    job.write_text("task: {horizon: 1}\ndata: {path: no-such-file.csv}\n")
+    found = modules_of([[verb, str(job), "--out", str(tmp_path / "out")]], 2)
+    assert found & {"tensorflow", "keras", "ray"} == set()
+    assert "dist_lstm.data.source" in found
