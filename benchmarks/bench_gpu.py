@@ -36,7 +36,8 @@ from dist_lstm.train.devices import describe_devices, make_strategy  # imports T
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
 
-from dist_lstm.data.stream import Draw, TrainingWindows, distribute
+from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.stream import distribute, training_dataset
 from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, graph_ops
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
@@ -144,7 +145,7 @@ def measure(
 
 def ready_tensors(windows: TrainingWindows) -> Callable[[], tf.data.Dataset]:
     """One batch of the stream, again and again: no input to wait for."""
-    batch = next(iter(windows.dataset()))
+    batch = next(iter(training_dataset(windows)))
     return lambda: tf.data.Dataset.from_tensors(batch).cache().repeat().prefetch(tf.data.AUTOTUNE)
 
 
@@ -170,9 +171,8 @@ def main() -> None:
             "gpu_cpu_difference": disagreement(config, task) if has_gpu else None,
             "gpu_cpu_limit": AGREEMENT,
         }
-        draw = Draw(arguments.batch, 1000, "series", 1, 1, False, 1024)
-        windows = TrainingWindows(Path(scratch) / "shards", manifest, task, draw)
-        sources = {"parquet": windows.dataset, "ready tensors": ready_tensors(windows)}
+        windows = TrainingWindows(Path(scratch) / "shards", manifest, task, make_draw(config, whole=False))
+        sources = {"parquet": lambda: training_dataset(windows), "ready tensors": ready_tensors(windows)}
         results["speed"] = {
             f"{source}, {'cuDNN' if fast else 'no cuDNN'}": measure(config, task, make, fast, arguments.seconds)
             for fast in ((True, False) if has_gpu else (False,))

@@ -12,6 +12,7 @@ from dist_lstm.config.load import flatten
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import make_task
 from dist_lstm.data.prepare import prepare
+from dist_lstm.data.sampling import TrainingWindows, make_draw
 
 _FLOAT = 4
 _MIB = 1 << 20
@@ -32,23 +33,19 @@ def make_plan(config: Config) -> dict[str, Any]:
     Raises:
         UserError: If the config or the data can't be used.
     """
-    from dist_lstm.train.devices import describe_devices, make_strategy  # first: imports TensorFlow quietly
-
-    from dist_lstm.data.stream import Draw, TrainingWindows, validation_windows  # isort: skip
-    from dist_lstm.model.lstm import build_model
-
     with tempfile.TemporaryDirectory(prefix="dist-lstm-plan-") as scratch:
         folder = Path(scratch) / "shards"
         manifest = prepare(config, folder)
+        # Not before: an error in the data does not wait for TensorFlow.
+        from dist_lstm.train.devices import describe_devices, make_strategy  # isort: skip (imports it quietly)
+        from dist_lstm.data.stream import validation_windows
+        from dist_lstm.model.lstm import build_model
+
         resolved = resolve(config, manifest.facts)
         task, train = make_task(resolved), resolved.train
         strategy = make_strategy(resolved.resources.gpus)
         steps_per_epoch = train.steps_per_epoch or train.max_steps
-        draw = Draw(
-            train.batch_size, steps_per_epoch, train.window_sampling, train.stride, train.seed, False,
-            resolved.data.memory_budget,
-        )  # fmt: skip
-        windows = TrainingWindows(folder, manifest, task, draw)
+        windows = TrainingWindows(folder, manifest, task, make_draw(resolved, whole=False))
         validation = validation_windows(folder, manifest, task, train.batch_size, train.seed)
     model = build_model(task, resolved.model)
     given = dict(flatten(config))

@@ -64,7 +64,10 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """What `metrics.json` says so far."""
         path = self.folder / METRICS
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError as error:
+            raise UserError(f"{path}: is damaged; delete it, and what it counted is done again") from error
 
     def add_metrics(self, section: str, values: dict[str, Any]) -> None:
         """Publish `metrics.json` with a section added."""
@@ -86,6 +89,8 @@ def start_run(config: Config, folder: Path, console: Console) -> Iterator[Run]:
     Raises:
         UserError: If the directory holds other work, or the data can't be used.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose another --out")
     if folder.exists() and not (folder / CONFIG).exists() and not (folder / SHARDS).exists():
         strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if strangers:
@@ -208,7 +213,8 @@ def _versions() -> dict[str, str]:
 
 def _fit(run: Run, strategy: Any, monitor: Any, refit_steps: int | None) -> Any:
     """One training: up to the validation range, or with a number of steps on whole series."""
-    from dist_lstm.data.stream import Draw, TrainingWindows, distribute, validation_windows
+    from dist_lstm.data.sampling import TrainingWindows, make_draw
+    from dist_lstm.data.stream import distribute, training_dataset, validation_windows
     from dist_lstm.model.heads import head_loss
     from dist_lstm.model.lstm import build_model
     from dist_lstm.train.devices import set_seed
@@ -216,15 +222,7 @@ def _fit(run: Run, strategy: Any, monitor: Any, refit_steps: int | None) -> Any:
 
     settings, task = run.config.train, run.task
     set_seed(settings.seed, settings.deterministic)
-    draw = Draw(
-        batch_size=settings.batch_size,
-        steps_per_epoch=settings.steps_per_epoch or settings.max_steps,
-        sampling=settings.window_sampling,
-        stride=settings.stride,
-        seed=settings.seed,
-        whole=refit_steps is not None,
-        memory_budget=run.config.data.memory_budget,
-    )
+    draw = make_draw(run.config, whole=refit_steps is not None)
     windows = TrainingWindows(*run.shards, task, draw)
     validation = None
     if refit_steps is None:
@@ -236,7 +234,7 @@ def _fit(run: Run, strategy: Any, monitor: Any, refit_steps: int | None) -> Any:
     phase = Phase(
         name="train" if refit_steps is None else "refit",
         steps=settings.max_steps if refit_steps is None else refit_steps,
-        batches=lambda: distribute(windows.dataset, strategy, settings.batch_size),
+        batches=lambda: distribute(lambda: training_dataset(windows), strategy, settings.batch_size),
         validation=validation.batches if validation and validation.used else None,
     )
     return fit(
@@ -322,7 +320,7 @@ def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path
             shards = scratch, prepare(override(run.config, {"data.path": data}), scratch, for_training=False)
         with publish(folder) as temporary:
             unknown = write_forecasts(shards, run.task, predict, temporary)
-            if data is not None:
+            if data is not None and shards[1].rejected:
                 shutil.copy(shards[0] / REJECTED, temporary / f"_{REJECTED}")
             mark(temporary)
     finally:

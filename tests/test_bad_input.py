@@ -209,8 +209,27 @@ def test_every_verb_names_a_folder_that_is_no_run(call, tmp_path, arguments):
     assert f"{tmp_path}: is not a run directory" in line_of(call(verb, tmp_path, *options))
 
 
-def test_a_forecast_of_another_table_needs_a_folder_of_its_own(call, tmp_path):
-    assert "--out" in line_of(call("forecast", tmp_path, "--data", "t.csv"))
+def test_a_forecast_of_another_table_needs_a_folder_of_its_own(call, prepare, tmp_path):
+    assert prepare()[0] == 0
+    line = line_of(call("forecast", tmp_path / "out", "--data", "t.csv"))
+    assert line.startswith("error: --data: ")
+    assert "--out" in line
+
+
+def test_forecasts_do_not_take_the_place_of_a_run(call, prepare, tmp_path):
+    run = tmp_path / "out"
+    assert prepare()[0] == 0
+    (run / "_SUCCESS").touch()
+    assert f"{run}: holds something else than forecasts" in line_of(call("forecast", run, "--out", run))
+    assert (run / "shards" / "manifest.json").exists()
+
+
+def test_an_unmarked_shards_folder_of_someone_else_is_left_alone(prepare, tmp_path):
+    precious = tmp_path / "out" / "shards" / "thesis.tex"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    assert "holds other files" in line_of(prepare())
+    assert precious.read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,16 @@ class TaskSettings(Section):
     season_length: int | None = Field(default=None, ge=1, description="Steps in a season; 1 for none.")
     levels: tuple[Level, ...] = Field(
         default=(80.0, 95.0),
-        description="Central prediction intervals, percent; only the quantile head gives them.",
+        description="Central prediction intervals, percent, to 2 decimals; only the quantile head gives them.",
     )
+
+    @field_validator("levels")
+    @classmethod
+    def _check_levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        for level in levels:
+            if round(level, 2) != level or not 0.01 <= level <= 99.99:
+                raise ValueError(f"task.levels must lie in 0.01 to 99.99 with at most 2 decimals, got {level}")
+        return levels
 
 
 class ColumnSettings(Section):

@@ -59,7 +59,10 @@ def source_files(path: str) -> list[SourceFile]:
         UserError: If there are none, or their kind is unknown or mixed.
     """
     files, where = filesystem(path)
-    info = files.get_file_info(where)
+    try:
+        info = files.get_file_info(where)
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.path: {path!r} can't be looked up: {str(error).splitlines()[0]}") from error
     if info.type == fs.FileType.NotFound and globbing.has_magic(where) and "://" not in path:
         found = files.get_file_info(sorted(globbing.glob(where, recursive=True)))  # noqa: PTH207
     elif info.type == fs.FileType.NotFound:

@@ -1,204 +1,52 @@
-"""Shards to `tf.data`: the windows to train on, and those to be forecast in order.
-
-Training draws windows at random. Panels (row groups) are visited in an order shuffled every epoch, as many
-at a time as fit into the memory budget, and give a share of the epoch's batches that is proportional to
-their series (or windows). So a draw is uniform over all series (or windows), whatever the size of the data.
+"""Windows to `tf.data`: those to train on, and those to be forecast in order.
 
 Axes: B windows of a batch, T context, H horizon, N series.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.task import Task, input_spec
+from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.shards import RowGroup, read_panel, row_groups
-from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs
+from dist_lstm.data.sampling import TrainingWindows
+from dist_lstm.data.shards import read_panel, row_groups
+from dist_lstm.data.windows import Cutoffs, WindowCutter, validation_cutoffs
+from dist_lstm.errors import UserError
 
-MIB = 1 << 20
-#: Batches cut at once: from_generator costs about 0.2 ms an element, whatever its size.
-_BLOCK = 16
 #: Validation windows looked at after every epoch, at most.
 _VALIDATION_WINDOWS = 1 << 14
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How training windows are drawn.
-
-    Attributes:
-        batch_size: Windows a step, over all replicas.
-        steps_per_epoch: Steps an epoch.
-        sampling: `series` draws uniformly over series, `windows` over windows.
-        stride: Steps between the cutoffs of a series.
-        seed: Seed of the draw.
-        whole: Draw from whole series, validation and test range included.
-        memory_budget: MiB of series held in memory.
-    """
-
-    batch_size: int
-    steps_per_epoch: int
-    sampling: str
-    stride: int
-    seed: int
-    whole: bool
-    memory_budget: int
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Panels that are in memory together."""
-
-    groups: tuple[RowGroup, ...]
-    series: int
-    windows: int
-
-
-class TrainingWindows:
-    """The windows of a folder of shards, drawn at random.
+def training_dataset(windows: TrainingWindows, first_epoch: int = 0) -> tf.data.Dataset:
+    """Batches of training windows without end, epoch after epoch.
 
     Args:
-        folder: The shards.
-        manifest: Their manifest.
-        task: The task.
-        draw: How windows are drawn.
+        windows: The windows to draw from.
+        first_epoch: Epoch to begin with.
+
+    Returns:
+        Pairs of model inputs as in `input_spec` and targets, `[B, H]`, B the global batch size.
     """
+    context, horizon = windows.task.context_length, windows.task.horizon
 
-    def __init__(self, folder: Path, manifest: Manifest, task: Task, draw: Draw) -> None:
-        self._task = task
-        self._draw = draw
-        cutoffs = [(group, self._cutoffs(group.lengths)) for group in row_groups(folder, manifest)]
-        self._groups = [(group, found) for group, found in cutoffs if found.total]
-        #: Windows to draw from.
-        self.windows = sum(found.total for _, found in self._groups)
-        #: Series that have at least one window.
-        self.series = sum(int((found.count > 0).sum()) for _, found in self._groups)
-        self._load = lru_cache(maxsize=1)(self._load_pool)
+    def generate() -> Iterator[np.ndarray]:
+        for epoch in itertools.count(first_epoch):
+            yield from windows.blocks(epoch)
 
-    def _cutoffs(self, lengths: np.ndarray) -> Cutoffs:
-        return training_cutoffs(lengths, self._task, self._draw.stride, self._draw.whole)
+    def split(whole: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        return {"y": whole[:, :context]}, whole[:, context:]
 
-    def _pools(self, epoch: int) -> list[_Pool]:
-        """The panels in the order of an epoch, grouped to what fits into memory."""
-        # A pool is held as it was read, padded, and once more while it is replaced.
-        room = self._draw.memory_budget * MIB // 3
-        fits = sum(self._bytes(group) for group, _ in self._groups) <= room
-        generator = np.random.default_rng([self._draw.seed, epoch, 0])
-        order = range(len(self._groups)) if fits else generator.permutation(len(self._groups))
-        pools: list[list[tuple[RowGroup, Cutoffs]]] = []
-        used = 0
-        for number in order:
-            group, found = self._groups[number]
-            if not pools or used + self._bytes(group) > room:
-                pools.append([])
-                used = 0
-            pools[-1].append((group, found))
-            used += self._bytes(group)
-        return [
-            _Pool(
-                tuple(group for group, _ in pool),
-                sum(int((found.count > 0).sum()) for _, found in pool),
-                sum(found.total for _, found in pool),
-            )
-            for pool in pools
-        ]
-
-    def _bytes(self, group: RowGroup) -> int:
-        padding = group.series * (self._task.context_length + self._task.horizon)
-        return 4 * (int(group.lengths.sum()) + padding)
-
-    def _load_pool(self, groups: tuple[tuple[Path, int], ...]) -> tuple[WindowCutter, Cutoffs]:
-        known = {(group.path, group.number): group for group, _ in self._groups}
-        panel = _join([read_panel(known[key]) for key in groups])
-        return WindowCutter(panel, self._task), self._cutoffs(panel.length)
-
-    def blocks(self, epoch: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """The windows of one epoch, cut many at a time.
-
-        Args:
-            epoch: Number of the epoch; it decides the draw.
-
-        Yields:
-            Model inputs by name and targets, `[B, H]`, of up to 16 batches of windows.
-        """
-        draw, pools = self._draw, self._pools(epoch)
-        weight = np.array([pool.series if draw.sampling == "series" else pool.windows for pool in pools])
-        # Cumulated and rounded, so that the epoch has exactly its number of windows.
-        share = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
-        bounds = np.rint(share * draw.batch_size * draw.steps_per_epoch).astype(np.int64)
-        for number, pool in enumerate(pools):
-            wanted = int(bounds[number + 1] - bounds[number])
-            if not wanted:
-                continue
-            cutter, cutoffs = self._load(tuple((group.path, group.number) for group in pool.groups))
-            generator = np.random.default_rng([draw.seed, epoch, number + 1])
-            series, cutoff = _draw(cutoffs, wanted, draw.sampling, generator)
-            for first in range(0, wanted, _BLOCK * draw.batch_size):
-                chosen = slice(first, first + _BLOCK * draw.batch_size)
-                context, target = cutter.cut(series[chosen], cutoff[chosen])
-                yield {"y": context}, target
-
-    def dataset(self, first_epoch: int = 0) -> tf.data.Dataset:
-        """Batches without end, epoch after epoch.
-
-        Args:
-            first_epoch: Epoch to begin with.
-
-        Returns:
-            Pairs of model inputs as in `input_spec` and targets, `[B, H]`, B the global batch size.
-        """
-
-        def generate() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-            epoch = first_epoch
-            while True:
-                yield from self.blocks(epoch)
-                epoch += 1
-
-        blocks = tf.data.Dataset.from_generator(generate, output_signature=_signature(self._task))
-        return blocks.rebatch(self._draw.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-
-
-def _join(panels: list[Panel]) -> Panel:
-    length = np.concatenate([panel.length for panel in panels])
-    return Panel(
-        np.concatenate([panel.unique_id for panel in panels]),
-        np.concatenate([panel.start for panel in panels]),
-        np.concatenate([panel.y for panel in panels]),
-        np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
-    )
-
-
-def _draw(
-    cutoffs: Cutoffs, wanted: int, sampling: str, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Series and cutoffs of windows drawn at random, each as often as any other, give or take one."""
-
-    def shuffled(size: int) -> np.ndarray:
-        rounds = -(-wanted // size)
-        # Only the last round is cut short, so all but it are whole permutations.
-        return np.concatenate([generator.permutation(size) for _ in range(rounds)])[:wanted]
-
-    if sampling == "windows":
-        chosen = shuffled(cutoffs.total)
-        end = np.cumsum(cutoffs.count)
-        series = np.searchsorted(end, chosen, side="right")
-        number = chosen - (end - cutoffs.count)[series]
-    else:
-        usable = np.flatnonzero(cutoffs.count)
-        series = usable[shuffled(len(usable))]
-        number = (generator.random(wanted) * cutoffs.count[series]).astype(np.int64)
-    return series, cutoffs.first[series] + number * cutoffs.stride
-
-
-def _signature(task: Task) -> tuple[dict[str, tf.TensorSpec], tf.TensorSpec]:
-    inputs = {name: tf.TensorSpec((None, *shape), dtype) for name, (shape, dtype) in input_spec(task).items()}
-    return inputs, tf.TensorSpec((None, task.horizon), "float32")
+    signature = tf.TensorSpec((None, context + horizon), "float32")
+    blocks = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    # Split after the blocks are cut into batches: one array to copy instead of two.
+    batches = blocks.rebatch(windows.draw.batch_size, drop_remainder=True).map(split, tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def ordered_windows(
@@ -307,12 +155,21 @@ def distribute(
 
     Returns:
         An iterator for `strategy.run`: consecutive parts of a batch go to consecutive replicas.
+
+    Raises:
+        UserError: If the batch can't be divided evenly over the replicas.
     """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(
+            f"train.batch_size: {batch_size} windows can't be divided over {replicas} replicas; "
+            f"take {batch_size + replicas - batch_size % replicas}"
+        )
 
     def make_input(context: tf.distribute.InputContext) -> tf.data.Dataset:
         part = context.get_per_replica_batch_size(batch_size)
         return make() if part == batch_size else make().rebatch(part, drop_remainder=True)
 
-    if strategy.num_replicas_in_sync == 1:
+    if replicas == 1:
         return iter(make())
     return iter(strategy.distribute_datasets_from_function(make_input))

@@ -148,7 +148,8 @@ class WindowCutter:
         number = len(panel.unique_id)
         # A window at cutoff 0 of a series begins where its padding does.
         self._origin = panel.offset[:-1] + np.arange(number) * (context + horizon)
-        buffer = np.full(len(panel.y) + number * (context + horizon), np.nan, np.float32)
+        # Room for one window even where there are no series.
+        buffer = np.full(len(panel.y) + max(number, 1) * (context + horizon), np.nan, np.float32)
         # One copy a series: an index of every step would take several times the memory of the values.
         first, last = panel.offset[:-1].tolist(), panel.offset[1:].tolist()
         for place, begin, end in zip((self._origin + context).tolist(), first, last, strict=True):
@@ -156,16 +157,19 @@ class WindowCutter:
         self._windows = np.lib.stride_tricks.sliding_window_view(buffer, context + horizon)
         self._context = context
 
-    def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cut windows.
+    def windows(self, series: np.ndarray, cutoff: np.ndarray) -> np.ndarray:
+        """Cut windows, contexts and targets side by side.
 
         Args:
             series: Series of each window, `[B]`.
             cutoff: Steps before the forecast, `[B]`, 0 to the length of the series.
 
         Returns:
-            Contexts, `[B, T]`, and targets, `[B, H]`, in target units; NaN is missing or lies outside the
-            series.
+            Windows, `[B, T + H]`, in target units; NaN is missing or lies outside the series.
         """
-        windows = self._windows[self._origin[series] + cutoff]
-        return windows[:, : self._context], windows[:, self._context :]
+        return self._windows[self._origin[series] + cutoff]
+
+    def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cut windows, as `windows` does, into contexts, `[B, T]`, and targets, `[B, H]`."""
+        whole = self.windows(series, cutoff)
+        return whole[:, : self._context], whole[:, self._context :]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,10 +90,9 @@ def fit(
         optimizer.build(model.trainable_variables)
     timed = not settings.deterministic
     train_steps = make_train_steps(model, optimizer, loss, settings.clip_norm, strategy, timed)
-    run = _Run(train_steps, phase, settings, monitor)
     mean_loss = make_mean_loss(model, loss)
     best_steps, best_loss, best_weights, waited, stopped = 0, float("inf"), None, 0, False
-    with monitor.phase(phase.name, phase.steps):
+    with closing(_Run(train_steps, phase, settings, monitor)) as run, monitor.phase(phase.name, phase.steps):
         while run.step < phase.steps and not stopped:
             train_loss = run.epoch()
             validation_loss = mean_loss(phase.validation()) if phase.validation else float("nan")
@@ -124,6 +124,10 @@ class _Run:
         self.step = 0
         self.epochs = 0
         self.speed = Speed(settings.batch_size)
+
+    def close(self) -> None:
+        """Let go of the input: threads that still fetch batches would keep the process from ending."""
+        self._batches = None
 
     def epoch(self) -> float:
         """Run the steps of one epoch; returns their mean loss."""

@@ -353,11 +353,14 @@ def test_differences_name_each_setting_that_changes_the_work_in_the_order_of_the
     assert differences(CONFIG, CONFIG) == []
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("resources.gpus", 0), ("train.steps_per_call", 3), ("data.memory_budget", 5)]
-)
+@pytest.mark.parametrize(("key", "value"), [("resources.gpus", 0), ("train.steps_per_call", 3)])
 def test_settings_without_an_effect_on_the_result_are_no_difference(key, value):
     assert differences(CONFIG, override(CONFIG, {key: value})) == []
+
+
+def test_the_memory_budget_is_a_difference_because_windows_are_drawn_from_what_it_holds():
+    changed = override(CONFIG, {"data.memory_budget": 5})
+    assert differences(CONFIG, changed) == ["data.memory_budget is 1024, not 5"]
 
 
 def test_a_fingerprint_depends_on_values_and_not_on_their_order():

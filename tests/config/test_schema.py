@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from dist_lstm.config.load import flatten, override, parse_config
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import Config, TaskSettings
 from dist_lstm.errors import UserError
 
 CONFIG = parse_config({"task": {"horizon": 12}, "data": {"path": "a.csv"}})
@@ -126,3 +126,9 @@ def test_the_least_context_is_not_above_the_context():
     assert override(CONFIG, {"task.context_length": 5, "task.min_context": 5}).task.min_context == 5
     with pytest.raises(UserError, match=r"task.min_context 6 is above task.context_length 5"):
         override(CONFIG, {"task.context_length": 5, "task.min_context": 6})
+
+
+@pytest.mark.parametrize("level", [0.001, 99.999, 80.123])
+def test_a_level_with_more_than_two_decimals_is_refused(level):
+    with pytest.raises(ValidationError, match="at most 2 decimals"):
+        TaskSettings(horizon=1, levels=(level,))

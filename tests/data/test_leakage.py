@@ -12,7 +12,8 @@ import pytest
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.task import make_task as make_task_of
 from dist_lstm.data.prepare import prepare
-from dist_lstm.data.stream import Draw, TrainingWindows, validation_windows
+from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.stream import validation_windows
 from dist_lstm.data.windows import WindowCutter
 
 #: Too short for a training range; just long enough; longer. Validation and test have 6 steps each.
@@ -54,7 +55,7 @@ def prepared(tmp_path, make_frame, make_config):
                 windows = TrainingWindows(folder, manifest, task, draw)
                 assert windows.windows < 400  # so that `windows` draws each of them
                 blocks = [block for epoch in range(2) for block in windows.blocks(epoch)]
-                drawn = b"".join(inputs["y"].tobytes() + target.tobytes() for inputs, target in blocks)
+                drawn = b"".join(block.tobytes() for block in blocks)
                 everything[f"{sampling} {'whole' if whole else 'train'}"] = drawn
         found = validation_windows(folder, manifest, task, batch_size=4, seed=1)
         assert found.used == 2 * 4

@@ -11,9 +11,11 @@ import pytest
 import tensorflow as tf
 
 from dist_lstm.config.task import input_spec
-from dist_lstm.data import stream
-from dist_lstm.data.stream import Draw, TrainingWindows, distribute, ordered_windows, validation_windows
+from dist_lstm.data import sampling, stream
+from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.stream import distribute, ordered_windows, training_dataset, validation_windows
 from dist_lstm.data.windows import forecast_cutoffs, training_cutoffs, validation_cutoffs
+from dist_lstm.errors import UserError
 
 #: The last but one is too short to be trained on, the last for everything but a forecast.
 LENGTHS = [17, 40, 18, 29, 60, 23, 16, 2]
@@ -43,7 +45,7 @@ def make_windows(panel, write_panel, make_task, monkeypatch):
 
     def make(pools: bool = False, **changes) -> TrainingWindows:
         if pools:  # each pool holds one or two of the row groups
-            monkeypatch.setattr(stream, "MIB", 1 << 10)
+            monkeypatch.setattr(sampling, "MIB", 1 << 10)
             changes.setdefault("memory_budget", 1)
         folder, manifest = write_panel(panel, make_task(), group_steps=30, shard_steps=80)
         return TrainingWindows(folder, manifest, make_task(), make_draw(**changes))
@@ -53,13 +55,13 @@ def make_windows(panel, write_panel, make_task, monkeypatch):
 
 def batches(windows: TrainingWindows, number: int, first_epoch: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """The first batches of the stream."""
-    found = islice(windows.dataset(first_epoch).as_numpy_iterator(), number)
+    found = islice(training_dataset(windows, first_epoch).as_numpy_iterator(), number)
     return [(inputs["y"], target) for inputs, target in found]
 
 
 def epoch(windows: TrainingWindows, number: int = 0) -> list[tuple[int, int]]:
     """Series and cutoff of every window of an epoch."""
-    return [place for _, target in windows.blocks(number) for place in places(target)]
+    return [place for whole in windows.blocks(number) for place in places(whole[:, 6:])]
 
 
 def places(target: np.ndarray) -> list[tuple[int, int]]:
@@ -78,7 +80,7 @@ def same(left: list[tuple[np.ndarray, np.ndarray]], right: list[tuple[np.ndarray
 
 
 def test_batches_have_the_shapes_and_types_of_the_input_spec(make_windows, make_task):
-    dataset = make_windows().dataset()
+    dataset = training_dataset(make_windows())
     inputs, target = next(iter(dataset))
     spec = input_spec(make_task())
     assert inputs.keys() == spec.keys() == dataset.element_spec[0].keys()
@@ -179,7 +181,7 @@ def test_an_epoch_can_be_entered_directly_and_goes_on_as_if_it_had_been_reached(
 @pytest.mark.parametrize("block", [1, 3, 16])
 def test_how_many_batches_are_cut_at_once_does_not_change_the_stream(block, make_windows, monkeypatch):
     expected = batches(make_windows(), 12)
-    monkeypatch.setattr(stream, "_BLOCK", block)
+    monkeypatch.setattr(sampling, "_BLOCK", block)
     assert same(batches(make_windows(), 12), expected)
 
 
@@ -194,13 +196,13 @@ def test_an_epoch_has_exactly_its_number_of_windows(pools, make_windows):
 def reads(monkeypatch):
     """The row groups that are read, in order."""
     found: list[tuple[str, int]] = []
-    read_panel = stream.read_panel
+    read_panel = sampling.read_panel
 
     def spy(group):
         found.append((group.path.name, group.number))
         return read_panel(group)
 
-    monkeypatch.setattr(stream, "read_panel", spy)
+    monkeypatch.setattr(sampling, "read_panel", spy)
     return found
 
 
@@ -223,13 +225,13 @@ def test_what_does_not_fit_is_read_again_every_epoch_in_another_order(make_windo
 
 def test_a_pool_never_takes_more_than_its_share_of_the_memory_budget(make_windows, monkeypatch):
     sizes = []
-    cutter = stream.WindowCutter
+    cutter = sampling.WindowCutter
 
     def spy(panel, task):
         sizes.append((4 * (len(panel.y) + 9 * len(panel.length)), len(panel.length)))
         return cutter(panel, task)
 
-    monkeypatch.setattr(stream, "WindowCutter", spy)
+    monkeypatch.setattr(sampling, "WindowCutter", spy)
     windows = make_windows(pools=True)
     for number in range(4):
         epoch(windows, number)
@@ -239,7 +241,7 @@ def test_a_pool_never_takes_more_than_its_share_of_the_memory_budget(make_window
 
 
 def test_pools_of_equal_series_draw_different_cutoffs(numbered_panel, write_panel, make_task, monkeypatch):
-    monkeypatch.setattr(stream, "MIB", 1)
+    monkeypatch.setattr(sampling, "MIB", 1)
     folder, manifest = write_panel(numbered_panel(40, 40, 40), make_task(), group_steps=1)
     drawn = epoch(TrainingWindows(folder, manifest, make_task(), make_draw(steps_per_epoch=30)))
     cutoffs = [tuple(cutoff for series, cutoff in drawn if series == one) for one in range(3)]
@@ -251,6 +253,13 @@ def test_several_pools_draw_every_series_equally_often(make_windows):
     windows = make_windows(pools=True, steps_per_epoch=3 * 6)
     for number in range(5):  # 8 x 18 windows of 6 series
         assert Counter(series for series, _ in epoch(windows, number)) == dict.fromkeys(range(6), 24)
+
+
+def test_a_pass_longer_than_an_epoch_reads_every_pool_once_and_draws_every_series_once(make_windows, reads):
+    windows = make_windows(pools=True, steps_per_epoch=1, batch_size=2)
+    drawn = Counter(series for number in range(3) for series, _ in epoch(windows, number))
+    assert drawn == dict.fromkeys(range(6), 1)
+    assert len(reads) == len(set(reads)) > 2
 
 
 def test_several_pools_draw_uniformly_over_series_even_in_short_epochs(make_windows):
@@ -352,7 +361,7 @@ def test_without_a_validation_range_there_are_no_validation_windows(panel, write
 
 def test_two_replicas_get_consecutive_parts_that_make_up_the_global_batch(make_windows, two_cpus):
     windows = make_windows()
-    iterator = distribute(windows.dataset, two_cpus, 8)
+    iterator = distribute(lambda: training_dataset(windows), two_cpus, 8)
     for context, target in batches(windows, 12):
         parts, targets = (two_cpus.experimental_local_results(one) for one in next(iterator))
         assert [part["y"].shape[0] for part in parts] == [4, 4]
@@ -362,8 +371,14 @@ def test_two_replicas_get_consecutive_parts_that_make_up_the_global_batch(make_w
 
 def test_one_replica_gets_the_global_batches(make_windows):
     windows = make_windows()
-    iterator = distribute(windows.dataset, tf.distribute.get_strategy(), 8)
+    iterator = distribute(lambda: training_dataset(windows), tf.distribute.get_strategy(), 8)
     for context, target in batches(windows, 12):
         inputs, got = next(iterator)
         np.testing.assert_array_equal(inputs["y"], context)
         np.testing.assert_array_equal(got, target)
+
+
+def test_a_batch_that_cannot_be_divided_over_the_replicas_is_refused(make_windows, two_cpus):
+    windows = make_windows(batch_size=7)
+    with pytest.raises(UserError, match=r"7 windows can't be divided over 2 replicas; take 8"):
+        distribute(lambda: training_dataset(windows), two_cpus, 7)

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from dist_lstm.model.lstm import build_model
 from dist_lstm.train.fit import Fitted, Phase, fit
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.step import make_mean_loss
+from tests.conftest import ROOT
 from tests.model.test_lstm import TASK, settings
 from tests.train.test_step import BATCH, batches, windows
 
@@ -81,6 +84,42 @@ def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
     monitor = Monitor(tmp_path, Console(file=io.StringIO()))
     with pytest.raises(UserError, match=r"diverged.*lower train.learning_rate \(1.0\)"):
         fit(broken, LOSS, train, tf.distribute.get_strategy(), phase, monitor)
+
+
+ENDLESS = """
+import io, sys
+import numpy as np
+from rich.console import Console
+from dist_lstm.train.fit import Phase, fit  # first: imports TensorFlow quietly
+import tensorflow as tf
+from dist_lstm.config.schema import TrainSettings
+from dist_lstm.errors import UserError
+from dist_lstm.train.monitor import Monitor
+from tests.train.test_fit import LOSS, build_model, settings, TASK
+from tests.train.test_step import BATCH
+
+def batches():
+    while True:
+        yield {"y": np.ones((BATCH, 12), np.float32)}, np.full((BATCH, 4), np.inf, np.float32)
+
+spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
+endless = tf.data.Dataset.from_generator(batches, output_signature=spec)
+endless = endless.prefetch(10**6)  # still fetching at the end
+phase = Phase("train", 20, lambda: iter(endless), None)
+train = TrainSettings(batch_size=BATCH, max_steps=20)
+try:
+    fit(lambda: build_model(TASK, settings()), LOSS, train, tf.distribute.get_strategy(), phase,
+        Monitor(sys.argv[1], Console(file=io.StringIO())))
+except UserError as error:
+    kept = error  # and with it every local variable of fit
+    print(error)
+"""
+
+
+def test_a_process_whose_training_fails_in_the_middle_of_endless_input_ends(tmp_path):
+    command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert "training diverged" in done.stdout
 
 
 def test_the_same_seed_gives_the_same_history_byte_for_byte(tmp_path):

@@ -1,0 +1,209 @@
+"""Which windows a training step sees: an endless sequence, drawn at random in passes over the data.
+
+A pass visits all panels (row groups) in a new order, as many at a time as fit into the memory budget: a pool.
+Each pool gives a share of the pass that is proportional to its series (or windows), so a draw is uniform over
+all series (or windows) whatever the size of the data. A window's place in the sequence decides its draw: any
+epoch can be entered without drawing those before it.
+
+Axes: B windows, T context, H horizon, N series.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from dist_lstm.config.schema import Config
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.partition import MIB
+from dist_lstm.data.shards import RowGroup, read_panel, row_groups
+from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs
+
+#: Batches cut at once: handing a block to tf.data costs about 0.2 ms, whatever its size.
+_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How training windows are drawn.
+
+    Attributes:
+        batch_size: Windows a step, over all replicas.
+        steps_per_epoch: Steps an epoch.
+        sampling: `series` draws uniformly over series, `windows` over windows.
+        stride: Steps between the cutoffs of a series.
+        seed: Seed of the draw.
+        whole: Draw from whole series, validation and test range included.
+        memory_budget: MiB of series held in memory.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    sampling: str
+    stride: int
+    seed: int
+    whole: bool
+    memory_budget: int
+
+
+def make_draw(config: Config, whole: bool) -> Draw:
+    """How a resolved config draws training windows.
+
+    Args:
+        config: The config.
+        whole: Draw from whole series, validation and test range included.
+
+    Returns:
+        The draw.
+    """
+    train = config.train
+    return Draw(
+        batch_size=train.batch_size,
+        steps_per_epoch=train.steps_per_epoch or train.max_steps,
+        sampling=train.window_sampling,
+        stride=train.stride,
+        seed=train.seed,
+        whole=whole,
+        memory_budget=config.data.memory_budget,
+    )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Panels that are in memory together."""
+
+    groups: tuple[RowGroup, ...]
+    series: int
+    windows: int
+
+
+class TrainingWindows:
+    """The windows of a folder of shards, drawn at random.
+
+    Args:
+        folder: The shards.
+        manifest: Their manifest.
+        task: The task.
+        draw: How windows are drawn.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, task: Task, draw: Draw) -> None:
+        self.task = task
+        self.draw = draw
+        cutoffs = [(group, self._cutoffs(group.lengths)) for group in row_groups(folder, manifest)]
+        self._groups = [(group, found) for group, found in cutoffs if found.total]
+        #: Windows to draw from.
+        self.windows = sum(found.total for _, found in self._groups)
+        #: Series that have at least one window.
+        self.series = sum(int((found.count > 0).sum()) for _, found in self._groups)
+        self._load = lru_cache(maxsize=1)(self._load_pool)
+
+    def _cutoffs(self, lengths: np.ndarray) -> Cutoffs:
+        return training_cutoffs(lengths, self.task, self.draw.stride, self.draw.whole)
+
+    def _pools(self, number: int) -> list[_Pool]:
+        """The panels in the order of a pass, grouped to what fits into memory."""
+        # A pool is held as it was read, padded, and once more while it is replaced.
+        room = self.draw.memory_budget * MIB // 3
+        fits = sum(self._bytes(group) for group, _ in self._groups) <= room
+        generator = np.random.default_rng([self.draw.seed, number, 0])
+        order = range(len(self._groups)) if fits else generator.permutation(len(self._groups))
+        pools: list[list[tuple[RowGroup, Cutoffs]]] = []
+        used = 0
+        for place in order:
+            group, found = self._groups[place]
+            if not pools or used + self._bytes(group) > room:
+                pools.append([])
+                used = 0
+            pools[-1].append((group, found))
+            used += self._bytes(group)
+        return [
+            _Pool(
+                tuple(group for group, _ in pool),
+                sum(int((found.count > 0).sum()) for _, found in pool),
+                sum(found.total for _, found in pool),
+            )
+            for pool in pools
+        ]
+
+    def _bytes(self, group: RowGroup) -> int:
+        padding = group.series * (self.task.context_length + self.task.horizon)
+        return 4 * (int(group.lengths.sum()) + padding)
+
+    def _load_pool(self, groups: tuple[tuple[Path, int], ...]) -> tuple[WindowCutter, Cutoffs]:
+        known = {(group.path, group.number): group for group, _ in self._groups}
+        panel = _join([read_panel(known[key]) for key in groups])
+        return WindowCutter(panel, self.task), self._cutoffs(panel.length)
+
+    def blocks(self, epoch: int) -> Iterator[np.ndarray]:
+        """The windows of one epoch, cut many at a time.
+
+        Args:
+            epoch: Number of the epoch: its place in the sequence.
+
+        Yields:
+            Windows, `[b, T + H]`, b up to 16 batches: contexts followed by targets.
+        """
+        size = self.draw.batch_size * self.draw.steps_per_epoch
+        # Where epochs are short beside the data, a pass takes several: a pool is read for all its series.
+        length = max(size, self.series)
+        place, end = epoch * size, (epoch + 1) * size
+        while place < end:
+            number, begin = divmod(place, length)
+            until = min(end - number * length, length)
+            yield from self._part_of_pass(number, begin, until)
+            place = number * length + until
+
+    def _part_of_pass(self, number: int, begin: int, end: int) -> Iterator[np.ndarray]:
+        """The windows of a pass from one place in it to another."""
+        draw, pools = self.draw, self._pools(number)
+        weight = np.array([pool.series if draw.sampling == "series" else pool.windows for pool in pools])
+        length = max(draw.batch_size * draw.steps_per_epoch, self.series)
+        # Cumulated and rounded, so that the pass has exactly its number of windows.
+        bounds = np.rint(np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum() * length).astype(np.int64)
+        for place, pool in enumerate(pools):
+            first, last = max(begin, bounds[place]), min(end, bounds[place + 1])
+            if first >= last:
+                continue
+            cutter, cutoffs = self._load(tuple((group.path, group.number) for group in pool.groups))
+            generator = np.random.default_rng([draw.seed, number, place + 1])
+            series, cutoff = _draw(cutoffs, int(bounds[place + 1] - bounds[place]), draw.sampling, generator)
+            for here in range(first - bounds[place], last - bounds[place], _BLOCK * draw.batch_size):
+                chosen = slice(here, min(here + _BLOCK * draw.batch_size, last - bounds[place]))
+                yield cutter.windows(series[chosen], cutoff[chosen])
+
+
+def _join(panels: list[Panel]) -> Panel:
+    length = np.concatenate([panel.length for panel in panels])
+    return Panel(
+        np.concatenate([panel.unique_id for panel in panels]),
+        np.concatenate([panel.start for panel in panels]),
+        np.concatenate([panel.y for panel in panels]),
+        np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
+    )
+
+
+def _draw(
+    cutoffs: Cutoffs, wanted: int, sampling: str, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Series and cutoffs of windows drawn at random, each as often as any other, give or take one."""
+
+    def shuffled(size: int) -> np.ndarray:
+        rounds, rest = divmod(wanted, size)
+        whole = generator.permuted(np.tile(np.arange(size), (rounds, 1)), axis=1)
+        return np.concatenate([whole.ravel(), generator.choice(size, rest, replace=False)])
+
+    if sampling == "windows":
+        chosen = shuffled(cutoffs.total)
+        end = np.cumsum(cutoffs.count)
+        series = np.searchsorted(end, chosen, side="right")
+        number = chosen - (end - cutoffs.count)[series]
+    else:
+        usable = np.flatnonzero(cutoffs.count)
+        series = usable[shuffled(len(usable))]
+        number = (generator.random(wanted) * cutoffs.count[series]).astype(np.int64)
+    return series, cutoffs.first[series] + number * cutoffs.stride
