@@ -53,7 +53,7 @@ def autoregressive(seed: int, steps: int = 4000) -> np.ndarray:
 
 def test_a_sine_between_the_steps_is_forecast_better_than_by_its_last_value(tmp_path):
     y = np.sin(2 * np.pi * np.arange(3000) / 24.7)
-    errors = backtested(y, 24, tmp_path, train={"max_steps": 600}).groupby("step").mean()
+    errors = backtested(y, 24, tmp_path, units=(64,), train={"max_steps": 500}).groupby("step").mean()
     assert list(errors.index) == list(range(1, 25))
     assert (errors["model"] < errors["last_value"]).all()
     # A noiseless sine can be known: far better, not just better.

@@ -468,10 +468,10 @@ class TestTheSameAgain:
         )
         assert self.weights(tmp_path / "run", "model.keras") != self.weights(folder, "model.keras")
 
-    def weights(self, path: Path) -> list[bytes]:
+    def weights(self, folder: Path, name: str) -> list[bytes]:
         from dist_lstm.train.checkpoint import load_model
 
-        return [one.tobytes() for one in load_model(path).get_weights()]
+        return [one.tobytes() for one in load_model(folder / name).get_weights()]
 
     def history(self, folder: Path) -> list[str]:
         """Rows of the training up to the validation range."""
