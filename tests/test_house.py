@@ -1,6 +1,7 @@
 """The rules of the house: sizes, rooms, where heavy imports stand, what the package declares."""
 
 import ast
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -89,6 +90,17 @@ def test_the_readme_shows_every_verb_once():
 
     rows = re.findall(r"^\| `dist-lstm (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert set(rows) == set(get_command(app).commands)
+
+
+def test_the_scores_in_the_readme_are_those_of_their_results_file():
+    results = json.loads((ROOT / "benchmarks" / "results" / "configs.json").read_text())
+    rows = re.findall(r"\| (\d\.\d{3}) \| (\d\.\d{3}) \| ([+-][\d.]+%) \|", (ROOT / "README.md").read_text())
+    shown = (("quickstart", "backtest"), ("m3_monthly", "backtest"), ("m3_monthly", "test"))
+    expected = [results[name][kind] for name, kind in shown]
+    assert rows == [
+        (f"{one['LSTM']['mase']:.3f}", f"{one['SeasonalNaive']['mase']:.3f}", f"{one['skill']:+.1%}")
+        for one in expected
+    ]
 
 
 def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_place():

@@ -1,0 +1,112 @@
+"""How fast windows come out of shards, beside Keras' own utility.
+
+    uv run python benchmarks/bench_stream.py     # prints a table, writes results/stream.json
+
+One million steps, context 96, horizon 24. Measured in turns, the median of the turns: cutting windows (NumPy,
+one core), the whole stream (drawn at random over series, cut, batched, handed to TensorFlow), and
+`keras.utils.timeseries_dataset_from_array`, which knows one array and no series, shuffled as well.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe_machine
+from dist_lstm.config.defaults import resolve
+from dist_lstm.config.load import parse_config
+from dist_lstm.config.task import make_task
+from dist_lstm.data.prepare import prepare
+from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.shards import read_panel, row_groups
+from dist_lstm.data.windows import WindowCutter, training_cutoffs
+from dist_lstm.train.devices import make_strategy  # imports TensorFlow quietly
+
+import keras  # isort: skip
+
+from dist_lstm.data.stream import training_dataset
+
+RESULTS = Path(__file__).parent / "results" / "stream.json"
+SERIES, STEPS, CONTEXT, HORIZON, TURNS, SECONDS = 500, 2000, 96, 24, 5, 2.0
+
+
+def rate(batches: Callable[[], Any], size: int) -> float:
+    """Windows a second of an endless source of batches."""
+    batches()
+    begin, number = time.perf_counter(), 0
+    while time.perf_counter() - begin < SECONDS:
+        batches()
+        number += size
+    return number / (time.perf_counter() - begin)
+
+
+def main() -> None:
+    """Measure in turns, print a table and write the results file."""
+    make_strategy(0)
+    y = np.random.default_rng(0).normal(size=SERIES * STEPS).astype(np.float32)
+    results: dict[str, Any] = {"machine": describe_machine(), "windows_per_second": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        ids, ds = np.repeat([f"s{n:04d}" for n in range(SERIES)], STEPS), np.tile(np.arange(STEPS), SERIES)
+        pq.write_table(pa.table({"unique_id": ids, "ds": ds, "y": y}), Path(scratch) / "series.parquet")
+        for batch in (512, 4096):
+            settings = {
+                "task": {"horizon": HORIZON, "context_length": CONTEXT, "freq": 1, "season_length": 24},
+                "data": {"path": str(Path(scratch) / "series.parquet")},
+                "train": {"batch_size": batch},
+            }
+            config, folder = parse_config(settings), Path(scratch) / "shards"
+            manifest = prepare(config, folder)
+            config = resolve(config, manifest.facts)
+            results["windows_per_second"][f"batch {batch}"] = measure(config, (folder, manifest), y)
+    table = Table("windows a second", *results["windows_per_second"], title="stream", title_justify="left")
+    for name in results["windows_per_second"]["batch 512"]:
+        table.add_row(name, *(f"{found[name]:,.0f}" for found in results["windows_per_second"].values()))
+    Console().print(table)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(config: Any, shards: tuple[Path, Any], y: np.ndarray) -> dict[str, float]:
+    """The three sources in turns, for one batch size."""
+    task, batch = make_task(config), config.train.batch_size
+    panel = read_panel(row_groups(*shards)[0])
+    cutter = WindowCutter(panel, task)
+    series, cutoff = training_cutoffs(panel.length, task, 1, whole=False).enumerate()
+    generator = np.random.default_rng(1)
+    stream = iter(training_dataset(TrainingWindows(*shards, task, make_draw(config, whole=False))))
+    utility = iter(
+        keras.utils.timeseries_dataset_from_array(
+            y, y[CONTEXT:], sequence_length=CONTEXT, batch_size=batch, shuffle=True, seed=1
+        ).repeat()
+    )
+
+    def cut() -> None:
+        chosen = generator.integers(0, len(series), 16 * batch)
+        cutter.windows(series[chosen], cutoff[chosen])
+
+    sources = {
+        "cut (NumPy, one core)": (cut, 16 * batch),
+        "stream": (lambda: next(stream), batch),
+        "keras utility": (lambda: next(utility), batch),
+    }
+    found: dict[str, list[float]] = {name: [] for name in sources}
+    for _ in range(TURNS):
+        for name, (batches, size) in sources.items():
+            found[name].append(rate(batches, size))
+    return {name: round(median(rates)) for name, rates in found.items()}
+
+
+if __name__ == "__main__":
+    main()
