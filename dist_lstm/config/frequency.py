@@ -68,7 +68,7 @@ class Frequency:
         width = self.width
         if width is not None:
             steps, rest = np.divmod(ds - origin, width)
-            return np.where((rest == rest.dtype.type(0)) & (steps >= 0), steps, -1).astype(np.int64)
+            return np.where((rest == np.zeros((), rest.dtype)) & (steps >= 0), steps, -1).astype(np.int64)
         grid = self._grid(origin.min(), last=ds.max())
         at, start = np.searchsorted(grid, ds), np.searchsorted(grid, origin)
         known = np.append(grid, np.datetime64("NaT", "us"))

@@ -105,6 +105,15 @@ class TrainingWindows:
     def _cutoffs(self, lengths: np.ndarray) -> Cutoffs:
         return training_cutoffs(lengths, self.task, self.draw.stride, self.draw.whole)
 
+    @property
+    def _epoch_size(self) -> int:
+        return self.draw.batch_size * self.draw.steps_per_epoch
+
+    @property
+    def _pass_length(self) -> int:
+        """Windows of a pass: several epochs where they are short, so that a pool is not read for a few."""
+        return max(self._epoch_size, self.series)
+
     def _pools(self, number: int) -> list[_Pool]:
         """The panels in the order of a pass, grouped to what fits into memory."""
         # A pool is held as it was read, padded, and once more while it is replaced.
@@ -148,9 +157,7 @@ class TrainingWindows:
         Yields:
             Windows, `[b, T + H]`, b up to 16 batches: contexts followed by targets.
         """
-        size = self.draw.batch_size * self.draw.steps_per_epoch
-        # Where epochs are short beside the data, a pass takes several: a pool is read for all its series.
-        length = max(size, self.series)
+        size, length = self._epoch_size, self._pass_length
         place, end = epoch * size, (epoch + 1) * size
         while place < end:
             number, begin = divmod(place, length)
@@ -162,9 +169,9 @@ class TrainingWindows:
         """The windows of a pass from one place in it to another."""
         draw, pools = self.draw, self._pools(number)
         weight = np.array([pool.series if draw.sampling == "series" else pool.windows for pool in pools])
-        length = max(draw.batch_size * draw.steps_per_epoch, self.series)
         # Cumulated and rounded, so that the pass has exactly its number of windows.
-        bounds = np.rint(np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum() * length).astype(np.int64)
+        share = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
+        bounds = np.rint(share * self._pass_length).astype(np.int64)
         for place, pool in enumerate(pools):
             first, last = max(begin, bounds[place]), min(end, bounds[place + 1])
             if first >= last:
