@@ -277,7 +277,12 @@ def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         return values, np.zeros(len(values), bool)
     if pa.types.is_temporal(kind):
         return np.full(len(column), np.nan), column.is_valid().to_numpy()
-    text = column.to_pandas()
+    try:
+        # Exact to the last digit, which pandas is only from 3.1 on.
+        values = pc.cast(pc.utf8_trim_whitespace(pc.cast(column, pa.string())), pa.float64())
+        return values.to_numpy(), np.zeros(len(values), bool)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        text = column.to_pandas()
     numbers = pd.to_numeric(text, errors="coerce")
     missing = text.isna() | text.astype(str).str.strip().str.lower().isin(_MISSING)
     return numbers.to_numpy(np.float64, na_value=np.nan), (numbers.isna() & ~missing).to_numpy()
