@@ -269,7 +269,7 @@ def backtest(run: Run) -> None:
     if not run.task.test:
         run.console.print("backtest  none: split.test is 0")
         return
-    if "backtest" in run.metrics:
+    if "backtest" in run.metrics and is_marked(run.folder / BACKTEST) and (run.folder / SCORES).exists():
         run.console.print("backtest  already done")
         return
     from dist_lstm.evaluate import backtest as rolling

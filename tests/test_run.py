@@ -274,6 +274,12 @@ class TestGoingOn:
         assert after.keys() == before.keys()
         assert contents(copy / "forecasts") == forecasts
 
+    def test_a_deleted_backtest_is_made_again(self, table, copy):
+        before = contents(copy / "backtest")
+        shutil.rmtree(copy / "backtest")
+        work(make_config(table), copy)
+        assert contents(copy / "backtest") == before
+
     def test_a_job_stopped_before_its_backtest_goes_on_from_there(self, table, copy):
         before, finished = states(copy), contents(copy / "backtest")
         metrics = json.loads((copy / "metrics.json").read_text())

@@ -1,1 +1,7 @@
-"""Task and architecture to a Keras model. Importing this package registers its layers with Keras."""
+"""Task and architecture to a Keras model. Importing this package registers its layers with Keras, so that
+`keras.models.load_model` can read a saved model.
+"""
+
+from dist_lstm.model import encoder, heads, scaling
+
+__all__ = ["encoder", "heads", "scaling"]

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import keras
 
-import dist_lstm.model  # noqa: F401
+import dist_lstm.model  # noqa: F401 (registers the layers)
 from dist_lstm.errors import UserError
-from dist_lstm.model import lstm  # noqa: F401 (registers the layers)
 from dist_lstm.storage import publish
 
 

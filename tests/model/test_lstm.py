@@ -1,5 +1,6 @@
 """The model against a NumPy LSTM written from the equations in `dist_lstm.model.lstm`."""
 
+import subprocess
 import sys
 
 import keras
@@ -98,6 +99,21 @@ def test_a_keras_kernel_reaches_cudnn_in_the_order_of_the_docstring():
     gates = [*np.split(kernel, 4, axis=1), *np.split(recurrent, 4, axis=1)]
     expected = np.concatenate([*(gate.T.ravel() for gate in gates), np.zeros(12), bias])
     np.testing.assert_array_equal(flat.numpy(), expected)
+
+
+@pytest.mark.slow
+def test_a_fresh_process_that_imports_the_package_reads_a_model_with_keras_alone(tmp_path):
+    model = build_model(TASK, settings())
+    save_model(model, tmp_path / "model.keras")
+    np.save(tmp_path / "y.npy", contexts())
+    lines = [
+        "import sys, dist_lstm.model, keras, numpy",
+        "model = keras.models.load_model(sys.argv[1] + '/model.keras')",
+        "forecast = model({'y': numpy.load(sys.argv[1] + '/y.npy')})['forecast']",
+        "numpy.save(sys.argv[1] + '/forecast.npy', forecast.numpy())",
+    ]
+    subprocess.run([sys.executable, "-c", "; ".join(lines), str(tmp_path)], check=True, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "forecast.npy"), forecast(model, contexts()), rtol=1e-5)
 
 
 def test_the_forget_gate_starts_open():
