@@ -11,11 +11,11 @@ from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import flatten
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import make_task
+from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import TrainingWindows, make_draw
 
 _FLOAT = 4
-_MIB = 1 << 20
 
 
 def make_plan(config: Config) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _memory(config: Config, steps: int, series: int, parameters: int) -> dict[st
     window = context + config.task.horizon
     # Each step of an LSTM keeps four gates, two states and its input for the way back.
     per_window = sum(7 * units for units in config.model.units) * (context // segment) + 4 * window
-    held = min(_FLOAT * (steps + series * window), config.data.memory_budget * _MIB // 3)
+    held = min(_FLOAT * (steps + series * window), config.data.memory_budget * MIB // 3)
     estimate = {
         # Weights, gradient, and two moments of the optimizer; the best weights are kept as well.
         "weights": 5 * _FLOAT * parameters,
@@ -82,7 +82,7 @@ def _memory(config: Config, steps: int, series: int, parameters: int) -> dict[st
         "series": 2 * held,
         "batches": 4 * 16 * _FLOAT * window * config.train.batch_size,
     }
-    return {name: round(size / _MIB, 1) for name, size in estimate.items()}
+    return {name: round(size / MIB, 1) for name, size in estimate.items()}
 
 
 def show_plan(plan: dict[str, Any], console: Console) -> None:
