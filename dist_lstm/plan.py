@@ -10,7 +10,6 @@ from rich.table import Table
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import flatten
 from dist_lstm.config.schema import Config
-from dist_lstm.config.task import make_task
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import TrainingWindows, make_draw
@@ -42,7 +41,7 @@ def make_plan(config: Config) -> dict[str, Any]:
         from dist_lstm.model.lstm import build_model
 
         resolved = resolve(config, manifest.facts)
-        task, train = make_task(resolved), resolved.train
+        task, train = manifest.make_task(resolved), resolved.train
         strategy = make_strategy(resolved.resources.gpus)
         steps_per_epoch = train.steps_per_epoch or train.max_steps
         windows = TrainingWindows(folder, manifest, task, make_draw(resolved, whole=False))

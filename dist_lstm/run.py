@@ -26,7 +26,7 @@ from dist_lstm import __version__
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import differences, dump_config, load_config, override
 from dist_lstm.config.schema import Config
-from dist_lstm.config.task import Task, make_task
+from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.prepare import REJECTED, prepare
 from dist_lstm.errors import UserError
@@ -106,7 +106,7 @@ def start_run(config: Config, folder: Path, console: Console) -> Iterator[Run]:
         console.print(
             f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
         )
-        yield Run(folder, resolved, manifest, make_task(resolved), console)
+        yield Run(folder, resolved, manifest, manifest.make_task(resolved), console)
 
 
 def _refuse_other_work(config: Config, folder: Path) -> None:
@@ -135,7 +135,8 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
         raise UserError(f"{folder}: is not a run directory: it has no {CONFIG}; give the --out of a run")
     with lock(folder):
         config = load_config(folder / CONFIG)
-        yield Run(folder, config, load_manifest(folder / SHARDS), make_task(config), console)
+        manifest = load_manifest(folder / SHARDS)
+        yield Run(folder, config, manifest, manifest.make_task(config), console)
 
 
 def run_all(run: Run) -> None:
@@ -317,7 +318,7 @@ def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path
     try:
         shards = run.shards
         if data is not None:
-            shards = scratch, prepare(override(run.config, {"data.path": data}), scratch, for_training=False)
+            shards = scratch, prepare(override(run.config, {"data.path": data}), scratch, trained=run.shards)
         with publish(folder) as temporary:
             unknown = write_forecasts(shards, run.task, predict, temporary)
             if data is not None and shards[1].rejected:

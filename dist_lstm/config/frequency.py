@@ -18,6 +18,23 @@ _PER_SEASON = (
     {"D": 7, "B": 5} | dict.fromkeys(("MS", "ME", "BMS", "BME"), 12) | dict.fromkeys(("QS", "QE", "BQS", "BQE"), 4)
 )
 _DAY = np.timedelta64(1, "D")
+_DAYS_A_MONTH = 365.25 / 12
+_FULL = {"hour": 24, "weekday": 7, "month": 12}
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """A cycle of the calendar.
+
+    Attributes:
+        name: `hour` (of the day), `weekday` or `month` (of the year).
+        period: Its length: 24 hours, 7 days (5 where only business days count), 12 months.
+        advance: How far a step goes, in the unit of `period`; months of finer frequencies are 30.44 days.
+    """
+
+    name: str
+    period: float
+    advance: float
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,53 @@ class Frequency:
         else:
             return 1
         return season // offset.n if season % offset.n == 0 else 1
+
+    @property
+    def within_day(self) -> bool:
+        """Whether a step is shorter than a day, so that a step is the same time in every time zone."""
+        return not self.integer and isinstance(self.width, np.timedelta64) and self.width < _DAY
+
+    @property
+    def cycles(self) -> tuple[Cycle, ...]:
+        """The cycles of the calendar that have more than one step; none for integer steps and for years."""
+        if self.integer:
+            return ()
+        width = self.width
+        if isinstance(width, np.timedelta64):
+            days = float(width / _DAY)
+            hour = (Cycle("hour", 24, 24 * days),) if days < 1 else ()
+            weekday = (Cycle("weekday", 7, days),) if days < 7 else ()
+            return (*hour, *weekday, Cycle("month", 12, days / _DAYS_A_MONTH))
+        offset = self._offset
+        base = offset.base.freqstr.split("-")[0]
+        if base == "B":
+            weekday = Cycle("weekday", 5, float(offset.n))
+            return (weekday, Cycle("month", 12, 7 / 5 * offset.n / _DAYS_A_MONTH))
+        months = {12: 1, 4: 3}.get(_PER_SEASON.get(base, 0), 12) * offset.n
+        return (Cycle("month", 12, float(months)),) if months % 12 else ()
+
+    def calendar(self, ds: np.ndarray) -> np.ndarray:
+        """Places in the cycles.
+
+        Args:
+            ds: Local time stamps, `[R]`.
+
+        Returns:
+            One column a cycle, `[R, C]`, float32, in the unit of its period: hours since midnight, days
+            since Monday, months since New Year, with fractions.
+        """
+        day = ds.astype("datetime64[D]")
+        month = day.astype("datetime64[M]")
+        next_month = (month + 1).astype("datetime64[D]")
+        within = (day - month.astype("datetime64[D]")) / (next_month - month.astype("datetime64[D]"))
+        places = {
+            "hour": (ds - day) / np.timedelta64(1, "h"),
+            # 1970 began on a Thursday.
+            "weekday": (ds - np.datetime64(0, "D")) / _DAY + 3,
+            "month": month.astype(np.int64) + within,
+        }
+        columns = [places[cycle.name] % _FULL[cycle.name] for cycle in self.cycles]
+        return np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(ds), 0), np.float32)
 
 
 def parse_frequency(freq: str | int) -> Frequency:

@@ -80,6 +80,19 @@ class DataSettings(Section):
     duplicates: Literal["error", "first", "last", "mean", "sum"] = Field(
         default="error", description="What to do with rows that have the same series and time stamp."
     )
+    transform: Literal[
+        "auto",
+        "none",
+        "log1p",
+        "difference",
+        "seasonal_difference",
+        "log1p_difference",
+        "log1p_seasonal_difference",
+    ] = Field(
+        default="auto",
+        description="What of a series is forecast: its value, the log of 1 + value, the difference to the last "
+        "value or to the last season, or both; auto decides by tests, for each series.",
+    )
     memory_budget: int = Field(
         default=1024, ge=1, description="MiB of table and of windows that may be held in memory at a time."
     )
@@ -112,7 +125,34 @@ class ModelSettings(Section):
         default="quantile", description="What is forecast and the loss it is trained on."
     )
     scaling: Literal["standard", "robust", "minmax", "mean_abs", "none"] = Field(
-        default="robust", description="How location and scale of a window's context are taken out."
+        default="robust", description="How location and scale of values are taken out and put back."
+    )
+    scaling_by: Literal["window", "series"] = Field(
+        default="window", description="Location and scale of each context, or of each series' training range."
+    )
+    bidirectional: StrictBool = Field(
+        default=False, description="Read the context backwards as well; doubles the state."
+    )
+    linear: StrictBool = Field(
+        default=True, description="Add a linear map of the context to the forecast; quantiles shift with it."
+    )
+    residual: StrictBool = Field(default=False, description="Add the input of each LSTM layer to its output.")
+    decoder: Literal["direct", "segment", "recursive"] = Field(
+        default="direct",
+        description="All steps at once from the last state; segments in parallel, each from the last state and "
+        "its place; or segments one after the other, each from the one before.",
+    )
+    series_embedding: int = Field(
+        default=0, ge=0, le=1024, description="Numbers learned for each series; 0 for none."
+    )
+    id_dropout: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of windows trained on as if of an unknown series, so that new series can be forecast.",
+    )
+    calendar: StrictBool = Field(
+        default=False, description="Hour, weekday and month as inputs, as far as the frequency has them."
     )
 
 
@@ -131,8 +171,10 @@ class TrainSettings(Section):
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay of AdamW.")
     clip_norm: float = Field(default=1.0, gt=0, description="Greatest norm of the whole gradient.")
     patience: int = Field(default=10, ge=1, description="Epochs without a better validation loss before the end.")
-    window_sampling: Literal["series", "windows"] = Field(
-        default="series", description="Training windows are drawn uniformly over series, or over all windows."
+    window_sampling: Literal["series", "windows", "recent"] = Field(
+        default="series",
+        description="Training windows are drawn uniformly over series; over all windows; or over series, and "
+        "later cutoffs more often.",
     )
     stride: int = Field(default=1, ge=1, description="Steps between the cutoffs of a series' training windows.")
     seed: int = Field(default=1, ge=0, lt=2**31, description="Seed of weights, dropout and windows.")

@@ -1,12 +1,42 @@
 """A `Task`: what the stream, the model and the forecast table have to agree on.
 
-Axes: T context, H horizon, Q quantile levels.
+Axes: T context, H horizon, Q quantile levels, C cycles of the calendar, K static covariates.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.schema import Config
+
+#: Transforms of a series: whether the log of 1 + value is taken first, and the base its forecast is a
+#: difference to: 0 none, 1 the last observed value, 2 the last observed season.
+TRANSFORMS: Mapping[str, tuple[bool, int]] = MappingProxyType(
+    {
+        "none": (False, 0),
+        "log1p": (True, 0),
+        "difference": (False, 1),
+        "seasonal_difference": (False, 2),
+        "log1p_difference": (True, 1),
+        "log1p_seasonal_difference": (True, 2),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the shards know of series and static covariates.
+
+    Attributes:
+        series: Series that have a number of their own, 1 to this; 0 means unknown.
+        categories: Name and number of values of each static category; value 0 means unknown.
+        numbers: Names of the static numbers.
+    """
+
+    series: int = 0
+    categories: tuple[tuple[str, int], ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -22,6 +52,12 @@ class Task:
         levels: Central prediction intervals in percent; empty for a head that gives one number.
         validation: Steps of the validation range.
         test: Steps of the test range, the last of each series.
+        transformed: Whether series may have a transform.
+        series_scaling: How location and scale of a series are taken; None where those of a window are.
+        series: Series with an embedding; 0 where the model has none.
+        vocabulary: Static covariates.
+        calendar: Whether the calendar is an input.
+        timezone: Zone of time stamps in the calendar and in forecasts; None where they have none.
     """
 
     horizon: int
@@ -32,6 +68,12 @@ class Task:
     levels: tuple[float, ...]
     validation: int
     test: int
+    transformed: bool = False
+    series_scaling: str | None = None
+    series: int = 0
+    vocabulary: Vocabulary = Vocabulary()
+    calendar: bool = False
+    timezone: str | None = None
 
     @property
     def quantiles(self) -> tuple[float, ...]:
@@ -40,11 +82,13 @@ class Task:
         return tuple(sorted({0.5, *tails, *(round(1 - tail, 6) for tail in tails)}))
 
 
-def make_task(config: Config) -> Task:
+def make_task(config: Config, vocabulary: Vocabulary | None = None, timezone: str | None = None) -> Task:
     """The task a resolved config describes.
 
     Args:
         config: A config in which nothing is left out.
+        vocabulary: What the shards know of series and static covariates.
+        timezone: Zone of the time stamps.
 
     Returns:
         The task.
@@ -52,19 +96,27 @@ def make_task(config: Config) -> Task:
     Raises:
         ValueError: If the config is not resolved.
     """
-    task, split = config.task, config.split
+    task, split, model = config.task, config.split, config.model
+    vocabulary = vocabulary or Vocabulary()
     lengths = (task.context_length, task.min_context, task.season_length, split.validation, split.test)
     if task.freq is None or None in lengths:
         raise ValueError("the config is not resolved; see dist_lstm.config.defaults.resolve")
+    freq = parse_frequency(task.freq or 1)
     return Task(
         horizon=task.horizon,
         context_length=task.context_length or 0,
         min_context=task.min_context or 0,
-        freq=parse_frequency(task.freq or 1),
+        freq=freq,
         season_length=task.season_length or 1,
-        levels=tuple(sorted(set(task.levels))) if config.model.head == "quantile" else (),
+        levels=tuple(sorted(set(task.levels))) if model.head == "quantile" else (),
         validation=split.validation or 0,
         test=split.test or 0,
+        transformed=config.data.transform != "none",
+        series_scaling=model.scaling if model.scaling_by == "series" else None,
+        series=vocabulary.series if model.series_embedding else 0,
+        vocabulary=vocabulary,
+        calendar=model.calendar and bool(freq.cycles),
+        timezone=timezone,
     )
 
 
@@ -77,7 +129,27 @@ def input_spec(task: Task) -> dict[str, tuple[tuple[int, ...], str]]:
         task: The task.
 
     Returns:
-        By name: `y`, `[T]`, the raw values before the cutoff; NaN is a missing value or lies before the
-        start of the series.
+        By name, as far as the task has them:
+
+        * `y`, `[T]`: raw values before the cutoff; NaN is a missing value or lies before the start of the series.
+        * `transform`, `[2]`: the series' entry in `TRANSFORMS`.
+        * `series_scale`, `[2]`: location and scale of the series' training range; NaN where it has none.
+        * `calendar`, `[C]`: places of the first forecast step in the frequency's cycles.
+        * `series`, `[1]`: number of the series; 0 is unknown.
+        * `categories`, `[K]`: numbers of the static categories; 0 is unknown.
+        * `numbers`, `[K]`: standardised static numbers; NaN is missing.
     """
-    return {"y": ((task.context_length,), "float32")}
+    spec: dict[str, tuple[tuple[int, ...], str]] = {"y": ((task.context_length,), "float32")}
+    if task.transformed:
+        spec["transform"] = ((2,), "int32")
+    if task.series_scaling:
+        spec["series_scale"] = ((2,), "float32")
+    if task.calendar:
+        spec["calendar"] = ((len(task.freq.cycles),), "float32")
+    if task.series:
+        spec["series"] = ((1,), "int32")
+    if task.vocabulary.categories:
+        spec["categories"] = ((len(task.vocabulary.categories),), "int32")
+    if task.vocabulary.numbers:
+        spec["numbers"] = ((len(task.vocabulary.numbers),), "float32")
+    return spec

@@ -7,10 +7,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dist_lstm.config.defaults import Facts
+from dist_lstm.config.schema import Config
+from dist_lstm.config.task import Task, Vocabulary, make_task
 from dist_lstm.errors import UserError
 from dist_lstm.storage import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "manifest.json"
 
 PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -50,6 +52,11 @@ class Manifest(BaseModel):
         shortest: Steps of the shortest series.
         median: Steps of the median series.
         longest: Steps of the longest series.
+        timezone: Zone of the time stamps; None where they have none.
+        transforms: By name, how many series have that transform.
+        tested: Series that were tested for theirs; 0 where the transform was set.
+        categories: By name of a static category, its values in the order of their numbers, from 1.
+        numbers: By name of a static number, its mean and standard deviation over series.
         shards: The files.
     """
 
@@ -65,12 +72,22 @@ class Manifest(BaseModel):
     shortest: int
     median: int
     longest: int
+    timezone: str | None = None
+    transforms: dict[str, int] = {}
+    tested: int = 0
+    categories: dict[str, list[str]] = {}
+    numbers: dict[str, tuple[float, float]] = {}
     shards: tuple[Shard, ...]
 
     @property
     def facts(self) -> Facts:
         """What the defaults of a config depend on."""
         return Facts(self.freq, self.series, self.shortest, self.median, self.longest)
+
+    def make_task(self, config: Config) -> Task:
+        """The task a resolved config describes on this data."""
+        categories = tuple((name, len(values)) for name, values in self.categories.items())
+        return make_task(config, Vocabulary(self.series, categories, tuple(self.numbers)), self.timezone)
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:

@@ -3,15 +3,20 @@
 Axes: N series, R rows of the table, S steps of all series together.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dist_lstm.config.frequency import Frequency, infer_frequency
+from dist_lstm.data.calendar import local_clock, to_grid, zone_of
 from dist_lstm.errors import UserError
 
+#: Prefix of static covariates among the facts of a panel and the columns of a shard.
+STATIC = "static:"
 _SAMPLE = 50
 _SPARSE = 1000
 
@@ -25,12 +30,14 @@ class Panel:
         start: Time stamp or step of each first value, `[N]`.
         y: Values of all series one after the other, `[S]`, float32; NaN is a missing value.
         offset: Where each series begins in `y`, and the end of the last, `[N + 1]`.
+        facts: What else is known of each series, by name of its column in the shards, each `[N]`.
     """
 
     unique_id: np.ndarray
     start: np.ndarray
     y: np.ndarray
     offset: np.ndarray
+    facts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def length(self) -> np.ndarray:
@@ -57,6 +64,7 @@ class Panel:
             self.start[keep],
             self.y[np.repeat(keep, length)],
             np.concatenate([[0], np.cumsum(length[keep])]).astype(np.int64),
+            {name: values[keep] for name, values in self.facts.items()},
         )
 
 
@@ -114,6 +122,9 @@ def sample_frequency(table: pa.Table) -> Frequency:
     names = pc.unique(table["unique_id"]).slice(0, _SAMPLE)
     some = table.filter(pc.is_in(table["unique_id"], names))
     ids, ds = some["unique_id"].to_numpy(), some["ds"].to_numpy()
+    zone = zone_of(table.schema.field("ds").type)
+    # Days and months begin at local midnight; what is shorter shows on any clock.
+    ds = local_clock(ds, zone) if zone else ds
     return infer_frequency([np.sort(ds[ids == name]) for name in names.to_pylist()])
 
 
@@ -121,7 +132,8 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
     """Sort, check and regularise whole series; steps without a row become missing values.
 
     Args:
-        table: Whole series with columns `unique_id`, `ds`, `y`, in any order of rows.
+        table: Whole series with columns `unique_id`, `ds`, `y`, and one a static covariate, in any order of
+            rows. Time stamps with a zone go to the grid as `dist_lstm.data.calendar` says.
         freq: Distance between two steps.
         duplicates: `error`, `first`, `last`, `mean` or `sum`: what rows of the same step become. Missing
             values take no part in a mean or a sum.
@@ -130,23 +142,15 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
         The series, sorted by name.
 
     Raises:
-        UserError: If steps are given twice and `duplicates` is `error`, or a time stamp is off the grid.
+        UserError: If steps are given twice and `duplicates` is `error`, a time stamp is off the grid, or a
+            static covariate changes within a series.
     """
-    ids = pc.dictionary_encode(table["unique_id"].combine_chunks())
-    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    names = ids.dictionary.to_numpy(zero_copy_only=False).astype(object)
-    order = np.argsort(names)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    series = rank[ids.indices.to_numpy()]
-    names, ds, y = names[order], table["ds"].to_numpy(), table["y"].to_numpy()
-    if freq.integer != (ds.dtype.kind == "i"):
-        got, want = (
-            ("whole numbers", "a whole number such as 1")
-            if ds.dtype.kind == "i"
-            else ("time stamps", "an alias such as h or D")
-        )
-        raise UserError(f"task.freq: {freq.name!r} does not fit column ds, which holds {got}; set it to {want}")
+    names, series = _series_of_rows(table["unique_id"])
+    zone = zone_of(table.schema.field("ds").type)
+    ds, y = to_grid(table["ds"].to_numpy(), freq, zone), table["y"].to_numpy()
+    _check_kind(freq, ds)
+    statics = [name for name in table.column_names if name not in ("unique_id", "ds", "y")]
+    facts = {STATIC + name: _static_values(table[name], name, names, series) for name in statics}
 
     by_time = np.lexsort((ds, series))
     series, ds, y = series[by_time], ds[by_time], y[by_time]
@@ -167,7 +171,47 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
     offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
     values = np.full(offset[-1], np.nan, np.float32)
     values[offset[series] + position] = y
-    return Panel(names, start, values, offset)
+    return Panel(names, start, values, offset, facts)
+
+
+def _series_of_rows(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The sorted names of the series, `[N]`, and the series of each row, `[R]`."""
+    encoded = pc.dictionary_encode(ids.combine_chunks())
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    names = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    order = np.argsort(names)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return names[order], rank[encoded.indices.to_numpy()]
+
+
+def _check_kind(freq: Frequency, ds: np.ndarray) -> None:
+    if freq.integer != (ds.dtype.kind == "i"):
+        got, want = (
+            ("whole numbers", "a whole number such as 1")
+            if ds.dtype.kind == "i"
+            else ("time stamps", "an alias such as h or D")
+        )
+        raise UserError(f"task.freq: {freq.name!r} does not fit column ds, which holds {got}; set it to {want}")
+
+
+def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series: np.ndarray) -> np.ndarray:
+    """The one value of a static covariate of each series, `[N]`: text or None, or a number or NaN."""
+    values = column.to_numpy()
+    known = ~pd.isna(values)
+    rows = np.flatnonzero(known)
+    first = np.full(len(names), -1)
+    # Assigned backwards, so that the first row of each series stays.
+    first[series[rows[::-1]]] = rows[::-1]
+    differs = known & (values != values[first[series]])
+    if differs.any():
+        row = int(np.argmax(differs))
+        raise UserError(
+            f"data.path: the static covariate {name!r} changes within unique_id {names[series[row]]!r}: "
+            f"{values[first[series[row]]]!r} and {values[row]!r}; give each series one value"
+        )
+    missing = None if values.dtype == object else np.nan
+    return np.where(first >= 0, values[first], missing)
 
 
 def _check_density(names: np.ndarray, length: np.ndarray, rows: np.ndarray, freq: Frequency) -> None:

@@ -1,6 +1,8 @@
 """A table to a folder of shards: read, regroup by series, check, write, in this order."""
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ from dist_lstm.config.defaults import resolve
 from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.config.load import fingerprint
 from dist_lstm.config.schema import Config
-from dist_lstm.config.task import Task, make_task
-from dist_lstm.data.manifest import Manifest, Shard, load_manifest, save_manifest
+from dist_lstm.config.task import TRANSFORMS, Task
+from dist_lstm.data.calendar import zone_of
+from dist_lstm.data.covariates import StaticValues, encode_statics
+from dist_lstm.data.manifest import Manifest, load_manifest, save_manifest
 from dist_lstm.data.panel import Panel, make_panel, sample_frequency
 from dist_lstm.data.partition import partition
 from dist_lstm.data.shards import ShardWriter, read_panels, statistics
 from dist_lstm.data.source import read, signature
+from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, transform_panel
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
 from dist_lstm.storage import is_marked, mark, publish, remove
@@ -28,7 +33,10 @@ _REJECTED_SCHEMA = pa.schema([("unique_id", pa.string()), ("steps", pa.int64()),
 
 
 def prepare(
-    config: Config, folder: Path, frame: pd.DataFrame | None = None, for_training: bool = True
+    config: Config,
+    folder: Path,
+    frame: pd.DataFrame | None = None,
+    trained: tuple[Path, Manifest] | None = None,
 ) -> Manifest:
     """Write the shards of a table, or find them already there.
 
@@ -36,7 +44,9 @@ def prepare(
         config: What to read and how; settings may be left out.
         folder: Where the shards go.
         frame: A table in memory, read instead of `data.path`.
-        for_training: Whether at least one series must be long enough to be trained on.
+        trained: Folder and manifest of the shards a model was trained on, for a table it is to forecast:
+            numbers of series and categories and the transforms of known series are taken over. None for a
+            table to train on, of which at least one series must be long enough.
 
     Returns:
         The manifest of the shards.
@@ -58,19 +68,34 @@ def prepare(
     with publish(folder) as temporary:
         scratch = temporary / "scratch"
         tables = partition(read(config.data, frame), config.data.memory_budget, scratch / "rows")
-        unsplit, rejected = _write_panels(tables, config, scratch / "panels")
-        resolved = resolve(config, unsplit.facts)
-        task = make_task(resolved)
-        if for_training:
-            _check_length(task, unsplit)
-        shards = _write_shards(unsplit, scratch / "panels", task, temporary)
+        raw, rejected = _write_panels(tables, config, scratch / "panels")
+        resolved = resolve(config, raw.facts)
+        if trained is None:
+            _check_length(raw.make_task(resolved), raw)
+        known = _known_series(trained)
+        if trained is not None:
+            raw = raw.model_copy(update={"categories": trained[1].categories, "numbers": trained[1].numbers})
+        changes = _write_shards((scratch / "panels", raw), resolved, known, temporary)
         remove(scratch)
         pq.write_table(pa.Table.from_pylist(rejected, _REJECTED_SCHEMA), temporary / REJECTED)
-        changes = {"fingerprint": _fingerprint(resolved, source), "shards": tuple(shards)}
-        manifest = unsplit.model_copy(update=changes)
+        manifest = raw.model_copy(update=changes | {"fingerprint": _fingerprint(resolved, source)})
         save_manifest(manifest, temporary)
         mark(temporary)
     return manifest
+
+
+def _known_series(trained: tuple[Path, Manifest] | None) -> dict[str, tuple[int, str]] | None:
+    """Number and transform of each series a model was trained on."""
+    if trained is None:
+        return None
+    panels = (panel for _, panels in read_panels(*trained) for panel in panels)
+    return {
+        name: (int(number), transform)
+        for panel in panels
+        for name, number, transform in zip(
+            panel.unique_id, panel.facts["series"], panel.facts["transform"], strict=True
+        )
+    }
 
 
 def _fingerprint(config: Config, source: list[Any]) -> str:
@@ -87,24 +112,30 @@ def _write_panels(
     freq = parse_frequency(config.task.freq) if config.task.freq is not None else None
     rejected: list[dict[str, Any]] = []
     lengths: list[np.ndarray] = []
-    observed = 0
+    observed, zone, statics = 0, None, StaticValues()
     with ShardWriter(folder) as writer:
         for table in tables:
             if table.num_rows == 0:
                 continue
+            zone = zone_of(table.schema.field("ds").type)
             freq = freq or sample_frequency(table)
             panel = make_panel(table, freq, config.data.duplicates)
             panel = _reject_unobserved(panel, rejected)
             lengths.append(panel.length)
             observed += int((~np.isnan(panel.y)).sum())
-            writer.write(panel, {})
+            statics.add(panel)
+            writer.write(panel)
     steps = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
     if freq is None:
         raise UserError(f"data.path: {config.data.path} has no rows; give a table with at least one series")
     if not len(steps):
         raise UserError(f"data.path: {config.data.path}: none of its {len(rejected)} series has an observed value")
+    categories, numbers = statics.vocabulary()
     manifest = Manifest(
         fingerprint="",
+        timezone=zone,
+        categories=categories,
+        numbers=numbers,
         freq=freq.name,
         series=len(steps),
         rejected=len(rejected),
@@ -137,11 +168,51 @@ def _check_length(task: Task, manifest: Manifest) -> None:
         )
 
 
-def _write_shards(unsplit: Manifest, source: Path, task: Task, folder: Path) -> list[Shard]:
-    """Write the final shards, with statistics of the training range."""
+def _write_shards(
+    raw: tuple[Path, Manifest], config: Config, known: dict[str, tuple[int, str]] | None, folder: Path
+) -> dict[str, Any]:
+    """Write the final shards: series with their transforms, statistics and encoded covariates.
+
+    Returns:
+        What they add to the manifest.
+    """
+    manifest, setting = raw[1], config.data.transform
+    task = manifest.make_task(config)
+    # Where a trained model forecasts there is no test range to be kept from.
+    task = task if known is None else replace(task, validation=0, test=0)
+    evidence = _examine(raw, task, setting)
+    usual = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
+    transforms: Counter[str] = Counter()
+    panels = (panel for _, panels in read_panels(*raw) for panel in panels)
+    before = 0
     with ShardWriter(folder) as writer:
-        for _, panels in read_panels(source, unsplit):
-            for panel in panels:
-                train_end = split_ranges(panel.length, task).train_end
-                writer.write(panel, statistics(panel, train_end, task.season_length))
-    return writer.shards
+        for panel, found in zip(panels, evidence, strict=True):
+            number = np.arange(before, before + len(panel.unique_id)) + 1
+            before += len(panel.unique_id)
+            transform = transform_panel(panel, task.season_length, setting, found, usual)
+            for row, name in enumerate(panel.unique_id if known is not None else ()):
+                number[row], transform[row] = known.get(name, (0, transform[row]))
+            logged = np.array([TRANSFORMS[name][0] for name in transform], bool)
+            end = split_ranges(panel.length, task).train_end
+            facts = {
+                "series": number,
+                "transform": transform,
+                **found,
+                **statistics(panel, end, task.season_length, logged),
+                **encode_statics(panel, manifest.categories, manifest.numbers),
+            }
+            writer.write(replace(panel, facts=facts))
+            transforms.update(transform.tolist())
+    tested = sum(int((~np.isnan(one["kpss"])).sum()) for one in evidence)
+    return {"shards": tuple(writer.shards), "transforms": dict(sorted(transforms.items())), "tested": tested}
+
+
+def _examine(raw: tuple[Path, Manifest], task: Task, setting: str) -> list[dict[str, np.ndarray]]:
+    """Evidence for a transform of each series, panel by panel; NaN where the transform is set."""
+    found = []
+    for _, panels in read_panels(*raw):
+        for panel in panels:
+            end = split_ranges(panel.length, task).train_end
+            end = end if setting == "auto" else np.zeros_like(end)
+            found.append(examine_panel(panel, end, task.season_length, raw[1].series))
+    return found

@@ -34,7 +34,8 @@ class Draw:
     Attributes:
         batch_size: Windows a step, over all replicas.
         steps_per_epoch: Steps an epoch.
-        sampling: `series` draws uniformly over series, `windows` over windows.
+        sampling: `series` draws uniformly over series, `windows` over windows, `recent` over series with a
+            probability that rises linearly from a series' first cutoff to its last.
         stride: Steps between the cutoffs of a series.
         seed: Seed of the draw.
         whole: Draw from whole series, validation and test range included.
@@ -148,14 +149,15 @@ class TrainingWindows:
         panel = _join([read_panel(known[key]) for key in groups])
         return WindowCutter(panel, self.task), self._cutoffs(panel.length)
 
-    def blocks(self, epoch: int) -> Iterator[np.ndarray]:
+    def blocks(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
         """The windows of one epoch, cut many at a time.
 
         Args:
             epoch: Number of the epoch: its place in the sequence.
 
         Yields:
-            Windows, `[b, T + H]`, b up to 16 batches: contexts followed by targets.
+            By name, b up to 16 batches: `window`, `[b, T + H]`, contexts followed by targets; and the model
+            inputs beside `y`, each `[b, ...]`.
         """
         size, length = self._epoch_size, self._pass_length
         place, end = epoch * size, (epoch + 1) * size
@@ -165,10 +167,10 @@ class TrainingWindows:
             yield from self._part_of_pass(number, begin, until)
             place = number * length + until
 
-    def _part_of_pass(self, number: int, begin: int, end: int) -> Iterator[np.ndarray]:
+    def _part_of_pass(self, number: int, begin: int, end: int) -> Iterator[dict[str, np.ndarray]]:
         """The windows of a pass from one place in it to another."""
         draw, pools = self.draw, self._pools(number)
-        weight = np.array([pool.series if draw.sampling == "series" else pool.windows for pool in pools])
+        weight = np.array([pool.windows if draw.sampling == "windows" else pool.series for pool in pools])
         # Cumulated and rounded, so that the pass has exactly its number of windows.
         share = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
         bounds = np.rint(share * self._pass_length).astype(np.int64)
@@ -181,7 +183,10 @@ class TrainingWindows:
             series, cutoff = _draw(cutoffs, int(bounds[place + 1] - bounds[place]), draw.sampling, generator)
             for here in range(first - bounds[place], last - bounds[place], _BLOCK * draw.batch_size):
                 chosen = slice(here, min(here + _BLOCK * draw.batch_size, last - bounds[place]))
-                yield cutter.windows(series[chosen], cutoff[chosen])
+                yield {
+                    "window": cutter.windows(series[chosen], cutoff[chosen]),
+                    **cutter.covariates(series[chosen], cutoff[chosen]),
+                }
 
 
 def _join(panels: list[Panel]) -> Panel:
@@ -191,6 +196,7 @@ def _join(panels: list[Panel]) -> Panel:
         np.concatenate([panel.start for panel in panels]),
         np.concatenate([panel.y for panel in panels]),
         np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
+        {name: np.concatenate([panel.facts[name] for panel in panels]) for name in panels[0].facts},
     )
 
 
@@ -212,5 +218,8 @@ def _draw(
     else:
         usable = np.flatnonzero(cutoffs.count)
         series = usable[shuffled(len(usable))]
-        number = (generator.random(wanted) * cutoffs.count[series]).astype(np.int64)
+        place = generator.random(wanted)
+        # The distribution whose density rises linearly.
+        place = np.sqrt(place) if sampling == "recent" else place
+        number = (place * cutoffs.count[series]).astype(np.int64)
     return series, cutoffs.first[series] + number * cutoffs.stride

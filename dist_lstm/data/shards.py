@@ -6,7 +6,7 @@ Axes: N series, S steps of all series together.
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,19 +23,22 @@ GROUP_STEPS = 1 << 20
 SHARD_STEPS = 1 << 24
 
 
-def statistics(panel: Panel, end: np.ndarray, season_length: int) -> dict[str, np.ndarray]:
+def statistics(panel: Panel, end: np.ndarray, season_length: int, logged: np.ndarray) -> dict[str, np.ndarray]:
     """Statistics of the first steps of each series.
 
     Args:
         panel: The series.
         end: How many of its first steps count, `[N]`.
         season_length: Steps in a season.
+        logged: Series whose transform takes the log of 1 + value, `[N]`, bool; their statistics are of that.
 
     Returns:
-        By name: `mean`, `std` (population), `min`, `max`, `median`, `iqr` and `seasonal_difference` (mean
-        absolute difference to the value one season earlier), each `[N]`, float64, in target units. NaN
-        where no value counts.
+        By name: `mean`, `std` (population), `min`, `max`, `median`, `iqr`, `mean_abs` and
+        `seasonal_difference` (mean absolute difference to the value one season earlier), each `[N]`,
+        float64, in target units or their log. NaN where no value counts.
     """
+    values = np.where(logged[panel.series_of_step], signed_log1p(panel.y.astype(np.float64)), panel.y)
+    panel = replace(panel, y=values)
     number = len(panel.unique_id)
     series = panel.series_of_step
     step = np.arange(len(panel.y)) - panel.offset[series]
@@ -57,8 +60,14 @@ def statistics(panel: Panel, end: np.ndarray, season_length: int) -> dict[str, n
         "max": high,
         "median": half,
         "iqr": three - quarter,
+        "mean_abs": series_mean(panel, np.abs(y), counted),
         "seasonal_difference": seasonal_error(panel, end, season_length, power=1),
     }
+
+
+def signed_log1p(y: np.ndarray) -> np.ndarray:
+    """Log of 1 + value, mirrored for negative values, as the model's graph takes it."""
+    return np.sign(y) * np.log1p(np.abs(y))
 
 
 def _ranked_quantile(ordered: np.ndarray, count: np.ndarray, level: float) -> np.ndarray:
@@ -74,7 +83,7 @@ def _ranked_quantile(ordered: np.ndarray, count: np.ndarray, level: float) -> np
     return result
 
 
-def _to_table(panel: Panel, facts: dict[str, np.ndarray]) -> pa.Table:
+def _to_table(panel: Panel) -> pa.Table:
     values = pa.array(panel.y, pa.float32(), from_pandas=True)
     columns: dict[str, pa.Array] = {
         "unique_id": pa.array(panel.unique_id, pa.string()),
@@ -82,7 +91,11 @@ def _to_table(panel: Panel, facts: dict[str, np.ndarray]) -> pa.Table:
         "length": pa.array(panel.length, pa.int64()),
         "y": pa.ListArray.from_arrays(pa.array(panel.offset, pa.int32()), values),
     }
-    return pa.table(columns | {name: pa.array(facts[name], pa.float64(), from_pandas=True) for name in facts})
+    return pa.table(columns | {name: _fact(values) for name, values in panel.facts.items()})
+
+
+def _fact(values: np.ndarray) -> pa.Array:
+    return pa.array(values, pa.string() if values.dtype == object else None, from_pandas=True)
 
 
 def _to_panel(table: pa.Table) -> Panel:
@@ -90,12 +103,19 @@ def _to_panel(table: pa.Table) -> Panel:
     lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
     offset = lists.offsets.to_numpy().astype(np.int64)
     y = lists.values.slice(offset[0], offset[-1] - offset[0]).to_numpy(zero_copy_only=False)
+    facts = [name for name in table.column_names if name not in ("unique_id", "start", "length", "y")]
     return Panel(
         table["unique_id"].to_numpy().astype(object),
         table["start"].to_numpy(),
         np.asarray(y, np.float32),
         offset - offset[0],
+        {name: _values(table[name]) for name in facts},
     )
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """Text as objects, None where null; numbers with NaN where null."""
+    return column.to_numpy().astype(object) if pa.types.is_string(column.type) else column.to_numpy()
 
 
 class ShardWriter:
@@ -118,18 +138,13 @@ class ShardWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def write(self, panel: Panel, facts: dict[str, np.ndarray]) -> None:
-        """Append series.
-
-        Args:
-            panel: The series.
-            facts: Their `statistics` by name, each `[N]`; each becomes a column.
-        """
+    def write(self, panel: Panel) -> None:
+        """Append series; each of their facts becomes a column."""
         group = (np.cumsum(panel.length) - 1) // GROUP_STEPS
         for number in np.unique(group):
             chosen = group == number
             part = panel.take(chosen)
-            table = _to_table(part, {name: values[chosen] for name, values in facts.items()})
+            table = _to_table(part)
             self._writer = self._writer or self._open(table.schema)
             self._writer.write_table(table, row_group_size=len(part.unique_id))
             self._series += len(part.unique_id)
@@ -239,7 +254,7 @@ def read_panel(group: RowGroup) -> Panel:
         UserError: If the shard is missing or damaged.
     """
     with _reading(group.path) as file:
-        return _to_panel(file.read_row_group(group.number, columns=["unique_id", "start", "y"]))
+        return _to_panel(file.read_row_group(group.number))
 
 
 def read_panels(folder: Path, manifest: Manifest) -> Iterator[tuple[str, Iterator[Panel]]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.task import Task
+from dist_lstm.config.task import Task, input_spec
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import TrainingWindows
@@ -35,14 +35,19 @@ def training_dataset(windows: TrainingWindows, first_epoch: int = 0) -> tf.data.
     """
     context, horizon = windows.task.context_length, windows.task.horizon
 
-    def generate() -> Iterator[np.ndarray]:
+    def generate() -> Iterator[dict[str, np.ndarray]]:
         for epoch in itertools.count(first_epoch):
             yield from windows.blocks(epoch)
 
-    def split(whole: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        return {"y": whole[:, :context]}, whole[:, context:]
+    def split(block: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        whole = block.pop("window")
+        return {"y": whole[:, :context], **block}, whole[:, context:]
 
-    signature = tf.TensorSpec((None, context + horizon), "float32")
+    signature = {
+        name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(windows.task).items()
+    }
+    signature = {"window": tf.TensorSpec((None, context + horizon), "float32"), **signature}
+    del signature["y"]
     blocks = tf.data.Dataset.from_generator(generate, output_signature=signature)
     # Split after the blocks are cut into batches: one array to copy instead of two.
     batches = blocks.rebatch(windows.draw.batch_size, drop_remainder=True).map(split, tf.data.AUTOTUNE)
@@ -70,8 +75,8 @@ def ordered_windows(
     series, cutoff = cutoffs.enumerate()
     for first in range(0, len(series), batch_size):
         chosen = slice(first, first + batch_size)
-        context, target = cutter.cut(series[chosen], cutoff[chosen])
-        yield {"y": _fill(context, batch_size)}, target
+        inputs, target = cutter.cut(series[chosen], cutoff[chosen])
+        yield {name: _fill(values, batch_size) for name, values in inputs.items()}, target
 
 
 @dataclass(frozen=True)
@@ -124,23 +129,24 @@ def validation_windows(
     if available > _VALIDATION_WINDOWS:
         generator = np.random.default_rng([seed, 0])
         kept = np.sort(generator.choice(available, _VALIDATION_WINDOWS, replace=False))
-    contexts, targets = [np.zeros((0, task.context_length), np.float32)], [np.zeros((0, task.horizon), np.float32)]
-    before = 0
+    none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+    found, targets, before = [none], [np.zeros((0, task.horizon), np.float32)], 0
     for group, cutoffs in groups:
         here = kept[(kept >= before) & (kept < before + cutoffs.total)] - before
         before += cutoffs.total
         if len(here):
             series, cutoff = cutoffs.enumerate()
-            context, target = WindowCutter(read_panel(group), task).cut(series[here], cutoff[here])
-            contexts.append(context)
+            inputs, target = WindowCutter(read_panel(group), task).cut(series[here], cutoff[here])
+            found.append(inputs)
             targets.append(target)
-    return ValidationWindows({"y": np.concatenate(contexts)}, np.concatenate(targets), available, batch_size)
+    inputs = {name: np.concatenate([one[name] for one in found]) for name in none}
+    return ValidationWindows(inputs, np.concatenate(targets), available, batch_size)
 
 
 def _fill(values: np.ndarray, size: int) -> np.ndarray:
-    """Pad the first axis to a size with NaN."""
-    missing = size - len(values)
-    return np.pad(values, ((0, missing), *((0, 0),) * (values.ndim - 1)), constant_values=np.nan)
+    """Pad the first axis to a size with NaN, whole numbers with 0."""
+    padding = ((0, size - len(values)), *((0, 0),) * (values.ndim - 1))
+    return np.pad(values, padding, constant_values=np.nan if values.dtype.kind == "f" else 0)
 
 
 def distribute(

@@ -9,10 +9,13 @@ Axes: B windows, T context, H horizon, N series, S steps of all series together.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from dist_lstm.config.task import Task
+from dist_lstm.data.calendar import places
+from dist_lstm.data.covariates import series_inputs
 from dist_lstm.data.panel import Panel
 
 
@@ -155,7 +158,8 @@ class WindowCutter:
         for place, begin, end in zip((self._origin + context).tolist(), first, last, strict=True):
             buffer[place : place + end - begin] = panel.y[begin:end]
         self._windows = np.lib.stride_tricks.sliding_window_view(buffer, context + horizon)
-        self._context = context
+        self._panel = panel
+        self._task = task
 
     def windows(self, series: np.ndarray, cutoff: np.ndarray) -> np.ndarray:
         """Cut windows, contexts and targets side by side.
@@ -169,7 +173,26 @@ class WindowCutter:
         """
         return self._windows[self._origin[series] + cutoff]
 
-    def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cut windows, as `windows` does, into contexts, `[B, T]`, and targets, `[B, H]`."""
-        whole = self.windows(series, cutoff)
-        return whole[:, : self._context], whole[:, self._context :]
+    @cached_property
+    def _of_series(self) -> dict[str, np.ndarray]:
+        return series_inputs(self._panel, self._task)
+
+    def covariates(self, series: np.ndarray, cutoff: np.ndarray) -> dict[str, np.ndarray]:
+        """What the model is told about windows beside their values.
+
+        Args:
+            series: Series of each window, `[B]`.
+            cutoff: Steps before the forecast, `[B]`.
+
+        Returns:
+            Model inputs by name as in `input_spec`, all but `y`, each `[B, ...]`.
+        """
+        found = {name: values[series] for name, values in self._of_series.items()}
+        if self._task.calendar:
+            found["calendar"] = places(self._task.freq.advance(self._panel.start[series], cutoff), self._task)
+        return found
+
+    def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`."""
+        whole, context = self.windows(series, cutoff), self._task.context_length
+        return {"y": whole[:, :context], **self.covariates(series, cutoff)}, whole[:, context:]

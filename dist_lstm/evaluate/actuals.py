@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from dist_lstm.config.load import override
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
+from dist_lstm.data.calendar import stamps
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import seasonal_error
 from dist_lstm.data.shards import read_panels
@@ -118,7 +119,7 @@ def _context(
                 naive = pd.DataFrame(
                     {
                         "unique_id": panel.unique_id[rows],
-                        "ds": task.freq.advance(panel.start[rows], steps),
+                        "ds": stamps(task.freq.advance(panel.start[rows], steps), task).to_pandas(),
                         baselines.NAME: naive_forecast(panel, task, cutoffs).ravel(),
                     }
                 )

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dist_lstm.config.task import Task
+from dist_lstm.data.calendar import stamps
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import read_panels
@@ -100,7 +101,7 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
     if not cutoffs.total:
         return np.zeros((0, task.horizon), np.float32)
     lookback = replace(task, context_length=_LOOKBACK * task.season_length)
-    context, _ = WindowCutter(panel, lookback).cut(*cutoffs.enumerate())
+    context = WindowCutter(panel, lookback).windows(*cutoffs.enumerate())[:, : lookback.context_length]
     return baselines.seasonal_naive(context, task.horizon, task.season_length)
 
 
@@ -111,7 +112,7 @@ def _columns(
     series, cutoff = cutoffs.enumerate()
     last = task.freq.advance(panel.start[series], cutoff - 1)
     extra = {
-        "cutoff": pa.array(np.repeat(last, task.horizon)),
+        "cutoff": stamps(np.repeat(last, task.horizon), task),
         "y": pa.array(target.ravel(), pa.float32(), from_pandas=True),
     }
     first = {name: columns.pop(name) for name in ("unique_id", "ds")}

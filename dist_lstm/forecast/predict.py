@@ -53,7 +53,7 @@ def make_predictor(model: keras.Model, task: Task) -> Predictor:
 
     def predict(panel: Panel, cutoffs: Cutoffs) -> tuple[np.ndarray, np.ndarray]:
         values, targets = zip(*batches(panel, cutoffs), strict=True) if cutoffs.total else ((), ())
-        parameters = model.outputs[0].shape[-1]
+        parameters = model.output["forecast"].shape[-1]
         none = np.zeros((0, task.horizon, parameters), np.float32)
         return np.concatenate([none, *values]), np.concatenate([none[:, :, 0], *targets])
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dist_lstm.config.task import Task
+from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.windows import Cutoffs
 
@@ -58,7 +59,7 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
     flat = values.reshape(len(rows), values.shape[-1])
     columns: dict[str, pa.Array] = {
         "unique_id": pa.array(panel.unique_id[rows], pa.string()),
-        "ds": pa.array(task.freq.advance(panel.start[rows], steps)),
+        "ds": stamps(task.freq.advance(panel.start[rows], steps), task),
     }
     for name, level in value_columns(task).items():
         place = task.quantiles.index(level) if flat.shape[1] > 1 else 0

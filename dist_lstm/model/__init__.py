@@ -2,6 +2,6 @@
 `keras.models.load_model` can read a saved model.
 """
 
-from dist_lstm.model import encoder, heads, scaling
+from dist_lstm.model import covariates, decoder, encoder, heads, scaling
 
-__all__ = ["encoder", "heads", "scaling"]
+__all__ = ["covariates", "decoder", "encoder", "heads", "scaling"]

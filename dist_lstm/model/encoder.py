@@ -27,27 +27,47 @@ class ReplicaDropout(keras.layers.Dropout):
         return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed=seed, rng_alg="philox")
 
 
-def encode(features: keras.KerasTensor, settings: ModelSettings, segment_length: int) -> keras.KerasTensor:
-    """Stacked LSTMs over steps or segments.
+def encode(segments: keras.KerasTensor, settings: ModelSettings) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Stacked LSTMs over segments.
 
     A segment of steps is read at once, which cuts the recurrence by its length.
 
     Source: Lin et al., "SegRNN: Segment Recurrent Neural Network for Long-Term Time Series Forecasting",
-    arXiv 2308.11200.
+    arXiv 2308.11200; layers that read backwards as well: Schuster & Paliwal, "Bidirectional Recurrent Neural
+    Networks", IEEE Transactions on Signal Processing 45 (1997); residual layers: Wu et al., "Google's Neural
+    Machine Translation System", arXiv 1609.08144.
 
     Args:
-        features: Scaled steps, `[B, T, F]`.
-        settings: Units of each layer and dropout.
-        segment_length: Steps of a segment, a divisor of T.
+        segments: Scaled steps and covariates of each segment, `[B, T / segment_length, F]`.
+        settings: Units of each layer, direction, residual connections and dropout.
 
     Returns:
-        The last state of the last layer, `[B, U]`.
+        Hidden state and cell state of the last layer at the cutoff, `[B, U]`; twice as wide where it reads
+        both ways.
     """
-    steps, width = features.shape[1:]
-    state = ops.reshape(features, (-1, steps // segment_length, segment_length * width))
+    sequence, last = segments, len(settings.units) - 1
+    hidden = cell = segments[:, -1]
     for number, units in enumerate(settings.units):
-        inner = number < len(settings.units) - 1
-        state = keras.layers.LSTM(units, return_sequences=inner, name=f"lstm_{number}")(state)
+        layer = keras.layers.LSTM(units, return_sequences=number < last, return_state=True, name=f"lstm_{number}")
+        if settings.bidirectional:
+            layer = keras.layers.Bidirectional(layer, name=f"both_ways_{number}")
+        output, *states = layer(sequence)
+        hidden, cell = (_side_by_side(states[place::2]) for place in (0, 1))
+        if settings.residual:
+            skip = _as_wide(sequence if number < last else sequence[:, -1], hidden.shape[-1], f"skip_{number}")
+            output, hidden = output + skip, hidden + (skip if number == last else skip[:, -1])
         if settings.dropout:
-            state = ReplicaDropout(settings.dropout, name=f"dropout_{number}")(state)
-    return state
+            dropped = output if number < last else hidden
+            dropped = ReplicaDropout(settings.dropout, name=f"dropout_{number}")(dropped)
+            output, hidden = (dropped, hidden) if number < last else (output, dropped)
+        sequence = output
+    return hidden, cell
+
+
+def _side_by_side(states: list[keras.KerasTensor]) -> keras.KerasTensor:
+    return states[0] if len(states) == 1 else ops.concatenate(states, axis=-1)
+
+
+def _as_wide(values: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
+    """Values themselves where they have the width, else a linear map to it."""
+    return values if values.shape[-1] == width else keras.layers.Dense(width, use_bias=False, name=name)(values)

@@ -20,45 +20,107 @@ the last four to `bias`. So both compute the same, and weights trained on one ru
 Source: Hochreiter & Schmidhuber, "Long Short-Term Memory", Neural Computation 9 (1997); the forget gate:
 Gers, Schmidhuber & Cummins, "Learning to Forget", Neural Computation 12 (2000).
 
-Axes: B batch, T context, H horizon, P head parameters.
+Axes: B batch, T context, H horizon, P head parameters, E numbers that describe a series, S segments.
 """
 
 import keras
+from keras import ops
 
 from dist_lstm.config.schema import ModelSettings
 from dist_lstm.config.task import Task, input_spec
-from dist_lstm.model.decoder import decode
+from dist_lstm.model import decoder
+from dist_lstm.model.covariates import calendar_waves, describe_series
 from dist_lstm.model.encoder import encode
 from dist_lstm.model.heads import apply_head, head_parameters
-from dist_lstm.model.scaling import LossScale, Unscale, WindowScaling
+from dist_lstm.model.scaling import Denormalise, Normalise
 
 
 def build_model(task: Task, settings: ModelSettings) -> keras.Model:
     """The model of a task.
 
     Args:
-        task: Lengths and quantile levels.
+        task: Lengths, quantile levels and inputs.
         settings: The architecture, resolved.
 
     Returns:
-        A model from the inputs of `input_spec(task)` to `forecast`, `[B, H, P]`, in target units, and
-        `loss_scale`, `[B, 1]`, the unit in which its errors are measured in training. A context without
-        any value is forecast as 0; `dist_lstm.forecast.predict` makes that NaN.
+        A model from the inputs of `input_spec(task)` to `forecast`, `[B, H, P]`, in target units; and what
+        training needs: `scaled`, the same forecasts as the network makes them, `[B, H, P]`, and `base`,
+        `[B, H]`, `scale` and `unit`, `[B, 1]`, of `dist_lstm.model.scaling`. A context without any value is
+        forecast as 0; `dist_lstm.forecast.predict` makes that NaN.
 
     Raises:
         ValueError: If the segment length is not resolved or does not divide the context.
     """
-    if settings.segment_length is None or task.context_length % settings.segment_length:
-        raise ValueError(f"segment_length {settings.segment_length} does not divide {task.context_length}")
+    segment, context = settings.segment_length, task.context_length
+    if segment is None or context % segment:
+        raise ValueError(f"segment_length {segment} does not divide {context}")
     inputs = {
         name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in input_spec(task).items()
     }
-    features, location, scale = WindowScaling(settings.scaling, name="scaling")(inputs["y"])
-    state = encode(features, settings, settings.segment_length)
-    raw = decode(state, task.horizon, head_parameters(settings.head, task))
+    transform = inputs.get("transform")
+    normalise = Normalise(settings.scaling, task.season_length, task.horizon, name="normalise")
+    normalised = normalise(inputs["y"], transform=transform, series_scale=inputs.get("series_scale"))
+    series = describe_series(inputs, task, settings)
+    features = normalised.pop("features")
+    segments = ops.reshape(features, (-1, context // segment, features.shape[-1] * segment))
+    calendar = calendar_waves(inputs, task, range(-context, 0, segment), "calendar_past")
+    state = encode(_beside(segments, series, calendar), settings)
+    raw = _decode(state, series, inputs, task, settings)
     scaled = apply_head(raw, settings.head, task)
-    outputs = {
-        "forecast": Unscale(name="forecast")(scaled, location, scale),
-        "loss_scale": LossScale(name="loss_scale")(location, scale),
-    }
-    return keras.Model(inputs, outputs, name="dist_lstm")
+    if settings.linear:
+        scaled = scaled + _linear(features, task.horizon)
+    forecast = Denormalise(name="denormalise")(scaled, **normalised, transform=transform)
+    return keras.Model(inputs, {"forecast": forecast, "scaled": scaled, **normalised}, name="dist_lstm")
+
+
+def _beside(
+    steps: keras.KerasTensor | None, series: keras.KerasTensor | None, calendar: keras.KerasTensor | None
+) -> keras.KerasTensor | None:
+    """Features of segments side by side, `[B, S, F]`; what describes the series is repeated for each."""
+    parts = [part for part in (steps, calendar) if part is not None]
+    if series is not None and parts:
+        parts.append(ops.repeat(ops.expand_dims(series, 1), parts[0].shape[1], axis=1))
+    return ops.concatenate(parts, axis=-1) if len(parts) > 1 else (parts[0] if parts else None)
+
+
+def _linear(features: keras.KerasTensor, horizon: int) -> keras.KerasTensor:
+    """A linear forecast that is added to the network's, `[B, H, 1]`; it starts at 0.
+
+    It copies and averages past values, which a saturating state does badly.
+
+    Source: Lai et al., "Modeling Long- and Short-Term Temporal Patterns with Deep Neural Networks", SIGIR 2018:
+    the autoregressive part.
+
+    Args:
+        features: Features of steps, `[B, T, F]`.
+        horizon: Steps to forecast.
+    """
+    flat = ops.reshape(features, (-1, features.shape[1] * features.shape[2]))
+    dense = keras.layers.Dense(horizon, use_bias=False, kernel_initializer="zeros", name="linear")
+    return ops.expand_dims(dense(flat), -1)
+
+
+def _decode(
+    state: decoder.State,
+    series: keras.KerasTensor | None,
+    inputs: dict[str, keras.KerasTensor],
+    task: Task,
+    settings: ModelSettings,
+) -> keras.KerasTensor:
+    """The state to raw head parameters, `[B, H, P]`."""
+    parameters = head_parameters(settings.head, task)
+    if settings.decoder == "direct":
+        # Where the first step lies in the calendar says where all others do.
+        first = calendar_waves(inputs, task, [0], "calendar_next")
+        known = [part for part in (series, None if first is None else first[:, 0]) if part is not None]
+        about = ops.concatenate(known, axis=-1) if len(known) > 1 else (known[0] if known else None)
+        return decoder.decode_directly(state, about, task.horizon, parameters)
+    segment = min(settings.segment_length or 1, task.horizon)
+    segments = -(-task.horizon // segment)
+    calendar = calendar_waves(inputs, task, range(0, segments * segment, segment), "calendar_next")
+    decode = decoder.decode_segments if settings.decoder == "segment" else decoder.decode_recursively
+    features = _beside(calendar, series, None)
+    if features is None and series is not None:
+        features = ops.repeat(ops.expand_dims(series, 1), segments, axis=1)
+    numbers = decode(state, features, segments, segment * parameters)
+    return ops.reshape(numbers, (-1, segments * segment, parameters))[:, : task.horizon]

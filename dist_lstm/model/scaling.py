@@ -1,10 +1,32 @@
 """Raw values to unit scale and back, in the graph, so that a saved model takes raw values.
 
+    log     z = sign(y) log(1 + |y|)    for a series whose transform says so, else z = y
+    unit    z / unit                    unit is the largest absolute value of the window: nothing overflows
+    base    what a forecast is a difference to: the location, the last value, or the last season
+    scale   (z / unit - base) / scale   what the network forecasts and is trained on
+
 Axes: B batch, T context, H horizon, P head parameters.
 """
 
+import math
+
 import keras
 from keras import ops
+
+_LARGEST = 3.4028235e38
+#: The log of the largest float32.
+_LARGEST_LOG = math.log1p(_LARGEST) * (1 - 1e-6)
+#: A seasonal difference is never measured in less than this share of the scale: next to an exact repetition
+#: any change would be infinite.
+_LEAST_SPREAD = 0.01
+#: By name: `features`, `[B, T, F]`; `base`, `[B, H]`; `scale` and `unit`, `[B, 1]`.
+Normalised = dict[str, keras.KerasTensor]
+
+
+def _signed_log(values: keras.KerasTensor, transform: keras.KerasTensor | None) -> keras.KerasTensor:
+    if transform is None:
+        return values
+    return ops.where(transform[:, :1] == 1, ops.sign(values) * ops.log1p(ops.abs(values)), values)
 
 
 def _safe_mean(values: keras.KerasTensor, observed: keras.KerasTensor) -> keras.KerasTensor:
@@ -23,9 +45,20 @@ def _sorted_quantile(ordered: keras.KerasTensor, count: keras.KerasTensor, level
     return low + (high - low) * (rank - below)
 
 
+def _changes(
+    values: keras.KerasTensor, observed: keras.KerasTensor, lag: int
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Differences to the value some steps before, `[B, T]`, 0 where unknown, and their mean size, `[B, 1]`."""
+    lag = min(lag, values.shape[1])
+    before, both = (ops.pad(one[:, :-lag], ((0, 0), (lag, 0))) for one in (values, observed))
+    both = both * observed
+    change = (values - before) * both
+    return change, _safe_mean(ops.abs(change), both)
+
+
 @keras.saving.register_keras_serializable("dist_lstm")
-class WindowScaling(keras.layers.Layer):
-    """Takes location and scale of each window's context out.
+class Normalise(keras.layers.Layer):
+    """Takes the transform of a series, and location and scale of its values, out of a context.
 
     | method | location | scale |
     |---|---|---|
@@ -35,41 +68,111 @@ class WindowScaling(keras.layers.Layer):
     | mean_abs | 0 | mean absolute value |
     | none | 0 | 1 |
 
+    Where a forecast is a difference, the last value or the mean of the last season is the location, and the
+    changes are an input as well; differences to the last season are forecast in units of their mean size in
+    the context.
+
     Args:
         method: One of these.
+        season_length: Steps in a season.
+        horizon: Steps to forecast.
         **kwargs: Passed on to the Keras layer.
     """
 
-    def __init__(self, method: str, **kwargs: object) -> None:
+    def __init__(self, method: str, season_length: int, horizon: int, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.method = method
+        self.season_length = season_length
+        self.horizon = horizon
 
-    def call(self, y: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
-        """Scale contexts.
+    def call(
+        self,
+        y: keras.KerasTensor,
+        transform: keras.KerasTensor | None = None,
+        series_scale: keras.KerasTensor | None = None,
+    ) -> Normalised:
+        """Normalise contexts.
 
         Args:
             y: Raw values, `[B, T]`; NaN is missing.
+            transform: Log or not, and kind of base, `[B, 2]`; None for neither.
+            series_scale: Location and scale to take instead of the window's own, `[B, 2]`; NaN where there
+                are none.
 
         Returns:
-            Features, `[B, T, 2]`: the scaled value (0 where missing) and 1 where a value was observed;
-            location, `[B, 1]`; scale, `[B, 1]`, 0 for a context without variation.
+            `features`, `[B, T, F]`: the scaled value (0 where missing), 1 where a value was observed, and with
+            transforms the scaled change; `base`, `[B, H]`, and `scale`, `[B, 1]`, in units; `unit`, `[B, 1]`.
+            The scale is 0 for a context without variation or without any value.
         """
         missing = ops.isnan(y)
         observed = ops.cast(ops.logical_not(missing), y.dtype)
-        values = ops.where(missing, ops.zeros_like(y), y)
-        location, scale = self._location_and_scale(values, observed)
+        values = _signed_log(ops.where(missing, ops.zeros_like(y), y), transform)
+        unit = ops.max(ops.abs(values), axis=1, keepdims=True)
+        if series_scale is not None:
+            known = ops.logical_not(ops.isnan(series_scale[:, 1:]))
+            given = ops.where(known, series_scale, ops.zeros_like(series_scale))
+            unit = ops.maximum(unit, ops.max(ops.abs(given), axis=1, keepdims=True))
+        unit = ops.where(unit > 0, unit, ops.ones_like(unit))
+        values = values / unit
+        location, scale = self._location_and_scale(values, observed, unit)
+        if series_scale is not None:
+            location = ops.where(known, given[:, :1] / unit, location)
+            scale = ops.where(known, given[:, 1:] / unit, scale)
         # Rounding of a large constant must not pass for variation.
-        varies = scale > 1e-6 * ops.abs(location)
+        varies = ops.logical_and(scale > 1e-6 * ops.abs(location), ops.any(observed > 0, axis=1, keepdims=True))
         scale = ops.where(varies, scale, ops.zeros_like(scale))
-        scaled = (values - location) / ops.where(varies, scale, ops.ones_like(scale)) * observed
-        return ops.stack([scaled, observed], axis=-1), location, scale
+        level, base, spread, changes = location, ops.repeat(location, self.horizon, axis=1), scale, []
+        if transform is not None:
+            level, base, spread, change = self._difference(values, observed, (location, scale), transform[:, 1:])
+            changes = [change]
+        scaled = (values - level) / ops.where(varies, scale, ops.ones_like(scale)) * observed
+        return {
+            "features": ops.stack([scaled, observed, *changes], axis=-1),
+            "base": base,
+            "scale": spread,
+            "unit": unit,
+        }
+
+    def _difference(
+        self,
+        values: keras.KerasTensor,
+        observed: keras.KerasTensor,
+        usual: tuple[keras.KerasTensor, keras.KerasTensor],
+        kind: keras.KerasTensor,
+    ) -> tuple[keras.KerasTensor, ...]:
+        """What changes where a forecast is a difference.
+
+        Args:
+            values: Values in units, `[B, T]`, 0 where missing.
+            observed: 1 where there is a value, `[B, T]`.
+            usual: Location and scale of a window, `[B, 1]`.
+            kind: 0 for no difference, 1 to the last value, 2 to the last season, `[B, 1]`.
+
+        Returns:
+            Level of the input, `[B, 1]`; base of the forecast, `[B, H]`; scale of the forecast, `[B, 1]`; and
+            the changes of the input from step to step, or season to season, in that scale, `[B, T]`.
+        """
+        location, scale = usual
+        last = self._last_values(values, observed, location, 1)
+        season = self._last_values(values, observed, location, self.season_length)
+        level = ops.where(kind == 1, last, location)
+        level = ops.where(kind == 2, ops.mean(season, axis=1, keepdims=True), level)
+        repeated = ops.tile(season, (1, -(-self.horizon // self.season_length)))[:, : self.horizon]
+        base = ops.where(kind == 2, repeated, ops.repeat(level, self.horizon, axis=1))
+        by_step, _ = _changes(values, observed, 1)
+        by_season, spread = _changes(values, observed, self.season_length)
+        if self.method != "none":
+            # The unit of MASE: a regular series counts as much as a noisy one.
+            scale = ops.where(kind == 2, ops.maximum(spread, _LEAST_SPREAD * scale), scale)
+        change = ops.where(kind == 2, by_season, by_step) / ops.where(scale > 0, scale, ops.ones_like(scale))
+        return level, base, scale, ops.where(kind == 0, ops.zeros_like(change), change)
 
     def _location_and_scale(
-        self, values: keras.KerasTensor, observed: keras.KerasTensor
+        self, values: keras.KerasTensor, observed: keras.KerasTensor, unit: keras.KerasTensor
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         mean = _safe_mean(values, observed)
         if self.method == "none":
-            return ops.zeros_like(mean), ops.ones_like(mean)
+            return ops.zeros_like(mean), 1 / unit
         if self.method == "mean_abs":
             return ops.zeros_like(mean), _safe_mean(ops.abs(values), observed)
         if self.method == "standard":
@@ -87,45 +190,72 @@ class WindowScaling(keras.layers.Layer):
         deviation = _safe_mean(ops.abs(values - median), observed)
         return median, ops.where(iqr > 1e-6 * ops.abs(median), iqr, deviation)
 
+    @staticmethod
+    def _last_values(
+        values: keras.KerasTensor, observed: keras.KerasTensor, otherwise: keras.KerasTensor, period: int
+    ) -> keras.KerasTensor:
+        """The last observed value at each place of a period, `[B, period]`, the first place first."""
+        steps = values.shape[1]
+        periods = -(-steps // period)
+        padding = ((0, 0), (periods * period - steps, 0))
+        seasons = ops.reshape(ops.pad(values, padding), (-1, periods, period))
+        seen = ops.reshape(ops.pad(observed, padding), (-1, periods, period))
+        number = ops.reshape(ops.arange(1, periods + 1, dtype=values.dtype), (1, periods, 1))
+        last = ops.max(seen * number, axis=1, keepdims=True)
+        found = ops.sum(ops.where(number == last, seasons, ops.zeros_like(seasons)), axis=1)
+        return ops.where(last[:, 0] > 0, found, otherwise)
+
     def get_config(self) -> dict[str, object]:
         """Settings to make the same layer again."""
-        return super().get_config() | {"method": self.method}
+        mine = {"method": self.method, "season_length": self.season_length, "horizon": self.horizon}
+        return super().get_config() | mine
+
+
+def normalise_target(
+    target: keras.KerasTensor, normalised: Normalised, transform: keras.KerasTensor | None
+) -> keras.KerasTensor:
+    """What the network should forecast.
+
+    Args:
+        target: Values, `[B, H]`, in target units.
+        normalised: `base`, `scale` and `unit` of their contexts.
+        transform: Log or not, and kind of base, `[B, 2]`.
+
+    Returns:
+        Scaled values, `[B, H]`; not scaled where the scale is 0.
+    """
+    scale = ops.where(normalised["scale"] > 0, normalised["scale"], ops.ones_like(normalised["scale"]))
+    return (_signed_log(target, transform) / normalised["unit"] - normalised["base"]) / scale
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
-class Unscale(keras.layers.Layer):
-    """Puts location and scale back."""
+class Denormalise(keras.layers.Layer):
+    """Puts scale, base and transform back: the inverse of `normalise_target`."""
 
     def call(
-        self, scaled: keras.KerasTensor, location: keras.KerasTensor, scale: keras.KerasTensor
+        self,
+        scaled: keras.KerasTensor,
+        base: keras.KerasTensor,
+        scale: keras.KerasTensor,
+        unit: keras.KerasTensor,
+        transform: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
-        """Unscale forecasts.
+        """Denormalise forecasts.
 
         Args:
-            scaled: Forecasts in units of scale, `[B, H, P]`.
-            location: Location of each window, `[B, 1]`, in target units.
-            scale: Scale of each window, `[B, 1]`, in target units; 0 forecasts the location itself.
+            scaled: Forecasts of the network, `[B, H, P]`.
+            base: What they are differences to, `[B, H]`, in units.
+            scale: Their scale, `[B, 1]`, in units; 0 forecasts the base itself.
+            unit: The unit, `[B, 1]`.
+            transform: Log or not, and kind of base, `[B, 2]`.
 
         Returns:
-            Forecasts in target units, `[B, H, P]`.
+            Forecasts in target units, `[B, H, P]`, cut off at the largest float32.
         """
-        return ops.expand_dims(location, -1) + scaled * ops.expand_dims(scale, -1)
-
-
-@keras.saving.register_keras_serializable("dist_lstm")
-class LossScale(keras.layers.Layer):
-    """The unit in which errors of a window are measured, so that all series weigh alike."""
-
-    def call(self, location: keras.KerasTensor, scale: keras.KerasTensor) -> keras.KerasTensor:
-        """Choose the unit.
-
-        Args:
-            location: Location of each window, `[B, 1]`, in target units.
-            scale: Scale of each window, `[B, 1]`, in target units.
-
-        Returns:
-            The scale, `[B, 1]`; where it is 0 the absolute location, and 1 where that is 0 too.
-        """
-        level = ops.abs(location)
-        level = ops.where(level > 0, level, ops.ones_like(level))
-        return ops.where(scale > 0, scale, level)
+        z = (ops.expand_dims(base, -1) + scaled * ops.expand_dims(scale, -1)) * ops.expand_dims(unit, -1)
+        if transform is not None:
+            # Cut off before it is known who needs it: the gradient of where() sees both branches.
+            bounded = ops.clip(z, -_LARGEST_LOG, _LARGEST_LOG)
+            raised = ops.sign(bounded) * ops.expm1(ops.abs(bounded))
+            z = ops.where(ops.expand_dims(transform[:, :1], -1) == 1, raised, z)
+        return ops.clip(z, -_LARGEST, _LARGEST)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dist_lstm.model.heads import Loss
+from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.optimizer import clip
 
 #: Takes an iterator of batches, a number of steps, and the sums so far: the loss over observed targets,
@@ -22,26 +23,25 @@ TrainSteps = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
 def summed_loss(
     model: keras.Model, loss: Loss, inputs: dict[str, tf.Tensor], target: tf.Tensor, training: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Loss of a batch, in units of each window's scale, summed over observed targets.
+    """Loss of a batch, as the network forecasts (transformed, in units of scale), summed over observed targets.
 
     Args:
-        model: Gives `forecast` and `loss_scale`.
+        model: Gives `scaled`, `base`, `scale` and `unit`.
         loss: The head's loss.
         inputs: Model inputs, each `[B, ...]`.
         target: Targets, `[B, H]`, in target units; NaN does not count, nor does a window whose context
-            holds no value.
+            does not vary: its forecast is the base, whatever the weights.
         training: Whether dropout is on.
 
     Returns:
         The sum, and how many targets it counts.
     """
-    outputs = model(inputs, training=training)
-    scale = outputs["loss_scale"]
-    unseen = tf.reduce_all(tf.math.is_nan(inputs["y"]), axis=1, keepdims=True)
-    counted = tf.logical_not(tf.logical_or(tf.math.is_nan(target), unseen))
+    outputs, transform = model(inputs, training=training), inputs.get("transform")
+    counted = tf.logical_and(tf.math.is_finite(target), outputs["scale"] > 0)
     # Masked before the loss: the gradient of where() would be NaN for a NaN that is only masked after.
-    known = tf.where(counted, target, outputs["forecast"][..., 0])
-    errors = loss(known / scale, outputs["forecast"] / scale[..., None])
+    known = tf.where(counted, target, tf.zeros_like(target))
+    scaled = normalise_target(known, outputs, transform)
+    errors = loss(tf.where(counted, scaled, tf.zeros_like(scaled)), outputs["scaled"])
     weight = tf.cast(counted, errors.dtype)
     return tf.reduce_sum(errors * weight), tf.reduce_sum(weight)
 
@@ -109,7 +109,8 @@ def _make_replica_step(
         inputs, target = batch
         with tf.GradientTape() as tape:
             total, count = summed_loss(model, loss, inputs, target, training=True)
-        gradients = tape.gradient(total, weights)
+        # The gradient of an embedding comes as slices, which can't be divided or clipped with the others.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(total, weights)]
         replicas = tf.distribute.get_replica_context()
         *gradients, total, count = replicas.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, total, count])
         mean = [gradient / tf.maximum(count, 1.0) for gradient in gradients]

@@ -1,0 +1,125 @@
+"""What a model is told about a series beside its values: vocabularies, transform, scale, static covariates.
+
+Axes: N series, K static covariates.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dist_lstm.config.task import TRANSFORMS, Task
+from dist_lstm.data.panel import STATIC, Panel
+from dist_lstm.errors import UserError
+
+_MOST_CATEGORIES = 100_000
+
+
+@dataclass
+class StaticValues:
+    """Values of the static covariates, collected panel by panel.
+
+    Attributes:
+        categories: By name, the values met so far.
+        numbers: By name, count, sum and sum of squares of the values met so far.
+    """
+
+    categories: dict[str, set[str]] = field(default_factory=dict)
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, panel: Panel) -> None:
+        """Collect the values of a panel whose static covariates are as the table has them.
+
+        Raises:
+            UserError: If a category has too many values to be one.
+        """
+        for column, values in panel.facts.items():
+            name = column.removeprefix(STATIC)
+            if values.dtype == object:
+                met = self.categories.setdefault(name, set())
+                met.update(value for value in values if value is not None)
+                if len(met) > _MOST_CATEGORIES:
+                    raise UserError(
+                        f"data.static_categories: {name!r} has more than {_MOST_CATEGORIES:,} different values; "
+                        "leave it out, or take model.series_embedding for one number a series"
+                    )
+            else:
+                known = values[~np.isnan(values)]
+                sums = np.array([len(known), known.sum(), (known**2).sum()])
+                self.numbers[name] = self.numbers.get(name, np.zeros(3)) + sums
+
+    def vocabulary(self) -> tuple[dict[str, list[str]], dict[str, tuple[float, float]]]:
+        """By name the sorted values of each category; by name mean and standard deviation of each number."""
+        moments = {}
+        for name, (count, total, squares) in self.numbers.items():
+            mean = total / max(count, 1)
+            moments[name] = (float(mean), float(np.sqrt(max(squares / max(count, 1) - mean**2, 0.0))))
+        return {name: sorted(met) for name, met in self.categories.items()}, moments
+
+
+def encode_statics(
+    panel: Panel, categories: Mapping[str, list[str]], numbers: Mapping[str, tuple[float, float]]
+) -> dict[str, np.ndarray]:
+    """Static covariates as the model takes them.
+
+    Args:
+        panel: Series with static covariates as the table has them.
+        categories: Values of each category; the first becomes 1. Others and null become 0, unknown.
+        numbers: Mean and standard deviation of each number.
+
+    Returns:
+        By column, `[N]`: numbers of categories, int32, and standardised numbers, float32; NaN is missing.
+    """
+    encoded: dict[str, np.ndarray] = {}
+    for name, values in categories.items():
+        number = {value: place for place, value in enumerate(values, start=1)}
+        given = panel.facts[STATIC + name]
+        encoded[STATIC + name] = np.array([number.get(value, 0) for value in given], np.int32)
+    for name, (mean, deviation) in numbers.items():
+        scaled = (panel.facts[STATIC + name] - mean) / (deviation or 1.0)
+        encoded[STATIC + name] = scaled.astype(np.float32)
+    return encoded
+
+
+def series_inputs(panel: Panel, task: Task) -> dict[str, np.ndarray]:
+    """Model inputs that are the same for all windows of a series.
+
+    Args:
+        panel: Series as the shards hold them.
+        task: The task.
+
+    Returns:
+        By name as in `input_spec`, each `[N, ...]`.
+    """
+    number, facts = len(panel.unique_id), panel.facts
+    inputs: dict[str, np.ndarray] = {}
+    if task.transformed:
+        codes = np.array([TRANSFORMS[name] for name in facts["transform"]], np.int32)
+        inputs["transform"] = codes.reshape(number, 2)
+    if task.series_scaling:
+        inputs["series_scale"] = _series_scale(facts, task.series_scaling, number)
+    if task.series:
+        inputs["series"] = facts["series"].astype(np.int32).reshape(number, 1)
+    for key, names, kind in (
+        ("categories", [name for name, _ in task.vocabulary.categories], np.int32),
+        ("numbers", task.vocabulary.numbers, np.float32),
+    ):
+        if names:
+            inputs[key] = np.stack([facts[STATIC + name] for name in names], axis=1).astype(kind)
+    return inputs
+
+
+def _series_scale(facts: Mapping[str, np.ndarray], method: str, number: int) -> np.ndarray:
+    """Location and scale of each series' training range, `[N, 2]`; NaN where it does not vary."""
+    zero = np.zeros(number)
+    if method == "none":
+        return np.stack([zero, zero + 1], axis=1).astype(np.float32)
+    location, scale = {
+        "standard": lambda: (facts["mean"], facts["std"]),
+        "robust": lambda: (facts["median"], np.where(facts["iqr"] > 0, facts["iqr"], facts["std"])),
+        "minmax": lambda: (facts["min"], facts["max"] - facts["min"]),
+        "mean_abs": lambda: (zero, facts["mean_abs"]),
+    }[method]()
+    varies = scale > 1e-6 * np.abs(location)
+    both = np.where(varies[:, None], np.stack([location, scale], axis=1), np.nan)
+    return both.astype(np.float32)

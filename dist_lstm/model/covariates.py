@@ -1,0 +1,146 @@
+"""What the network is told beside values: which series, its static covariates, the calendar.
+
+Axes: B batch, C cycles of the calendar, K static covariates, E numbers of the result.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from dist_lstm.config.schema import ModelSettings
+from dist_lstm.config.task import Task
+
+_HARMONICS = (1, 2, 3)
+
+
+@keras.saving.register_keras_serializable("dist_lstm")
+class IdDropout(keras.layers.Layer):
+    """Makes some numbers of series and categories 0, unknown, while training.
+
+    So the entry of the unknown is trained as well, and stands for series that appear later.
+
+    Args:
+        rate: Share of windows.
+        **kwargs: Passed on to the Keras layer.
+    """
+
+    def __init__(self, rate: float, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, ids: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        """Drop all numbers of a window or none; `ids` and the result are `[B, K]`."""
+        if not training or self.rate == 0:
+            return ids
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
+        seed = tf.cast(self.seed_generator.next(), tf.int32) + tf.stack([0, tf.cast(replica, tf.int32)])
+        kept = tf.random.stateless_uniform((tf.shape(ids)[0], 1), seed, alg="philox") >= self.rate
+        return tf.where(kept, ids, tf.zeros_like(ids))
+
+    def get_config(self) -> dict[str, object]:
+        """Settings to make the same layer again."""
+        return super().get_config() | {"rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("dist_lstm")
+class KnownNumbers(keras.layers.Layer):
+    """Numbers that may be missing, and whether they are."""
+
+    def call(self, numbers: keras.KerasTensor) -> keras.KerasTensor:
+        """Numbers, `[B, K]`, NaN missing, to numbers with 0 there and 1 where known, `[B, 2K]`."""
+        missing = ops.isnan(numbers)
+        known = ops.cast(ops.logical_not(missing), numbers.dtype)
+        return ops.concatenate([ops.where(missing, ops.zeros_like(numbers), numbers), known], axis=-1)
+
+
+@keras.saving.register_keras_serializable("dist_lstm")
+class CalendarFeatures(keras.layers.Layer):
+    """Places in cycles of the calendar as waves.
+
+    Args:
+        cycles: Name, period, and how far one step goes, of each cycle.
+        steps: The steps whose places are wanted, counted from the first forecast step.
+        **kwargs: Passed on to the Keras layer.
+    """
+
+    def __init__(self, cycles: Sequence[tuple[str, float, float]], steps: Sequence[int], **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.cycles = [(str(name), float(period), float(advance)) for name, period, advance in cycles]
+        self.steps = [int(step) for step in steps]
+
+    def call(self, calendar: keras.KerasTensor) -> keras.KerasTensor:
+        """Make waves.
+
+        Args:
+            calendar: Places of the first forecast step, `[B, C]`, in the unit of each period.
+
+        Returns:
+            Sine and cosine of three harmonics of each cycle, `[B, steps, 6C]`.
+        """
+        steps = ops.reshape(ops.array(self.steps, dtype=calendar.dtype), (1, -1))
+        waves = []
+        for number, (name, period, advance) in enumerate(self.cycles):
+            place = calendar[:, number : number + 1] + advance * steps
+            # All hours of a day are the same weekday; a thousandth makes up for rounding.
+            place = ops.floor(place + 1e-3) if name == "weekday" else place
+            phase = place * (2 * math.pi / period)
+            waves += [wave(harmonic * phase) for harmonic in _HARMONICS for wave in (ops.sin, ops.cos)]
+        return ops.stack(waves, axis=-1)
+
+    def get_config(self) -> dict[str, object]:
+        """Settings to make the same layer again."""
+        return super().get_config() | {"cycles": self.cycles, "steps": self.steps}
+
+
+def describe_series(
+    inputs: Mapping[str, keras.KerasTensor], task: Task, settings: ModelSettings
+) -> keras.KerasTensor | None:
+    """What is known of a series beside its values.
+
+    Args:
+        inputs: Model inputs.
+        task: Which of them there are.
+        settings: Size of the series' embedding and share of unknown ids.
+
+    Returns:
+        Embeddings of the series and of its categories, and its numbers, `[B, E]`; None where there are none.
+    """
+    parts = []
+    if "series" in inputs:
+        known = IdDropout(settings.id_dropout, name="series_dropout")(inputs["series"])
+        layer = keras.layers.Embedding(task.series + 1, settings.series_embedding, name="series_embedding")
+        parts.append(layer(known)[:, 0])
+    if "categories" in inputs:
+        known = IdDropout(settings.id_dropout, name="category_dropout")(inputs["categories"])
+        for number, (_, size) in enumerate(task.vocabulary.categories):
+            width = min(16, math.ceil(math.sqrt(size + 1)))
+            layer = keras.layers.Embedding(size + 1, width, name=f"category_{number}")
+            parts.append(layer(known[:, number]))
+    if "numbers" in inputs:
+        parts.append(KnownNumbers(name="numbers_known")(inputs["numbers"]))
+    return ops.concatenate(parts, axis=-1) if parts else None
+
+
+def calendar_waves(
+    inputs: Mapping[str, keras.KerasTensor], task: Task, steps: Sequence[int], name: str
+) -> keras.KerasTensor | None:
+    """The calendar at some steps.
+
+    Args:
+        inputs: Model inputs.
+        task: Which of them there are.
+        steps: The steps, counted from the first forecast step.
+        name: Name of the layer.
+
+    Returns:
+        Features, `[B, steps, 6C]`; None where the calendar is no input.
+    """
+    if "calendar" not in inputs:
+        return None
+    cycles = [(cycle.name, cycle.period, cycle.advance) for cycle in task.freq.cycles]
+    return CalendarFeatures(cycles, steps, name=name)(inputs["calendar"])
