@@ -1,0 +1,325 @@
+"""Which transform a series needs, and why.
+
+A transform says what is forecast: whether log(1 + y) is taken first, and to which base the forecast is a
+difference. The window's location and scale are taken out later whatever the transform, so a transform is only
+worth its noise where a window does not look like the next one: the level wanders, a season repeats, or the
+spread follows the level. With `auto` each series is tested on its training range and gets:
+
+    part        what is taken                        where
+    log1p       log(1 + y) first                     no value is below 0, and spread > 0.5
+    base        the value one season before          season_length > 1 and seasonal_strength > 0.64; otherwise
+                the last observed value              adf > 0.05 and kpss < 0.05; otherwise
+                nothing
+
+Spread proportional to level^b becomes even by the power 1 - b (Box & Cox 1964): none is right at b = 0, the log
+at b = 1, so half-way, at 0.5, the log becomes the nearer of the two. The log also draws in the tail of skewed
+counts and sales. 0.64 is the limit of R's `nsdiffs`. A difference doubles the noise of a series that only
+scatters around its level, so both tests have to agree that the level wanders: ADF can't reject a unit root
+and KPSS rejects stationarity. A seasonal difference takes out trend and level as well; no second one follows.
+
+Of many series about `LIMIT` are tested; the others get the decision most frequent among these. Series come
+panel by panel, twice: `examine_panel` and `count_decisions`, then `majority`, then `transform_panel`.
+
+Axes: N series, S steps.
+"""
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+
+from dist_lstm.data.panel import Panel
+from dist_lstm.errors import UserError
+
+TRANSFORMS = (
+    "none",
+    "log1p",
+    "difference",
+    "seasonal_difference",
+    "log1p_difference",
+    "log1p_seasonal_difference",
+)
+#: About how many series are tested.
+LIMIT = 500
+
+_SIGNIFICANCE = 0.05
+_STRONG = 0.64
+_GROWS = 0.5
+#: ADF and KPSS see the last steps; STL and the spread see more of them where a season is long.
+_STEPS = 1000
+_SEASONS = 8
+_MOST_STEPS = 10_000
+_FEWEST_STEPS = 10
+#: With fewer seasons their mean is mostly noise: two of noise alone have a median strength of 0.5 to 0.7.
+_FEWEST_SEASONS = 3
+#: The spread of fewer steps is mostly chance.
+_BLOCK = 8
+_FEWEST_BLOCKS = 5
+#: Over so small a range of the level, in logs, the log is a straight line.
+_SAME_LEVEL = 0.01
+#: SipHash key of the sample, other than that of the partition: its buckets must be sampled evenly.
+_HASH_KEY = "stationarity-500"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the tests say about one series. NaN where a test is not possible or was not made.
+
+    All but `spread` are about log(1 + y) where `decide` takes the log.
+
+    Attributes:
+        adf: p-value of the augmented Dickey-Fuller test; small: no unit root.
+        kpss: p-value of the KPSS test of a stationary level, 0.01 to 0.1; small: not stationary.
+        seasonal_strength: Share of the detrended variance that the season explains, 0 to 1.
+        spread: Slope of log spread over log level, from block to block: 0 where the spread does not depend on
+            the level, 1 where it is proportional. NaN too where a value is below 0, or the slope is lost in
+            its own standard error.
+    """
+
+    adf: float = np.nan
+    kpss: float = np.nan
+    seasonal_strength: float = np.nan
+    spread: float = np.nan
+
+    @property
+    def tested(self) -> bool:
+        """Whether the series was tested and had enough values for it."""
+        return self.kpss == self.kpss
+
+
+_KEYS = tuple(field.name for field in fields(Evidence))
+
+
+def examine(y: np.ndarray, season_length: int) -> Evidence:
+    """Test one series; only its last steps are looked at, missing values between them interpolated.
+
+    Source: Said & Dickey, Biometrika 71 (1984); Kwiatkowski, Phillips, Schmidt & Shin, Journal of Econometrics
+    54 (1992); Wang, Smith & Hyndman, "Characteristic-based clustering for time series data", Data Mining and
+    Knowledge Discovery 13 (2006), for the strength; Guerrero, Journal of Forecasting 12 (1993), for the blocks
+    of the spread.
+
+    Args:
+        y: Values of the training range, `[S]`, in target units. NaN is a missing value.
+        season_length: Steps in a season; 1 for none.
+
+    Returns:
+        The evidence; all NaN where the values are constant or too few.
+    """
+    values = _last_steps(y, min(max(_STEPS, _SEASONS * season_length), _MOST_STEPS))
+    recent = values[-_STEPS:]
+    if len(recent) < _FEWEST_STEPS or recent.min() == recent.max():
+        return Evidence()
+    spread = _spread(values, season_length)
+    # An exact line or sine leaves the regressions nothing but rounding errors to test. Noise below the precision
+    # of float32, always the same, gives them a true answer.
+    values = values * (1 + np.random.default_rng(0).uniform(-1, 1, len(values)) * 2.0**-24)
+    if spread > _GROWS:
+        values = np.log1p(values)
+    # Nothing below depends on the unit; without it no square of an extreme value leaves the range of float64.
+    location, scale = values[-_STEPS:].mean(), values[-_STEPS:].std()
+    values = (values - location) / scale
+    recent = values[-_STEPS:]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # statsmodels sets filters of its own while it is imported: ours have to come after.
+        from statsmodels.tsa.stattools import adfuller, kpss
+
+        # KPSS warns where p lies outside of its table and gives the table's bound, which is all that is needed.
+        warnings.simplefilter("ignore")
+        # Lags grow as Said & Dickey ask, for both tests: the number that KPSS finds by itself can be NaN.
+        lags = int((len(recent) - 1) ** (1 / 3))
+        return Evidence(
+            float(adfuller(recent, maxlag=lags, autolag=None, result_object=True).pvalue),
+            float(kpss(recent, nlags=lags, result_object=True).pvalue),
+            _seasonal_strength(values, season_length),
+            spread,
+        )
+
+
+def _last_steps(y: np.ndarray, most: int) -> np.ndarray:
+    """The last steps up to the last observed one, float64, missing values between observed ones interpolated."""
+    seen = np.flatnonzero(~np.isnan(y))
+    if not len(seen):
+        return np.zeros(0)
+    seen = seen[seen > seen[-1] - most]
+    return np.interp(np.arange(seen[0], seen[-1] + 1), seen, y[seen].astype(np.float64))
+
+
+def _seasonal_strength(values: np.ndarray, season_length: int) -> float:
+    """Strength of the season in STL; NaN where there is no season or there are too few."""
+    from statsmodels.tsa.seasonal import STL
+
+    if season_length < 2 or len(values) < _FEWEST_SEASONS * season_length:
+        return np.nan
+    # Seasons are averaged (degree 0): a line through each step of the season fits noise of few seasons too well.
+    # Smoothing only each tenth of a season keeps a season of hundreds of steps as fast as a short one.
+    jump = season_length // 10 + 1
+    parts = STL(values, season_length, seasonal=11, seasonal_deg=0, trend_jump=jump, low_pass_jump=jump).fit()
+    detrended = float(np.var(parts.resid + parts.seasonal))
+    return max(0.0, 1.0 - float(np.var(parts.resid)) / detrended) if detrended > 0 else np.nan
+
+
+def _spread(values: np.ndarray, season_length: int) -> float:
+    """Slope of log standard deviation over log mean of blocks of whole seasons."""
+    size = season_length * -(-_BLOCK // season_length)
+    blocks = values[len(values) % size :].reshape(-1, size)
+    level, spread = blocks.mean(axis=1), blocks.std(axis=1)
+    usable = (level > 0) & (spread > 0)
+    if values.min() < 0 or usable.sum() < _FEWEST_BLOCKS:
+        return np.nan
+    x, y = np.log(level[usable]), np.log(spread[usable])
+    if np.ptp(x) < _SAME_LEVEL:
+        return np.nan
+    x, y = x - x.mean(), y - y.mean()
+    slope = x @ y / (x @ x)
+    error = np.sqrt(((y - slope * x) ** 2).sum() / (len(x) - 2) / (x @ x))
+    return float(slope) if error <= max(_GROWS, abs(slope)) / 2 else np.nan
+
+
+def decide(evidence: Evidence, season_length: int) -> str:
+    """The transform that the evidence speaks for, by the table at the head of this module.
+
+    Args:
+        evidence: Of one series.
+        season_length: Steps in a season; 1 for none.
+
+    Returns:
+        One of `TRANSFORMS`; `none` where nothing could be tested.
+    """
+    base = ""
+    if season_length > 1 and evidence.seasonal_strength > _STRONG:
+        base = "seasonal_difference"
+    elif evidence.adf > _SIGNIFICANCE and evidence.kpss < _SIGNIFICANCE:
+        base = "difference"
+    return _join(evidence.spread > _GROWS, base)
+
+
+def _join(log: bool, base: str) -> str:
+    return "_".join(["log1p"] * log + [base] * (base != "")) or "none"
+
+
+def _split(transform: str) -> tuple[bool, str]:
+    log = transform.startswith("log1p")
+    return log, "" if transform == "none" else transform.removeprefix("log1p").removeprefix("_")
+
+
+def allowed(transform: str, y: np.ndarray, season_length: int) -> str:
+    """A transform, weakened to what a series can take.
+
+    Args:
+        transform: One of `TRANSFORMS`.
+        y: All values of the series, `[S]`, in target units. NaN is a missing value. Validation and test range
+            belong to it: their values go through the transform too, and a log of them has to exist. That they
+            have no negative value is all that is learnt from them.
+        season_length: Steps in a season; 1 for none.
+
+    Returns:
+        The transform without the log if a value is below 0; with the difference to the last value instead of
+        the seasonal one if no more than one season was observed or there is no season; without either if
+        nothing was observed.
+    """
+    observed = y[~np.isnan(y)]
+    log, base = _split(transform)
+    if base == "seasonal_difference" and not 1 < season_length < len(observed):
+        base = "difference"
+    return _join(log and not (observed < 0).any(), base if len(observed) else "")
+
+
+def sampled(unique_id: np.ndarray, total: int) -> np.ndarray:
+    """Which series are tested: about `LIMIT` of all, by a hash of the name, so in any order and any panel.
+
+    Args:
+        unique_id: Names of some of the series, `[N]`.
+        total: How many series there are in all.
+
+    Returns:
+        The series to test, `[N]`, bool; all if there are no more than `LIMIT`.
+    """
+    if total <= LIMIT:
+        return np.ones(len(unique_id), bool)
+    hashes = pd.util.hash_array(unique_id.astype(object), hash_key=_HASH_KEY, categorize=False)
+    return hashes < np.uint64(2**64 * LIMIT // total)
+
+
+def examine_panel(panel: Panel, end: np.ndarray, season_length: int, total: int) -> dict[str, np.ndarray]:
+    """Test the sampled series of a panel on their training range.
+
+    Args:
+        panel: The series.
+        end: Steps of the training range of each series, `[N]`.
+        season_length: Steps in a season; 1 for none.
+        total: How many series there are in all panels.
+
+    Returns:
+        The fields of `Evidence` by name, each `[N]`, float64; NaN where not tested.
+    """
+    found = {key: np.full(len(panel.unique_id), np.nan) for key in _KEYS}
+    for number in np.flatnonzero(sampled(panel.unique_id, total)):
+        begin = panel.offset[number]
+        evidence = examine(panel.y[begin : begin + end[number]], season_length)
+        for key in _KEYS:
+            found[key][number] = getattr(evidence, key)
+    return found
+
+
+def _rows(evidence: dict[str, np.ndarray]) -> list[Evidence]:
+    return [Evidence(*row) for row in zip(*(evidence[key].tolist() for key in _KEYS), strict=True)]
+
+
+def count_decisions(evidence: dict[str, np.ndarray], season_length: int) -> Counter[str]:
+    """How often each transform was decided for; counts of several panels add up.
+
+    Args:
+        evidence: What `examine_panel` found, each `[N]`; NaN where not tested.
+        season_length: Steps in a season; 1 for none.
+
+    Returns:
+        Tested series by transform.
+    """
+    return Counter(decide(one, season_length) for one in _rows(evidence) if one.tested)
+
+
+def majority(counts: Counter[str]) -> str:
+    """The transform of the series that were not tested.
+
+    Args:
+        counts: Tested series by transform, over all panels.
+
+    Returns:
+        The most frequent one, the weaker of two equally frequent ones; `none` if no series could be tested.
+    """
+    return max(TRANSFORMS, key=lambda name: counts[name])
+
+
+def transform_panel(
+    panel: Panel, season_length: int, setting: str, evidence: dict[str, np.ndarray], default: str
+) -> np.ndarray:
+    """The transform of each series of a panel.
+
+    Args:
+        panel: The series, whole.
+        season_length: Steps in a season; 1 for none.
+        setting: `auto`, or one of `TRANSFORMS` for all series.
+        evidence: What `examine_panel` found, each `[N]`; NaN where not tested.
+        default: With `auto`, the transform of series that were not tested: the `majority`.
+
+    Returns:
+        Names out of `TRANSFORMS`, `[N]`, object; weakened where `allowed` says so.
+
+    Raises:
+        UserError: If `setting` names a log and a series has a value below 0.
+    """
+    chosen = np.empty(len(panel.unique_id), object)
+    for number, one in enumerate(_rows(evidence)):
+        y = panel.y[panel.offset[number] : panel.offset[number + 1]]
+        wanted = setting
+        if setting == "auto":
+            wanted = decide(one, season_length) if one.tested else default
+        chosen[number] = allowed(wanted, y, season_length)
+        if setting.startswith("log1p") and not chosen[number].startswith("log1p"):
+            raise UserError(
+                f"data.transform: {setting} needs values of at least 0, unique_id {panel.unique_id[number]!r} has "
+                f"{np.nanmin(y):g}; choose auto or {_split(setting)[1] or 'difference'}"
+            )
+    return chosen
