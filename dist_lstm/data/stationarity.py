@@ -112,9 +112,6 @@ def examine(y: np.ndarray, season_length: int) -> Evidence:
     if len(recent) < _FEWEST_STEPS or recent.min() == recent.max():
         return Evidence()
     spread = _spread(values, season_length)
-    # An exact line or sine leaves the regressions nothing but rounding errors to test. Noise below the precision
-    # of float32, always the same, gives them a true answer.
-    values = values * (1 + np.random.default_rng(0).uniform(-1, 1, len(values)) * 2.0**-24)
     if spread > _GROWS:
         values = np.log1p(values)
     # Nothing below depends on the unit; without it no square of an extreme value leaves the range of float64.

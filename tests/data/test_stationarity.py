@@ -113,8 +113,16 @@ def test_the_spread_is_the_power_of_the_level_that_the_noise_follows(power):
     assert examine(values, 1).spread == pytest.approx(power, abs=0.1)
 
 
-@pytest.mark.parametrize("values", [noise(), 1000 + noise(), np.r_[100 + noise(), -1.0]])
-def test_the_spread_is_unknown_where_the_level_stays_or_a_value_is_negative(values):
+@pytest.mark.parametrize(
+    "values",
+    {
+        "negative values": np.append(np.exp(1 + noise()), -1.0),
+        "blocks of the same level": STEPS % 8,
+        "a level that hardly moves": 100 + 20 * noise(),
+        "a few blocks only": np.exp(1 + noise(steps=39)),
+    }.values(),
+)
+def test_the_spread_is_unknown_where_nothing_shows_it(values):
     assert np.isnan(examine(values, 1).spread)
 
 
@@ -190,6 +198,7 @@ def test_only_the_last_steps_count():
     long = np.concatenate([noise(3, 5000) * 100, noise(1), np.cumsum(noise(2))])
     assert examine(long, 12) == examine(long[-1000:], 12)
     assert examine(long, 300) == examine(long[-2400:], 300)
+    assert examine(long, 300).adf == pytest.approx(examine(long[-1000:], 1).adf)
 
 
 def test_missing_values_are_interpolated_and_those_at_the_ends_dropped():
@@ -290,6 +299,10 @@ def names(number: int) -> np.ndarray:
     return np.array([f"T{one}" for one in range(number)], object)
 
 
+def untested(number: int) -> dict[str, np.ndarray]:
+    return {key: np.full(number, NAN) for key in ("adf", "kpss", "seasonal_strength", "spread")}
+
+
 def test_about_the_limit_of_the_series_are_tested_whatever_their_order_and_panel():
     ids = names(20_000)
     mask = sampled(ids, len(ids))
@@ -307,6 +320,11 @@ def test_a_larger_total_tests_a_part_of_the_same_series():
 @pytest.mark.parametrize("total", [0, 1, LIMIT])
 def test_all_of_few_series_are_tested(total):
     assert sampled(names(total), total).all()
+
+
+def test_only_tested_series_are_counted():
+    evidence = untested(4) | {"kpss": np.array([NAN, 0.01, 0.01, 0.1]), "adf": np.array([NAN, 0.9, 0.9, 0.9])}
+    assert count_decisions(evidence, 1) == {"difference": 2, "none": 1}
 
 
 def test_the_majority_is_the_most_frequent_decision_and_of_equals_the_weaker():
@@ -349,10 +367,6 @@ def test_one_panel_and_many_panels_give_the_same_answer(make_panel_of, monkeypat
     once = run([number >= 0])
     np.testing.assert_array_equal(run([number < 3, (number >= 3) & (number < 31), number >= 31]), once)
     assert set(once) == {"none", "difference"}
-
-
-def untested(number: int) -> dict[str, np.ndarray]:
-    return {key: np.full(number, NAN) for key in ("adf", "kpss", "seasonal_strength", "spread")}
 
 
 def test_untested_series_get_the_majority_as_far_as_they_can_take_it(make_panel_of):
