@@ -119,7 +119,7 @@ def test_the_spread_is_the_power_of_the_level_that_the_noise_follows(power):
         "negative values": np.append(np.exp(1 + noise()), -1.0),
         "blocks of the same level": STEPS % 8,
         "a level that hardly moves": 100 + 20 * noise(),
-        "a few blocks only": np.exp(1 + noise(steps=39)),
+        "four blocks only": (np.exp(STEPS // 8) * (1 + 0.1 * (STEPS % 2)))[:32],
     }.values(),
 )
 def test_the_spread_is_unknown_where_nothing_shows_it(values):
@@ -198,6 +198,7 @@ def test_only_the_last_steps_count():
     long = np.concatenate([noise(3, 5000) * 100, noise(1), np.cumsum(noise(2))])
     assert examine(long, 12) == examine(long[-1000:], 12)
     assert examine(long, 300) == examine(long[-2400:], 300)
+    assert examine(long, 300).seasonal_strength != examine(long[-1000:], 300).seasonal_strength
     assert examine(long, 300).adf == pytest.approx(examine(long[-1000:], 1).adf)
 
 
