@@ -31,6 +31,7 @@ from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.prepare import REJECTED, prepare
 from dist_lstm.errors import UserError
 from dist_lstm.storage import MARKER, is_marked, lock, mark, publish, remove, write_json, write_text
+from dist_lstm.timing import timed
 
 SHARDS, CONFIG, METRICS, ENVIRONMENT = "shards", "config.yaml", "metrics.json", "environment.json"
 MODEL, BACKTEST_MODEL, SCORES = "model.keras", "model-backtest.keras", "scores.parquet"
@@ -148,6 +149,7 @@ def run_all(run: Run) -> None:
         mark(run.folder)
 
 
+@timed("train")
 def train(run: Run) -> None:
     """Choose the number of steps on the validation range, then train on whole series for as many.
 
@@ -256,6 +258,7 @@ def _predictor(run: Run, name: str) -> Any:
     return make_predictor(load_model(run.folder / name), run.task)
 
 
+@timed("backtest")
 def backtest(run: Run) -> None:
     """Forecast rolling cutoffs of the test range and score them beside the seasonal naive forecast.
 
@@ -287,6 +290,7 @@ def backtest(run: Run) -> None:
     run.console.print(f"backtest  {found.windows:,} windows of {found.series:,} series{short}")
 
 
+@timed("forecast")
 def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path:
     """Forecast every series from its end.
 

@@ -27,11 +27,13 @@ from dist_lstm.data.stationarity import count_decisions, examine_panel, majority
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
 from dist_lstm.storage import is_marked, mark, publish, remove
+from dist_lstm.timing import timed
 
 REJECTED = "rejected.parquet"
 _REJECTED_SCHEMA = pa.schema([("unique_id", pa.string()), ("steps", pa.int64()), ("reason", pa.string())])
 
 
+@timed("prepare")
 def prepare(
     config: Config,
     folder: Path,

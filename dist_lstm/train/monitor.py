@@ -101,7 +101,8 @@ class Monitor:
             return
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            # Short: where the line is full, an echoed ^C wraps, and the bar is no longer erased.
+            BarColumn(bar_width=16),
             TextColumn("{task.completed}/{task.total} {task.fields[numbers]}"),
             TimeRemainingColumn(compact=True),
         )

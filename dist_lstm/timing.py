@@ -1,0 +1,21 @@
+"""How long a stage took. Told to the log `dist_lstm`, which the command line shows with `-v`."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Log the seconds a stage took; a block, or as a decorator a function.
+
+    Args:
+        stage: Its name. A stage that fails logs nothing.
+
+    Yields:
+        Nothing.
+    """
+    begin = time.perf_counter()
+    yield
+    logging.getLogger("dist_lstm").info("%-9s %.1f s", stage, time.perf_counter() - begin)
