@@ -1,10 +1,14 @@
 """The command line: one thin verb a stage. Nothing heavy is imported before a verb needs it."""
 
+import logging
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from dist_lstm import __version__
 from dist_lstm.errors import UserError
@@ -14,13 +18,27 @@ if TYPE_CHECKING:
 
     from dist_lstm.config.schema import Config
 
+
+class _Verbs(TyperGroup):
+    """The verbs; -v and -q may stand before a verb and after it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        shared = [option for option in self.params if option.name in ("verbose", "quiet")]
+        for verb in self.commands.values():
+            verb.params.extend(shared)
+
+
 app = typer.Typer(
     name="dist-lstm",
-    no_args_is_help=True,
+    cls=_Verbs,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Train LSTMs to forecast time series, from a laptop's CPU to a cluster of GPUs.",
 )
+
+_log = logging.getLogger("dist_lstm")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the job.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
@@ -33,7 +51,9 @@ Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory; de
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    # Paths may hold what would be markup.
+    quiet = not _log.isEnabledFor(logging.WARNING)
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
 
 
 def _job(config: Path, settings: list[str] | None, out: Path | None) -> tuple["Config", Path]:
@@ -48,18 +68,40 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _choose(ctx: typer.Context, option: typer.CallbackParam, wanted: bool) -> None:
+    """Take -v or -q to where they act: the level of the log, and for TensorFlow the environment."""
+    chosen = ctx.meta.setdefault("dist_lstm.chosen", set())  # shared by what stands before and after the verb
+    if wanted:
+        chosen.add(option.name)
+    if len(chosen) > 1:
+        raise UserError("-v and -q contradict each other; leave one out")
+    verbose = "verbose" in chosen
+    _log.setLevel(logging.INFO if verbose else logging.ERROR if chosen else logging.WARNING)
+    _log.handlers[:] = [logging.StreamHandler()] if verbose else []
+    if verbose:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+
+
+def _flag(*names: str, help: str) -> Any:  # noqa: A002 (typer's own word)
+    return typer.Option(*names, callback=_choose, expose_value=False, help=help)
+
+
 @app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    verbose: Annotated[
+        bool, _flag("-v", "--verbose", help="Show seconds by stage, and what TensorFlow says.")
+    ] = False,
+    quiet: Annotated[bool, _flag("-q", "--quiet", help="Show errors only.")] = False,
 ) -> None:
     pass
 
 
 @app.command("run")
 def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Prepare, train, backtest and forecast, from a table to scored forecasts."""
+    """Prepare, train, backtest and forecast, in one go."""
     from dist_lstm.run import run_all, start_run
 
     job, folder = _job(config, set_, out)
@@ -82,7 +124,7 @@ def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 @app.command()
 def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Train a model; prepares the data first where that is not done."""
+    """Train a model; prepares the data where that is not done."""
     from dist_lstm.run import MODEL, start_run
     from dist_lstm.run import train as train_stage
 
@@ -95,7 +137,7 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 @app.command()
 def backtest(run: RunFolder) -> None:
-    """Score a trained run on its test range, beside the seasonal naive forecast."""
+    """Score a trained run on its test range, beside a baseline."""
     from dist_lstm.run import backtest as backtest_stage
     from dist_lstm.run import open_run
 
@@ -111,7 +153,7 @@ def forecast(
     data: Annotated[str | None, typer.Option(metavar="TABLE", help="Forecast the series of this table.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where part-*.parquet are written.")] = None,
 ) -> None:
-    """Forecast with a trained run: its own series, or those of another table."""
+    """Forecast the series of a trained run, or of another table."""
     from dist_lstm.run import forecast as forecast_stage
     from dist_lstm.run import open_run
 
@@ -145,7 +187,7 @@ def plan(
     set_: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a config would do; trains nothing and leaves nothing behind."""
+    """Show what a config would do; leaves nothing behind."""
     from dist_lstm.plan import make_plan, show_plan
 
     found = make_plan(_job(config, set_, None)[0])
@@ -155,6 +197,24 @@ def plan(
         typer.echo(json.dumps(found, indent=2))
     else:
         show_plan(found, _console())
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check this machine: versions, devices, memory, disk, speed."""
+    from dist_lstm.jobs import doctor as office
+
+    console = _console()
+    with console.status("a quarter of a minute, please"):
+        checks = office.examine()
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(office.as_json(checks), indent=2))
+    else:
+        office.show_checks(checks, console)
+    if office.has_problem(checks):
+        raise typer.Exit(1)
 
 
 def _show_results(run: Any, console: "Console") -> None:
@@ -172,14 +232,15 @@ def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None
     from rich.table import Table
 
     models = {name: values for name, values in scores.items() if isinstance(values, dict)}
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("metric")
     for name in models:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for metric in dict.fromkeys(metric for values in models.values() for metric in values):
         cells = [values.get(metric) for values in models.values()]
         table.add_row(metric, *("-" if cell is None or cell != cell else f"{cell:.4g}" for cell in cells))
-    console.print(table)
+    console.print(title)  # not the table's own, which would fold a path
+    console.print(table, soft_wrap=False)
     value = scores.get("skill")
     known = "unknown" if value is None or value != value else f"{value:+.1%}"
     console.print(
@@ -188,16 +249,28 @@ def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None
     )
 
 
+def _error(message: str) -> None:
+    """Say on one line what is wrong."""
+    line = " ".join(message.split())
+    # What a damaged file holds may be a terminal's control codes.
+    typer.echo("error: " + "".join(char if char.isprintable() else "?" for char in line), err=True)
+
+
 def main() -> None:
     """Run the command line; the exit status is 0, 1 (our fault), 2 (the user's) or 130 (interrupted)."""
+    words = sys.argv[1:]
     try:
-        app()
+        status = app(words or ["--help"], prog_name=app.info.name, standalone_mode=False)
     except UserError as error:
-        line = " ".join(str(error).split())
-        # What a damaged file holds may be a terminal's control codes.
-        typer.echo("error: " + "".join(char if char.isprintable() else "?" for char in line), err=True)
-        sys.exit(error.exit_status)
-    except SystemExit as end:
-        if end.code == 130:  # what typer makes of a KeyboardInterrupt
-            typer.echo("interrupted; the same command goes on with what is finished", err=True)
-        raise
+        _error(str(error))
+        status = error.exit_status
+    except typer.TyperException as error:  # a word of the command line that it does not know, or misses
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context else app.info.name
+        _error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
+        status = error.exit_code
+    if status == 130:  # what typer makes of a KeyboardInterrupt
+        # Over the ^C that a terminal echoes.
+        start = "\r" if sys.stderr.isatty() else ""
+        typer.echo(f"{start}interrupted; go on with: {shlex.join(['dist-lstm', *words])}", err=True)
+    sys.exit(status)

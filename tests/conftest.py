@@ -1,6 +1,7 @@
 """Fixtures of all tests. Two logical CPUs stand for two GPUs; that must be said before TensorFlow starts."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,21 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real series at {folder}; set DIST_LSTM_DATA")
     return folder
+
+
+@pytest.fixture
+def call(capfd, monkeypatch):
+    """Run the command line in this process: exit status, stdout, stderr."""
+    from dist_lstm import cli
+
+    def run_main(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dist-lstm", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capfd.readouterr()
+
+    return run_main
 
 
 def pytest_configure() -> None:

@@ -6,7 +6,6 @@ import sys
 import pandas as pd
 import pytest
 
-from dist_lstm import cli
 from dist_lstm.errors import UserError
 
 CONFIG = "task: {horizon: 2}\ndata: {path: FILE}\n"
@@ -14,23 +13,6 @@ HEAD = "unique_id,ds,y\n"
 DAYS = [f"a,2024-01-{day:02d},{day}\n" for day in range(1, 31)]
 TABLE = HEAD + "".join(DAYS)
 FRAME = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=30), "y": range(30)})
-
-
-@pytest.fixture
-def call(capfd, monkeypatch):
-    """Run the command line in this process: exit status, stdout, stderr."""
-
-    def run_main(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dist-lstm", *map(str, arguments)])
-        capfd.readouterr()
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capfd.readouterr()
-
-    return run_main
 
 
 @pytest.fixture
@@ -276,26 +258,6 @@ def test_control_codes_of_a_damaged_file_do_not_reach_the_terminal(prepare):
     line = line_of(prepare(table=TABLE + "b\x1b[31m\x07\r\n"))
     assert "\x1b" not in line
     assert "\x07" not in line
-
-
-@pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["plan", "a.yaml", "--nonsense"], ["evaluate", "x"]])
-def test_a_command_that_is_written_wrongly_ends_with_status_2_and_no_traceback(call, arguments):
-    status, _, err = call(*arguments)
-    assert status == 2
-    assert "Traceback" not in err
-    assert "Usage" in err
-
-
-def test_an_interruption_ends_with_status_130_and_says_how_to_go_on(call, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dist_lstm.config.load.load_config", interrupt)
-    assert call("prepare", "job.yaml") == (
-        130,
-        "",
-        "interrupted; the same command goes on with what is finished\n",
-    )
 
 
 def test_a_fault_of_ours_keeps_its_traceback(call, monkeypatch):

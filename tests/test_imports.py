@@ -7,7 +7,7 @@ import sys
 import pytest
 
 # Typer brings pydantic along.
-HEAVY = {"tensorflow", "keras", "ray", "pandas", "pyarrow", "numpy", "yaml"}
+HEAVY = {"tensorflow", "keras", "ray", "pandas", "pyarrow", "numpy", "yaml", "rich"}
 COMMANDS = """
 import sys
 from dist_lstm.cli import main

@@ -1,0 +1,1 @@
+"""What knows Ray, and the machines a job may run on."""

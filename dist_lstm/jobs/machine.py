@@ -1,0 +1,138 @@
+"""Facts about the machine this process runs on: memory, processors, the NVIDIA driver.
+
+A container may use less than the machine has: the limits of its cgroup, version 2 or 1, and of all cgroups
+around it count.
+
+Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, and cgroup-v1/memory.html there.
+"""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+_ROOT = Path("/")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The NVIDIA driver as its own tools see it.
+
+    Attributes:
+        version: Version; None where there is no driver.
+        memory_mib: Memory of a GPU by its model, MiB; empty where `nvidia-smi` does not tell.
+        complaint: What `nvidia-smi` says where it fails; empty otherwise.
+    """
+
+    version: str | None
+    memory_mib: dict[str, int]
+    complaint: str = ""
+
+
+def memory(root: Path = _ROOT) -> tuple[int, int | None]:
+    """Memory this process may use.
+
+    Args:
+        root: Where `proc` and `sys` lie.
+
+    Returns:
+        Bytes in total and available; the second is None where the system does not tell (macOS).
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None
+    values = {name: int(value.split()[0]) * KIB for name, value in (line.split(":") for line in lines)}
+    total, available = values["MemTotal"], values["MemAvailable"]
+    for folder in _cgroups("memory", root):
+        limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+        if limit is not None:
+            used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
+            total, available = min(total, limit), min(available, limit - used + _idle_cache(folder))
+    return total, max(available, 0)
+
+
+def cpus(root: Path = _ROOT) -> tuple[float, int]:
+    """Processors this process may use.
+
+    Args:
+        root: Where `proc` and `sys` lie.
+
+    Returns:
+        How many it may keep busy, and how many the machine has.
+    """
+    installed = os.cpu_count() or 1
+    usable: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else installed
+    for folder in _cgroups("cpu", root):
+        period = _number(folder / "cpu.cfs_period_us")
+        quota = _number(folder / "cpu.cfs_quota_us")  # -1: none
+        if (folder / "cpu.max").exists():
+            quota, period = _number(folder / "cpu.max"), _number(folder / "cpu.max", 1)
+        if quota and period and quota > 0:
+            usable = min(usable, quota / period)
+    return usable, installed
+
+
+def _cgroups(controller: str, root: Path) -> list[Path]:
+    """Folders of this process' cgroup and of those around it; in a container some of them are not there."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / (controller if controllers else "")
+        inner = Path(path.strip("/"))
+        found += [mount / one for one in dict.fromkeys((inner, *inner.parents, Path()))]
+    return found
+
+
+def _number(path: Path, position: int = 0) -> int | None:
+    """A number of a kernel's file; None for `max`, or where there is no such file."""
+    try:
+        word = path.read_text(encoding="utf-8").split()[position]
+    except OSError:
+        return None
+    return None if word == "max" else int(word)
+
+
+def _idle_cache(folder: Path) -> int:
+    """Bytes of files the kernel keeps in memory and gives up when asked to; a cgroup counts them as used."""
+    try:
+        lines = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    values = dict(line.split() for line in lines)
+    return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
+
+
+def nvidia_driver(root: Path = _ROOT) -> Driver:
+    """The NVIDIA driver, asked of `nvidia-smi`, else of the kernel.
+
+    Args:
+        root: Where `proc` lies.
+
+    Returns:
+        What they say; no version where there is no driver.
+    """
+    loaded = None
+    kernel = root / "proc/driver/nvidia/version"
+    if kernel.exists():
+        words = kernel.read_text(encoding="utf-8").splitlines()[0].split()
+        loaded = next((word for word in words if word[0].isdigit()), "unknown")
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return Driver(loaded, {})
+    query = [tool, "--query-gpu=driver_version,memory.total,name", "--format=csv,noheader,nounits"]
+    asked = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    if asked.returncode:
+        said = (asked.stdout + asked.stderr).split("\n")[0] or f"status {asked.returncode}"
+        return Driver(loaded, {}, complaint=f"nvidia-smi: {said}")
+    rows = [line.split(", ", 2) for line in asked.stdout.splitlines()]
+    sizes = {name: int(size) for _, size, name in rows if size.isdigit()}
+    return Driver(rows[0][0] if rows else loaded, sizes)
