@@ -240,7 +240,7 @@ def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None
         cells = [values.get(metric) for values in models.values()]
         table.add_row(metric, *("-" if cell is None or cell != cell else f"{cell:.4g}" for cell in cells))
     console.print(title)  # not the table's own, which would fold a path
-    console.print(table, soft_wrap=False)
+    console.print(table)
     value = scores.get("skill")
     known = "unknown" if value is None or value != value else f"{value:+.1%}"
     console.print(

@@ -95,12 +95,12 @@ def show_plan(plan: dict[str, Any], console: Console) -> None:
         table = Table(title=section.replace("_mib", " (MiB, estimated)"), title_justify="left", show_header=False)
         for name, value in plan[section].items():
             table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
-        console.print(table, soft_wrap=False)
+        console.print(table)
     table = Table("setting", Column("value", overflow="fold"), "", title="config", title_justify="left")
     for section, settings in plan["config"].items():
         for name, value in _leaves(f"{section}.", settings):
             table.add_row(name, str(value), "derived" if name in plan["derived"] else "")
-    console.print(table, soft_wrap=False)
+    console.print(table)
     for device in plan["devices"]:
         console.print("device  " + ", ".join(f"{name} {value}" for name, value in device.items()))
 

@@ -158,7 +158,7 @@ def test_a_plan_fits_80_columns_cuts_nothing_and_has_no_control_codes_in_a_pipe(
     assert f"{job.parent}/t.csv".replace(" ", "") in "".join(values).replace(" ", "")
 
 
-@pytest.mark.parametrize("models", [2, 6])
+@pytest.mark.parametrize("models", [2, 10])
 def test_a_table_of_scores_fits_80_columns_and_cuts_no_number(capsys, monkeypatch, models):
     monkeypatch.setenv("COLUMNS", "80")
     scores = {f"Baseline{number:02d}": {"mase": 0.1 + number / 1e4} for number in range(models)}

@@ -313,7 +313,7 @@ def show_checks(checks: list[Check], console: Console) -> None:
     table = Table("check", Column("found", overflow="fold"), Column("state", no_wrap=True))
     for check in checks:
         table.add_row(check.name, check.found, check.state)
-    console.print(table, soft_wrap=False)
+    console.print(table)
     for check in checks:
         if check.state != "ok":
             console.print(f"{check.state}: {check.name}: {check.advice}")
