@@ -30,17 +30,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
+from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.data.panel import Panel
 from dist_lstm.errors import UserError
 
-TRANSFORMS = (
-    "none",
-    "log1p",
-    "difference",
-    "seasonal_difference",
-    "log1p_difference",
-    "log1p_seasonal_difference",
-)
 #: About how many series are tested.
 LIMIT = 500
 
