@@ -101,7 +101,7 @@ def _options(
 
 @app.command("run")
 def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Prepare, train, backtest and forecast, in one go."""
+    """Prepare, train, backtest, forecast and report, in one go."""
     from dist_lstm.run import run_all, start_run
 
     job, folder = _job(config, set_, out)
@@ -182,6 +182,17 @@ def evaluate(
 
 
 @app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report.html: scores, figures and settings on one page."""
+    from dist_lstm.run import open_run
+    from dist_lstm.run import report as report_stage
+
+    console = _console()
+    with open_run(run, console) as opened:
+        console.print(f"report    {report_stage(opened)}")
+
+
+@app.command()
 def plan(
     config: ConfigFile,
     set_: Settings = None,
@@ -218,12 +229,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def _show_results(run: Any, console: "Console") -> None:
-    from dist_lstm.run import BACKTEST, FORECASTS, METRICS, MODEL
+    from dist_lstm.run import BACKTEST, FORECASTS, METRICS, MODEL, REPORT
 
     scores = run.metrics.get("backtest")
     if scores:
         _show_scores(scores, f"backtest of {run.folder}", console)
-    for name in (MODEL, FORECASTS, BACKTEST, METRICS):
+    for name in (MODEL, FORECASTS, BACKTEST, METRICS, REPORT):
         if (run.folder / name).exists():
             console.print(f"{name:<14}{run.folder / name}")
 

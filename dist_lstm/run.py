@@ -4,6 +4,7 @@
     train      shards -> windows -> a model               dist_lstm.data.stream, dist_lstm.train.fit
     backtest   the test range, scored                     dist_lstm.evaluate.backtest
     forecast   last windows -> the forecast table         dist_lstm.forecast
+    report     all of it -> one page                      dist_lstm.evaluate.report
 
 Each stage leaves its result in the run directory and is skipped where that is there already, so a job that
 was stopped goes on with the same command. Nothing here knows where it runs: the command line calls it on a
@@ -11,18 +12,15 @@ laptop, a cluster's worker on a node.
 """
 
 import json
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from dist_lstm import __version__
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import differences, dump_config, load_config, override
 from dist_lstm.config.schema import Config
@@ -30,12 +28,13 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.prepare import REJECTED, prepare
 from dist_lstm.errors import UserError
-from dist_lstm.storage import MARKER, is_marked, lock, mark, publish, remove, write_json, write_text
+from dist_lstm.forecast.table import refuse_other_files
+from dist_lstm.storage import is_marked, lock, mark, publish, remove, write_json, write_text
 from dist_lstm.timing import timed
 
 SHARDS, CONFIG, METRICS, ENVIRONMENT = "shards", "config.yaml", "metrics.json", "environment.json"
 MODEL, BACKTEST_MODEL, SCORES = "model.keras", "model-backtest.keras", "scores.parquet"
-BACKTEST, FORECASTS = "backtest", "forecasts"
+BACKTEST, FORECASTS, HISTORY, REPORT = "backtest", "forecasts", "history.csv", "report.html"
 
 
 @dataclass(frozen=True)
@@ -145,6 +144,7 @@ def run_all(run: Run) -> None:
     train(run)
     backtest(run)
     forecast(run)
+    report(run)
     if not is_marked(run.folder):
         mark(run.folder)
 
@@ -166,7 +166,7 @@ def train(run: Run) -> None:
         run.console.print("train     already done")
         return
     from dist_lstm.train.checkpoint import save_model
-    from dist_lstm.train.devices import describe_devices, make_strategy
+    from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.monitor import Monitor
 
     strategy = make_strategy(run.config.resources.gpus)
@@ -186,14 +186,7 @@ def train(run: Run) -> None:
         training["refit"] = True
     save_model(final.model, run.folder / MODEL)
     monitor.close()
-    from dist_lstm.model.cudnn import uses_cudnn
-
-    environment = {
-        "versions": _versions(),
-        "machine": {"system": platform.platform(), "processor": platform.machine()},
-        "devices": describe_devices(),
-        "replicas": strategy.num_replicas_in_sync,
-        "cudnn": uses_cudnn(final.model),
+    environment = describe_environment(strategy, final.model) | {
         "windows_per_second": round(fitted.speed.windows_per_second, 1),
         "input_wait_share": None if run.config.train.deterministic else round(fitted.speed.input_wait_share, 4),
     }
@@ -206,12 +199,6 @@ def train(run: Run) -> None:
     said.append("cuDNN" if environment["cudnn"] else "no cuDNN")
     refit = f"; refit on whole series for {final.steps} steps" if training["refit"] else ""
     run.console.print(f"train     {', '.join(said)}{refit}")
-
-
-def _versions() -> dict[str, str]:
-    packages = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
-    found = {name: version(name) for name in packages}
-    return {"dist_lstm": __version__, "python": platform.python_version()} | found
 
 
 def _fit(run: Run, strategy: Any, monitor: Any, refit_steps: int | None) -> Any:
@@ -313,7 +300,7 @@ def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path
     if out is None and is_marked(folder):
         run.console.print("forecast  already done")
         return folder
-    _refuse_other_files(folder)
+    refuse_other_files(folder)
     predict = _predictor(run, MODEL)
     from dist_lstm.forecast.predict import write_forecasts
 
@@ -337,14 +324,32 @@ def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path
     return folder
 
 
-def _refuse_other_files(folder: Path) -> None:
-    """Forecasts may take the place of forecasts, of nothing else."""
-    if folder.is_dir():
-        ours = (MARKER, f"_{REJECTED}")
-        strangers = [
-            one.name for one in folder.iterdir() if one.name not in ours and not one.match("part-*.parquet")
-        ]
-    else:
-        strangers = [folder.name] if folder.exists() else []
-    if strangers:
-        raise UserError(f"{folder}: holds something else than forecasts ({min(strangers)}); choose another --out")
+def report(run: Run) -> Path:
+    """Write `report.html`: the run on one page, as far as it has come.
+
+    Args:
+        run: A trained run.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: If the run is not trained.
+    """
+    if "training" not in run.metrics:
+        raise UserError(f"{run.folder}: there is nothing to report: there is no model; train one first")
+    from dist_lstm.evaluate.report import Source, render_report
+
+    scored = "backtest" in run.metrics and is_marked(run.folder / BACKTEST) and (run.folder / SCORES).exists()
+    source = Source(
+        name=run.folder.absolute().name,
+        config=run.config,
+        task=run.task,
+        shards=run.shards,
+        metrics=run.metrics,
+        environment=run.folder / ENVIRONMENT,
+        history=run.folder / HISTORY,
+        backtest=(run.folder / BACKTEST, run.folder / SCORES) if scored else None,
+    )
+    write_text(run.folder / REPORT, render_report(source))
+    return run.folder / REPORT

@@ -14,7 +14,10 @@ import pyarrow.parquet as pq
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel
+from dist_lstm.data.prepare import REJECTED
 from dist_lstm.data.windows import Cutoffs
+from dist_lstm.errors import UserError
+from dist_lstm.storage import MARKER
 
 MODEL = "LSTM"
 
@@ -65,6 +68,26 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
         place = task.quantiles.index(level) if flat.shape[1] > 1 else 0
         columns[name] = pa.array(flat[:, place], pa.float32(), from_pandas=True)
     return columns
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Forecasts may take the place of forecasts, of nothing else.
+
+    Args:
+        folder: Where forecasts are to be written.
+
+    Raises:
+        UserError: If it is a file, or holds something else.
+    """
+    if folder.is_dir():
+        ours = (MARKER, f"_{REJECTED}")
+        strangers = [
+            one.name for one in folder.iterdir() if one.name not in ours and not one.match("part-*.parquet")
+        ]
+    else:
+        strangers = [folder.name] if folder.exists() else []
+    if strangers:
+        raise UserError(f"{folder}: holds something else than forecasts ({min(strangers)}); choose another --out")
 
 
 class PartWriter:

@@ -1,12 +1,17 @@
 """The machine to one strategy. Called before any layer is built: that starts TensorFlow's runtime."""
 
 import platform
+from importlib.metadata import version
 from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
+from dist_lstm import __version__
 from dist_lstm.errors import UserError
+from dist_lstm.model.cudnn import uses_cudnn
+
+_PACKAGES = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
 
 
 def make_strategy(gpus: int | Literal["auto"]) -> tf.distribute.Strategy:
@@ -69,3 +74,24 @@ def describe_devices() -> list[dict[str, Any]]:
             entry["model"] = platform.processor() or platform.machine()
         described.append(entry)
     return described
+
+
+def describe_environment(strategy: tf.distribute.Strategy, model: keras.Model) -> dict[str, Any]:
+    """What a model is trained with.
+
+    Args:
+        strategy: The strategy it is trained under.
+        model: The model.
+
+    Returns:
+        `versions` of the packages by name, `machine` (`system` and `processor`), `devices`, the number of
+        `replicas`, and whether the model takes the `cudnn` path.
+    """
+    versions = {"dist_lstm": __version__, "python": platform.python_version()}
+    return {
+        "versions": versions | {name: version(name) for name in _PACKAGES},
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+        "devices": describe_devices(),
+        "replicas": strategy.num_replicas_in_sync,
+        "cudnn": uses_cudnn(model),
+    }

@@ -1,0 +1,177 @@
+"""What a report shows of a backtest, gathered part by part: any number of series fits.
+
+Axes: N series, R rows of a batch, H horizon, K steps of context.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.panel import Panel, seasonal_error
+from dist_lstm.data.shards import read_panels
+from dist_lstm.data.windows import split_ranges
+from dist_lstm.forecast import baselines
+from dist_lstm.forecast.table import MODEL, level_name, value_columns
+
+_BATCH_ROWS = 1 << 17
+
+
+def compare_series(scores: pd.DataFrame) -> pd.DataFrame:
+    """The series in which the model and the seasonal naive forecast can be compared, the best first.
+
+    Args:
+        scores: One row a series and model, as `scores.parquet` holds them.
+
+    Returns:
+        By `unique_id` the MASE of both, `LSTM` and `SeasonalNaive`, and `skill`, minus infinity where the
+        seasonal naive forecast alone has no error.
+    """
+    both = [scores[scores["model"] == name].set_index("unique_id") for name in (MODEL, baselines.NAME)]
+    # One id may stand for no more than one series: rows are in the same order.
+    comparable = np.isfinite(both[0]["mase"]) & np.isfinite(both[1]["mase"])
+    comparable &= both[0]["points"] == both[1]["points"]
+    table = pd.DataFrame({MODEL: both[0]["mase"], baselines.NAME: both[1]["mase"]})[comparable]
+    model, naive = table[MODEL].to_numpy(), table[baselines.NAME].to_numpy()
+    skill = np.where(model > 0, -np.inf, 0.0)
+    table["skill"] = 1 - np.divide(model, naive, out=1 - skill, where=naive > 0)
+    return table.sort_values("skill", ascending=False, kind="stable")
+
+
+@dataclass(frozen=True)
+class Example:
+    """The last window of one series.
+
+    Attributes:
+        past: Time stamps or steps, and values, of the context's end, each `[K]`.
+        ds: Time stamps or steps of the forecast, `[H]`.
+        values: By column of the backtest table, `y` among them, `[H]`; NaN is missing.
+    """
+
+    past: tuple[np.ndarray, np.ndarray]
+    ds: np.ndarray
+    values: dict[str, np.ndarray]
+
+
+@dataclass
+class Digest:
+    """Sums over all rows of a backtest.
+
+    Attributes:
+        models: The model and its baselines, as the table's columns are named.
+        points: Rows that count, by step ahead, `[H]`.
+        error: By model: sums of absolute errors in units of scale, `[H]`.
+        residual: Sums of actual less forecast, in units of scale, `[H]`.
+        intervals: By interval, as the columns are named (`80`): actual values below, inside and above it.
+        examples: The series asked for, by their names.
+    """
+
+    models: tuple[str, ...]
+    points: np.ndarray
+    error: dict[str, np.ndarray]
+    residual: np.ndarray
+    intervals: dict[str, np.ndarray]
+    examples: dict[str, Example] = field(default_factory=dict)
+
+    def mean(self, total: np.ndarray) -> np.ndarray:
+        """Sums by step to means, `[H]`; NaN where no row counts."""
+        return np.divide(total, self.points, out=np.full(len(total), np.nan), where=self.points > 0)
+
+    @property
+    def mean_residual(self) -> float:
+        """Mean of actual less forecast over all rows, in units of scale; NaN where none counts."""
+        return float(self.residual.sum() / self.points.sum()) if self.points.any() else float("nan")
+
+
+def read_digest(folder: Path, shards: tuple[Path, Manifest], task: Task, chosen: Sequence[str]) -> Digest:
+    """Read a backtest once.
+
+    The scale of a series is that of MASE: the mean absolute seasonal difference before the test range.
+
+    Args:
+        folder: The backtest's `part-*.parquet`, each of which has the series of the shard of its name.
+        shards: Folder and manifest of the series.
+        task: The task.
+        chosen: Series to take as examples.
+
+    Returns:
+        Sums and examples.
+    """
+    digest: Digest | None = None
+    columns = list(value_columns(task))
+    for name, panels in read_panels(*shards):
+        scale, pasts = _of_panels(panels, task, set(chosen))
+        if not (folder / name).exists():
+            continue
+        rows: dict[str, list[pd.DataFrame]] = {one: [] for one in pasts}
+        with pq.ParquetFile(folder / name, read_dictionary=["unique_id"]) as file:
+            models = [one for one in file.schema_arrow.names if one not in ("unique_id", "ds", "cutoff", "y")]
+            models = [MODEL, *(one for one in models if one not in columns)]
+            digest = digest or _empty(tuple(models), task)
+            step = 0
+            for batch in file.iter_batches(_BATCH_ROWS):
+                table = batch.to_pandas()
+                names = table["unique_id"].cat
+                # Every window has a row a step, in order.
+                ahead = (step + np.arange(len(table))) % task.horizon
+                _add(digest, table, scale.reindex(names.categories).to_numpy()[names.codes], ahead)
+                step += len(table)
+                for one, found in rows.items():
+                    found.append(table[(table["unique_id"] == one).to_numpy()].iloc[-task.horizon :])
+        digest.examples |= {one: _example(pasts[one], found, task) for one, found in rows.items()}
+    return digest or _empty((MODEL,), task)
+
+
+def _empty(models: tuple[str, ...], task: Task) -> Digest:
+    zeros = np.zeros(task.horizon)
+    levels = {level_name(level): np.zeros(3, np.int64) for level in task.levels}
+    return Digest(models, zeros.copy(), {name: zeros.copy() for name in models}, zeros.copy(), levels)
+
+
+def _of_panels(
+    panels: Iterator[Panel], task: Task, chosen: set[str]
+) -> tuple[pd.Series, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Scale of every series of a shard, and the last context of those chosen."""
+    scales, pasts = [], {}
+    # Enough to see what the forecast goes on from.
+    steps = max(2 * task.horizon, min(2 * task.season_length, 6 * task.horizon), 20)
+    for panel in panels:
+        known = split_ranges(panel.length, task).validation_end
+        scales.append(pd.Series(seasonal_error(panel, known, task.season_length, power=1), panel.unique_id))
+        for place in np.flatnonzero(np.isin(panel.unique_id, list(chosen))):
+            end = panel.length[place] - task.horizon
+            number = np.arange(max(end - steps, 0), end)
+            ds = task.freq.advance(np.repeat(panel.start[place], len(number)), number)
+            pasts[str(panel.unique_id[place])] = (ds, panel.y[panel.offset[place] + number])
+    return pd.concat(scales), pasts
+
+
+def _add(digest: Digest, table: pd.DataFrame, scale: np.ndarray, ahead: np.ndarray) -> None:
+    y = table["y"].to_numpy(np.float64)
+    forecasts = {name: table[name].to_numpy(np.float64) for name in digest.models}
+    counted = np.isfinite(y) & np.isfinite(scale) & (scale > 0)
+    for values in forecasts.values():
+        counted &= np.isfinite(values)
+    number, place = len(digest.points), ahead[counted]
+    scaled = {name: (y[counted] - values[counted]) / scale[counted] for name, values in forecasts.items()}
+    digest.points += np.bincount(place, minlength=number)
+    digest.residual += np.bincount(place, scaled[MODEL], number)
+    for name, residual in scaled.items():
+        digest.error[name] += np.bincount(place, np.abs(residual), number)
+    for level, count in digest.intervals.items():
+        low, high = (table[f"{MODEL}-{end}-{level}"].to_numpy(np.float64) for end in ("lo", "hi"))
+        known = ~np.isnan(y) & ~np.isnan(low) & ~np.isnan(high)
+        below, above = (y < low) & known, (y > high) & known
+        count += [below.sum(), known.sum() - below.sum() - above.sum(), above.sum()]
+
+
+def _example(past: tuple[np.ndarray, np.ndarray], found: list[pd.DataFrame], task: Task) -> Example:
+    """The last window of a series, from its rows."""
+    last = pd.concat(found).iloc[-task.horizon :]
+    values = last.drop(columns=["unique_id", "ds", "cutoff"])
+    return Example(past, last["ds"].to_numpy(), {name: values[name].to_numpy(np.float64) for name in values})
