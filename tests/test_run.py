@@ -35,7 +35,7 @@ SHORT = ("short", "two")  # shorter than the context, too short to be trained on
 QUANTILES = ["LSTM", "LSTM-lo-80", "LSTM-hi-80", "LSTM-lo-95", "LSTM-hi-95"]
 DOCUMENTED = [
     "_SUCCESS", "backtest", "config.yaml", "environment.json", "forecasts", "history.csv", "metrics.json",
-    "model-backtest.keras", "model.keras", "scores.parquet", "shards", "tensorboard",
+    "model-backtest.keras", "model.keras", "report.html", "scores.parquet", "shards", "tensorboard",
 ]  # fmt: skip
 
 
@@ -250,10 +250,9 @@ class TestGoingOn:
         work(make_config(table), copy)
         after = states(copy)
         assert len(before) > 12
-        # The marker alone may be set again.
-        assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {
-            "_SUCCESS"
-        }
+        # The marker may be set again, and the report is written anew.
+        changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        assert changed <= {"_SUCCESS", "report.html"}
 
     def test_the_resolved_config_is_the_same_work(self, copy):
         before = states(copy)
@@ -270,9 +269,17 @@ class TestGoingOn:
         work(make_config(table), copy)
         after = states(copy)
         changed = {name for name in before if before[name] != after[name]}
-        assert changed - {"_SUCCESS"} == {"forecasts/_SUCCESS", "forecasts/part-00000.parquet"}
+        assert changed - {"_SUCCESS", "report.html"} == {"forecasts/_SUCCESS", "forecasts/part-00000.parquet"}
         assert after.keys() == before.keys()
         assert contents(copy / "forecasts") == forecasts
+
+    def test_a_report_is_written_again_and_its_path_is_shown(self, copy):
+        before = (copy / "report.html").read_text()
+        (copy / "report.html").unlink()
+        result = CliRunner().invoke(cli.app, ["report", str(copy)])
+        assert (result.exit_code, result.output.split()) == (0, ["report", str(copy / "report.html")])
+        # The page is named after the folder.
+        assert (copy / "report.html").read_text().replace("copy", "run") == before.replace("copy", "run")
 
     def test_a_deleted_backtest_is_made_again(self, table, copy):
         before = contents(copy / "backtest")
@@ -335,7 +342,7 @@ class TestGoingOn:
         with lock(folder), pytest.raises(UserError, match="is working on it"):
             work(make_config(table), folder)
 
-    @pytest.mark.parametrize("stage", [stages.backtest, stages.forecast])
+    @pytest.mark.parametrize("stage", [stages.backtest, stages.forecast, stages.report])
     def test_a_run_without_a_model_is_told_to_train_first(self, table, tmp_path, stage):
         console = Console(file=io.StringIO())
         with (

@@ -81,7 +81,7 @@ def _plot(paint: Callable[[Any], None], size: str) -> str:
         figure = Figure((width / _POINTS_AN_INCH, height / _POINTS_AN_INCH))
         axes = figure.add_subplot()
         paint(axes)
-        # Matplotlib's layout engines would draw everything twice, to measure text in a font that is not the page's.
+        # A layout engine would draw everything twice, to measure text in a font that is not the page's.
         left = 10 + _DIGIT * max(len(label.get_text()) for label in axes.get_yticklabels())
         top = height - (28 if figure.texts else 8)
         axes.set_position((left / width, _BELOW / height, (width - left - 12) / width, (top - _BELOW) / height))

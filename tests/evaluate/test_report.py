@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import types
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -157,8 +158,11 @@ class TestSections:
         assert {"scores", "learning"} <= page.sections
         assert not {"by-series", "by-step", "residuals"} & page.sections
 
-    def test_series_that_are_all_too_short_for_the_backtest_are_counted(self, page_of):
-        page = page_of(noise("a", "b", steps=31), split__validation=0, split__test=20, backtest__windows=5)
+    def test_series_that_are_all_too_short_for_the_backtest_are_counted(self, prepare_frame, tmp_path):
+        prepared = prepare_frame(noise("a", "b"), **SETTINGS)
+        wanted = prepared.config.backtest.model_copy(update={"windows": 30})
+        longer = replace(prepared, config=prepared.config.model_copy(update={"backtest": wanted}))
+        page = Page(render_report(source_of(longer, tmp_path, spread(prepared.task))))
         assert page.sections == ALWAYS
         assert "No series is long enough to be scored" in page.text
         assert "2 series are too short for the backtest" in page.text
@@ -180,7 +184,7 @@ class TestSections:
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
         folder, manifest = source.shards
         values = manifest.model_dump() | {"transforms": {"log1p": 3, "none": 1}}
-        page = Page(render_report(Source(**vars(source) | {"shards": (folder, types.SimpleNamespace(**values))})))
+        page = Page(render_report(replace(source, shards=(folder, types.SimpleNamespace(**values)))))
         assert "transforms" in page.sections
         assert "log1p the logarithm is forecast 3 75.0 %" in page.text
 
@@ -253,7 +257,7 @@ class TestSafety:
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
         data = source.config.data.model_copy(update={"path": "s3://key:secret@bucket/table.parquet"})
         config = source.config.model_copy(update={"data": data})
-        page = Page(render_report(Source(**vars(source) | {"config": config})))
+        page = Page(render_report(replace(source, config=config)))
         assert "s3://***@bucket/table.parquet" in page.text
         assert "secret" not in page.text
 
