@@ -296,9 +296,9 @@ class TestPage:
 
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
         expected = render_report(source)
-        with mpl.rc_context({"lines.linewidth": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
+        with mpl.rc_context({"xtick.major.size": 30, "svg.fonttype": "path"}):
             assert render_report(source) == expected
-            assert mpl.rcParams["lines.linewidth"] == 30
+            assert mpl.rcParams["xtick.major.size"] == 30
 
     def test_the_better_score_of_each_row_is_marked(self, page_of):
         for predictor, winner in ((exact, "LSTM"), (lambda task: spread(task, 1), None)):
