@@ -204,7 +204,7 @@ def _line(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     known = np.concatenate([[False], ~np.isnan(y), [False]])
     alone = known[1:-1] & ~known[:-2] & ~known[2:]
     axes.plot(x, y, **style)
-    axes.plot(x[alone], y[alone], "o", color=style["color"], markersize=2.2 * style["linewidth"])
+    axes.plot(x[alone], y[alone], "o", color=style["color"], markersize=3 * style["linewidth"])
 
 
 def _over_horizon(axes: Any, values: np.ndarray, **style: Any) -> None:

@@ -309,6 +309,11 @@ class TestPage:
             assert len(marked) == 5, "MAE, RMSE, sMAPE, MASE and RMSSE"
             assert winner is None or not [one for one in marked if "other" in one]
 
+    def test_no_two_sentences_run_into_each_other(self, page_of):
+        text = page_of(pd.concat([noise("a", "b", "c"), noise("d", steps=12)])).text
+        assert "1 series are too short for the backtest; they are forecast all the same. No series" in text
+        assert not re.search(r"[a-z)%][.;:][A-Z]", text.replace("data.path", ""))
+
     def test_every_setting_is_listed_with_its_meaning(self, page_of):
         text = page_of(noise("a"), None).text
         assert "task.horizon Steps to forecast. 4" in text
