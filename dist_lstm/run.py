@@ -1,7 +1,7 @@
 """One job from start to end: read this first.
 
     prepare    a table -> shards                          dist_lstm.data.prepare
-    train      shards -> windows -> a model               dist_lstm.data.stream, dist_lstm.train.fit
+    train      shards -> windows -> a model               dist_lstm.data.stream, dist_lstm.train.phases
     backtest   the test range, scored                     dist_lstm.evaluate.backtest
     forecast   last windows -> the forecast table         dist_lstm.forecast
     report     all of it -> one page                      dist_lstm.evaluate.report
@@ -168,10 +168,12 @@ def train(run: Run) -> None:
     from dist_lstm.train.checkpoint import save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.monitor import Monitor
+    from dist_lstm.train.phases import train_phase
 
     strategy = make_strategy(run.config.resources.gpus)
     monitor = Monitor(run.folder, run.console)
-    fitted = _fit(run, strategy, monitor, refit_steps=None)
+    work = (run.shards, run.config, run.task, strategy, monitor)
+    fitted = train_phase(*work)
     training = {
         "steps": fitted.steps,
         "validation_loss": fitted.validation_loss,
@@ -182,7 +184,7 @@ def train(run: Run) -> None:
     final = fitted
     if run.config.train.refit and run.task.validation + run.task.test > 0:
         save_model(fitted.model, run.folder / BACKTEST_MODEL)
-        final = _fit(run, strategy, monitor, refit_steps=fitted.steps)
+        final = train_phase(*work, refit_steps=fitted.steps)
         training["refit"] = True
     save_model(final.model, run.folder / MODEL)
     monitor.close()
@@ -199,42 +201,6 @@ def train(run: Run) -> None:
     said.append("cuDNN" if environment["cudnn"] else "no cuDNN")
     refit = f"; refit on whole series for {final.steps} steps" if training["refit"] else ""
     run.console.print(f"train     {', '.join(said)}{refit}")
-
-
-def _fit(run: Run, strategy: Any, monitor: Any, refit_steps: int | None) -> Any:
-    """One training: up to the validation range, or with a number of steps on whole series."""
-    from dist_lstm.data.sampling import TrainingWindows, make_draw
-    from dist_lstm.data.stream import distribute, training_dataset, validation_windows
-    from dist_lstm.model.heads import head_loss
-    from dist_lstm.model.lstm import build_model
-    from dist_lstm.train.devices import set_seed
-    from dist_lstm.train.fit import Phase, fit
-
-    settings, task = run.config.train, run.task
-    set_seed(settings.seed, settings.deterministic)
-    draw = make_draw(run.config, whole=refit_steps is not None)
-    windows = TrainingWindows(*run.shards, task, draw)
-    validation = None
-    if refit_steps is None:
-        validation = validation_windows(*run.shards, task, settings.batch_size, settings.seed)
-        run.console.print(
-            f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
-            f"{validation.used:,} of {validation.available:,} to validate on"
-        )
-    phase = Phase(
-        name="train" if refit_steps is None else "refit",
-        steps=settings.max_steps if refit_steps is None else refit_steps,
-        batches=lambda: distribute(lambda: training_dataset(windows), strategy, settings.batch_size),
-        validation=validation.batches if validation and validation.used else None,
-    )
-    return fit(
-        lambda: build_model(task, run.config.model),
-        head_loss(run.config.model.head, task),
-        settings,
-        strategy,
-        phase,
-        monitor,
-    )
 
 
 def _predictor(run: Run, name: str) -> Any:

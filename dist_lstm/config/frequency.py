@@ -141,7 +141,7 @@ class Frequency:
     @property
     def within_day(self) -> bool:
         """Whether a step is shorter than a day, so that a step is the same time in every time zone."""
-        return not self.integer and isinstance(self.width, np.timedelta64) and self.width < _DAY
+        return isinstance(self.width, np.timedelta64) and bool(self.width < _DAY)
 
     @property
     def cycles(self) -> tuple[Cycle, ...]:

@@ -28,7 +28,10 @@ class StaticValues:
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, panel: Panel) -> None:
-        """Collect the values of a panel whose static covariates are as the table has them.
+        """Collect the values of a panel.
+
+        Args:
+            panel: Its static covariates are as the table has them.
 
         Raises:
             UserError: If a category has too many values to be one.

@@ -210,8 +210,9 @@ def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series
             f"data.path: the static covariate {name!r} changes within unique_id {names[series[row]]!r}: "
             f"{values[first[series[row]]]!r} and {values[row]!r}; give each series one value"
         )
-    missing = None if values.dtype == object else np.nan
-    return np.where(first >= 0, values[first], missing)
+    found = values[first]
+    found[first < 0] = None if values.dtype == object else np.nan
+    return found
 
 
 def _check_density(names: np.ndarray, length: np.ndarray, rows: np.ndarray, freq: Frequency) -> None:

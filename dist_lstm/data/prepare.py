@@ -173,12 +173,8 @@ def _check_length(task: Task, manifest: Manifest) -> None:
 def _write_shards(
     raw: tuple[Path, Manifest], config: Config, known: dict[str, tuple[int, str]] | None, folder: Path
 ) -> dict[str, Any]:
-    """Write the final shards: series with their transforms, statistics and encoded covariates.
-
-    Returns:
-        What they add to the manifest.
-    """
-    manifest, setting = raw[1], config.data.transform
+    """Write the final shards, with transforms, statistics, covariates; returns what they add to the manifest."""
+    manifest, setting, trained = raw[1], config.data.transform, known or {}
     task = manifest.make_task(config)
     # Where a trained model forecasts there is no test range to be kept from.
     task = task if known is None else replace(task, validation=0, test=0)
@@ -193,7 +189,7 @@ def _write_shards(
             before += len(panel.unique_id)
             transform = transform_panel(panel, task.season_length, setting, found, usual)
             for row, name in enumerate(panel.unique_id if known is not None else ()):
-                number[row], transform[row] = known.get(name, (0, transform[row]))
+                number[row], transform[row] = trained.get(name, (0, transform[row]))
             logged = np.array([TRANSFORMS[name][0] for name in transform], bool)
             end = split_ranges(panel.length, task).train_end
             facts = {

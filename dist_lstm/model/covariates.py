@@ -39,7 +39,7 @@ class IdDropout(keras.layers.Layer):
         context = tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group if context else 0
         seed = tf.cast(self.seed_generator.next(), tf.int32) + tf.stack([0, tf.cast(replica, tf.int32)])
-        kept = tf.random.stateless_uniform((tf.shape(ids)[0], 1), seed, alg="philox") >= self.rate
+        kept = tf.random.stateless_uniform(tf.stack([tf.shape(ids)[0], 1]), seed, alg="philox") >= self.rate
         return tf.where(kept, ids, tf.zeros_like(ids))
 
     def get_config(self) -> dict[str, object]:

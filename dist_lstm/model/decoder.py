@@ -102,7 +102,7 @@ class FeedbackCell(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the weights for features of a segment, `[B, F]`."""
-        self.lstm.build((None, input_shape[-1] + self.outputs))
+        self.lstm.build((None, (input_shape[-1] or 0) + self.outputs))
         self.dense.build((None, self.units))
 
     def call(

@@ -94,6 +94,9 @@ def _linear(features: keras.KerasTensor, horizon: int) -> keras.KerasTensor:
     Args:
         features: Features of steps, `[B, T, F]`.
         horizon: Steps to forecast.
+
+    Returns:
+        The linear part, in units of scale.
     """
     flat = ops.reshape(features, (-1, features.shape[1] * features.shape[2]))
     dense = keras.layers.Dense(horizon, use_bias=False, kernel_initializer="zeros", name="linear")

@@ -108,16 +108,14 @@ class Normalise(keras.layers.Layer):
         observed = ops.cast(ops.logical_not(missing), y.dtype)
         values = _signed_log(ops.where(missing, ops.zeros_like(y), y), transform)
         unit = ops.max(ops.abs(values), axis=1, keepdims=True)
-        if series_scale is not None:
-            known = ops.logical_not(ops.isnan(series_scale[:, 1:]))
-            given = ops.where(known, series_scale, ops.zeros_like(series_scale))
-            unit = ops.maximum(unit, ops.max(ops.abs(given), axis=1, keepdims=True))
+        given = ops.full_like(values[:, :2], float("nan")) if series_scale is None else series_scale
+        known = ops.logical_not(ops.isnan(given[:, 1:]))
+        given = ops.where(known, given, ops.zeros_like(given))
+        unit = ops.maximum(unit, ops.max(ops.abs(given), axis=1, keepdims=True))
         unit = ops.where(unit > 0, unit, ops.ones_like(unit))
-        values = values / unit
+        values, given = values / unit, given / unit
         location, scale = self._location_and_scale(values, observed, unit)
-        if series_scale is not None:
-            location = ops.where(known, given[:, :1] / unit, location)
-            scale = ops.where(known, given[:, 1:] / unit, scale)
+        location, scale = ops.where(known, given[:, :1], location), ops.where(known, given[:, 1:], scale)
         # Rounding of a large constant must not pass for variation.
         varies = ops.logical_and(scale > 1e-6 * ops.abs(location), ops.any(observed > 0, axis=1, keepdims=True))
         scale = ops.where(varies, scale, ops.zeros_like(scale))

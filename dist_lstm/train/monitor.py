@@ -113,6 +113,10 @@ class Monitor:
             finally:
                 self._progress = None
 
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(line)
+
     def step(self, step: int, loss: float, windows_per_second: float) -> None:
         """Show where training is.
 
