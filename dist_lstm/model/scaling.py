@@ -108,7 +108,8 @@ class Normalise(keras.layers.Layer):
         observed = ops.cast(ops.logical_not(missing), y.dtype)
         values = _signed_log(ops.where(missing, ops.zeros_like(y), y), transform)
         unit = ops.max(ops.abs(values), axis=1, keepdims=True)
-        given = ops.full_like(values[:, :2], float("nan")) if series_scale is None else series_scale
+        none = ops.full_like(ops.repeat(values[:, :1], 2, axis=1), float("nan"))
+        given = none if series_scale is None else series_scale
         known = ops.logical_not(ops.isnan(given[:, 1:]))
         given = ops.where(known, given, ops.zeros_like(given))
         unit = ops.maximum(unit, ops.max(ops.abs(given), axis=1, keepdims=True))
