@@ -1,9 +1,24 @@
 """Train LSTMs to forecast time series, from a laptop's CPU to a cluster of GPUs.
 
-    config  ->  prepare  ->  train  ->  backtest  ->  forecast
-    (YAML)      (shards)     (model)    (scores)      (table)
+    config  ->  prepare  ->  train  ->  backtest  ->  forecast  ->  report
+    (YAML)      (shards)     (model)    (scores)      (table)       (one page)
 
-`dist_lstm.run` tells the flow of one job from top to bottom; the command line is `dist-lstm --help`.
+`dist_lstm.run` tells the flow of one job from top to bottom; the command line is `dist-lstm --help`; in Python
+it is `Forecaster`. Importing this package imports nothing heavy.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dist_lstm.forecaster import Forecaster
+
 __version__ = "0.1.0"
+__all__ = ["Forecaster", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Forecaster":
+        from dist_lstm.forecaster import Forecaster
+
+        return Forecaster
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from dist_lstm.config.defaults import resolve
@@ -75,13 +76,14 @@ class Run:
 
 
 @contextmanager
-def start_run(config: Config, folder: Path, console: Console) -> Iterator[Run]:
+def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFrame | None = None) -> Iterator[Run]:
     """Lock a run directory and prepare its data, or find both as an earlier command left them.
 
     Args:
         config: The job; settings may be left out.
         folder: The run directory.
         console: Where progress is shown.
+        frame: A table in memory, read instead of `data.path`.
 
     Yields:
         The run.
@@ -98,7 +100,7 @@ def start_run(config: Config, folder: Path, console: Console) -> Iterator[Run]:
     with lock(folder):
         if (folder / CONFIG).exists():
             _refuse_other_work(config, folder)
-        manifest = prepare(config, folder / SHARDS)
+        manifest = prepare(config, folder / SHARDS, frame)
         resolved = resolve(config, manifest.facts)
         if not (folder / CONFIG).exists():
             write_text(folder / CONFIG, dump_config(resolved))
@@ -229,22 +231,37 @@ def backtest(run: Run) -> None:
     if "backtest" in run.metrics and is_marked(run.folder / BACKTEST) and (run.folder / SCORES).exists():
         run.console.print("backtest  already done")
         return
-    from dist_lstm.evaluate import backtest as rolling
+    from dist_lstm.evaluate.backtest import summarise
 
     settings = run.config.backtest
-    name = BACKTEST_MODEL if (run.folder / BACKTEST_MODEL).exists() else MODEL
-    cutoffs = (settings.windows or 1, settings.stride or run.task.horizon)
-    found = rolling.backtest(run.shards, run.task, cutoffs, _predictor(run, name), run.folder / BACKTEST)
+    found = roll(run, (settings.windows or 1, settings.stride or run.task.horizon), run.folder / BACKTEST)
     with publish(run.folder / SCORES) as temporary:
         found.scores.to_parquet(temporary, index=False)
     counts = {"windows": found.windows, "series": found.series, "series_too_short": found.too_short}
-    run.add_metrics("backtest", rolling.summarise(found.scores) | counts)
+    run.add_metrics("backtest", summarise(found.scores) | counts)
     short = f"; {found.too_short:,} series too short, forecast all the same" if found.too_short else ""
     run.console.print(f"backtest  {found.windows:,} windows of {found.series:,} series{short}")
 
 
+def roll(run: Run, cutoffs: tuple[int, int], folder: Path) -> Any:
+    """Forecast rolling cutoffs by the model that never saw the test range.
+
+    Args:
+        run: A trained run.
+        cutoffs: Cutoffs a series, and steps between two of them.
+        folder: Where `part-*.parquet` are written.
+
+    Returns:
+        The `dist_lstm.evaluate.backtest.Backtest`.
+    """
+    from dist_lstm.evaluate import backtest as rolling
+
+    name = BACKTEST_MODEL if (run.folder / BACKTEST_MODEL).exists() else MODEL
+    return rolling.backtest(run.shards, run.task, cutoffs, _predictor(run, name), folder)
+
+
 @timed("forecast")
-def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path:
+def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None = None) -> Path:
     """Forecast every series from its end.
 
     Args:
@@ -275,7 +292,9 @@ def forecast(run: Run, data: str | None = None, out: Path | None = None) -> Path
     try:
         shards = run.shards
         if data is not None:
-            shards = scratch, prepare(override(run.config, {"data.path": data}), scratch, trained=run.shards)
+            frame = None if isinstance(data, str) else data
+            config = override(run.config, {"data.path": data}) if isinstance(data, str) else run.config
+            shards = scratch, prepare(config, scratch, frame, trained=run.shards)
         with publish(folder) as temporary:
             unknown = write_forecasts(shards, run.task, predict, temporary)
             if data is not None and shards[1].rejected:

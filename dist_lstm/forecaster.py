@@ -1,0 +1,189 @@
+"""Fit, predict and cross-validate on DataFrames.
+
+    from dist_lstm import Forecaster
+
+    forecaster = Forecaster.fit(df, horizon=24)     # columns unique_id, ds, y
+    forecaster.predict()                            # the next 24 steps of every series
+    forecaster.cross_validation()                   # rolling cutoffs, by a model that never saw them
+    forecaster.save("models/load")                  # later: Forecaster.load("models/load").predict(newer)
+
+What a call does is what `dist-lstm run` does with a file: a run directory lies below, in a temporary folder
+until it is saved. Tables have the columns of Nixtla's libraries.
+"""
+
+import io
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from dist_lstm import run as job
+from dist_lstm.config.load import override, parse_config
+from dist_lstm.errors import UserError
+from dist_lstm.storage import publish
+
+#: Stands for the path of a table in memory.
+_FRAME = "memory://DataFrame"
+
+
+class Forecaster:
+    """A trained model and the series it was trained on. Made by `fit` or `load`.
+
+    Args:
+        folder: The run directory.
+        verbose: Whether progress is printed.
+        temporary: Keeps a temporary run directory for as long as the forecaster lives.
+    """
+
+    def __init__(
+        self, folder: Path, verbose: bool = False, temporary: tempfile.TemporaryDirectory[str] | None = None
+    ) -> None:
+        self._folder = folder
+        self._verbose = verbose
+        self._temporary = temporary
+
+    @classmethod
+    def fit(
+        cls,
+        df: pd.DataFrame,
+        horizon: int,
+        freq: str | int | None = None,
+        season_length: int | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        verbose: bool = False,
+    ) -> Self:
+        """Train a model on all series of a table together.
+
+        The last steps of each series serve to choose the number of steps and to score a first model; the model
+        that predicts is then trained on whole series.
+
+        Args:
+            df: One row a series and step: `unique_id`, `ds` (time stamp or whole number), `y` (NaN is missing).
+            horizon: Steps to forecast.
+            freq: Pandas alias such as `h`, `D` or `MS`, 1 for whole numbers; None to find it in the table.
+            season_length: Steps in a season; None for the usual one of the frequency.
+            overrides: Other settings by dotted key, such as `{"train.max_steps": 500}`.
+            verbose: Whether progress is printed.
+
+        Returns:
+            The trained forecaster.
+
+        Raises:
+            UserError: If a setting or the table can't be used, or training diverges.
+        """
+        task = {"horizon": horizon, "freq": freq, "season_length": season_length}
+        config = parse_config({"task": task, "data": {"path": _FRAME}}, "Forecaster.fit")
+        config = override(config, overrides or {})
+        temporary = tempfile.TemporaryDirectory(prefix="dist-lstm-")
+        forecaster = cls(Path(temporary.name) / "run", verbose, temporary)
+        with job.start_run(config, forecaster._folder, forecaster._console, df) as run:
+            job.train(run)
+            job.backtest(run)
+        return forecaster
+
+    @property
+    def _console(self) -> Console:
+        return Console(highlight=False, markup=False, emoji=False, file=None if self._verbose else io.StringIO())
+
+    def predict(self, df: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Forecast every series from its end.
+
+        Args:
+            df: Newer values of the same series, or other series, with the columns of the table that was fitted;
+                None forecasts that table.
+
+        Returns:
+            `unique_id`, `ds`, `LSTM` (the median), and the ends of the intervals, `LSTM-lo-80`, `LSTM-hi-80`, ...
+            NaN for a series without a value in its last context.
+
+        Raises:
+            UserError: If the table can't be used.
+        """
+        with (
+            tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
+            job.open_run(self._folder, self._console) as run,
+        ):
+            return _read_parts(job.forecast(run, df, None if df is None else Path(scratch) / "forecasts"))
+
+    def cross_validation(self, n_windows: int | None = None, step_size: int | None = None) -> pd.DataFrame:
+        """Forecast rolling cutoffs of the last steps, by a model that saw none of them.
+
+        Args:
+            n_windows: Cutoffs, the last one horizon before the end; None for `backtest.windows`.
+            step_size: Steps between two cutoffs; None for `backtest.stride`.
+
+        Returns:
+            `unique_id`, `ds`, `cutoff`, `y`, the columns of `predict`, and the baseline `SeasonalNaive`.
+
+        Raises:
+            UserError: If there is no room for so many cutoffs in what was kept from training.
+        """
+        with (
+            tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
+            job.open_run(self._folder, self._console) as run,
+        ):
+            settings, task = run.config.backtest, run.task
+            windows, stride = n_windows or settings.windows or 1, step_size or settings.stride or task.horizon
+            needed = task.horizon + (windows - 1) * stride
+            if needed > task.test:
+                raise UserError(
+                    f"cross_validation: {windows} windows, {stride} steps apart, need {needed} steps kept from "
+                    f"training, there are {task.test}; fit with overrides={{'split.test': {needed}}}"
+                )
+            folder = Path(scratch) / "backtest"
+            job.roll(run, (windows, stride), folder)
+            return _read_parts(folder)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Scores of the backtest, one row a series and model; empty without a test range."""
+        path = self._folder / job.SCORES
+        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+
+    def save(self, folder: str | Path) -> None:
+        """Copy the run directory, which `dist-lstm forecast` and `dist-lstm report` can use as well.
+
+        Args:
+            folder: Where to; must not exist.
+
+        Raises:
+            UserError: If it exists or can't be written.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise UserError(f"{folder}: exists already; choose another folder or delete it")
+        with publish(folder) as temporary:
+            # Names with a dot are what a process leaves for itself.
+            shutil.copytree(self._folder, temporary, ignore=shutil.ignore_patterns(".*"))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, verbose: bool = False) -> Self:
+        """Open a run directory that `save` or `dist-lstm run` left.
+
+        Args:
+            folder: The directory.
+            verbose: Whether progress is printed.
+
+        Returns:
+            The forecaster; it keeps using the directory.
+
+        Raises:
+            UserError: If it is no directory of a trained run.
+        """
+        forecaster = cls(Path(folder), verbose)
+        with job.open_run(forecaster._folder, forecaster._console) as run:
+            if "training" not in run.metrics:
+                raise UserError(f"{folder}: there is no model; train one first")
+        return forecaster
+
+
+def _read_parts(folder: Path) -> pd.DataFrame:
+    """The part files of a folder as one table."""
+    parts = [pq.read_table(part).to_pandas() for part in sorted(folder.glob("part-*.parquet"))]
+    return pd.concat(parts, ignore_index=True)
