@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import Config, known
 from dist_lstm.config.task import Task, make_task
 from dist_lstm.data.prepare import prepare
 from dist_lstm.train.devices import describe_devices, make_strategy  # imports TensorFlow quietly
@@ -130,7 +130,8 @@ def measure(
         optimizer.build(model.trainable_variables)
     loss = head_loss(config.model.head, task)
     steps = make_train_steps(model, optimizer, loss, config.train.clip_norm, strategy)
-    batches = distribute(make_batches, strategy, config.train.batch_size)
+    batch_size = known(config.train.batch_size)
+    batches = distribute(make_batches, strategy, batch_size)
     sums = steps(batches, tf.constant(3), tf.zeros(3, tf.float64)).numpy()
     begin, number = time.perf_counter(), 0
     waited = sums[2]
@@ -138,7 +139,7 @@ def measure(
         sums = steps(batches, tf.constant(10), tf.constant(sums)).numpy()
         number += 10
     return {
-        "windows_per_second": round(number * config.train.batch_size / elapsed, 1),
+        "windows_per_second": round(number * batch_size / elapsed, 1),
         "input_wait_share": round((sums[2] - waited) / elapsed, 4),
     }
 

@@ -7,12 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from dist_lstm.config.defaults import resolve
-from dist_lstm.config.load import flatten
-from dist_lstm.config.schema import Config
+from dist_lstm.config.defaults import derive, resolve
+from dist_lstm.config.schema import Config, known
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import prepare
-from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_draw
 
 _FLOAT = 4
 
@@ -26,8 +25,8 @@ def make_plan(config: Config) -> dict[str, Any]:
         config: The job; settings may be left out.
 
     Returns:
-        `config` (resolved), `derived` (the settings that were left out), `data`, `windows`, `model`,
-        `memory_mib` (an estimate, by what it is for) and `devices`.
+        `config` (resolved), `derived` (the settings that were left out, and why they are what they are),
+        `data`, `windows`, `model`, `memory_mib` (an estimate, by what it is for) and `devices`.
 
     Raises:
         UserError: If the config or the data can't be used.
@@ -43,23 +42,23 @@ def make_plan(config: Config) -> dict[str, Any]:
         resolved = resolve(config, manifest.facts)
         task, train = manifest.make_task(resolved), resolved.train
         strategy = make_strategy(resolved.resources.gpus)
-        steps_per_epoch = train.steps_per_epoch or train.max_steps
+        batch_size, max_steps = known(train.batch_size), known(train.max_steps)
         windows = TrainingWindows(folder, manifest, task, make_draw(resolved, whole=False))
-        validation = validation_windows(folder, manifest, task, train.batch_size, train.seed)
+        validation = validation_windows(folder, manifest, task, batch_size, train.seed)
     model = build_model(task, resolved.model)
-    given = dict(flatten(config))
+    derived = derive(config, manifest.facts)
     return {
         "config": resolved.model_dump(mode="json"),
-        "derived": {key: value for key, value in flatten(resolved) if given[key] is None and value is not None},
+        "derived": {key: {"value": default.value, "why": default.why} for key, default in derived.items()},
         "data": manifest.model_dump(mode="json", exclude={"shards", "fingerprint", "schema_version"}),
         "windows": {
             "training": windows.windows,
             "training_series": windows.series,
             "validation": validation.available,
             "validation_used": validation.used,
-            "steps_per_epoch": steps_per_epoch,
-            "max_steps": train.max_steps,
-            "windows_drawn": train.max_steps * train.batch_size,
+            "steps_per_epoch": train.steps_per_epoch,
+            "max_steps": max_steps,
+            "windows_drawn": max_steps * batch_size,
         },
         "model": {"parameters": model.count_params(), "replicas": strategy.num_replicas_in_sync},
         "memory_mib": _memory(resolved, manifest.steps, manifest.series, model.count_params()),
@@ -72,14 +71,15 @@ def _memory(config: Config, steps: int, series: int, parameters: int) -> dict[st
     context, segment = config.task.context_length or 1, config.model.segment_length or 1
     window = context + config.task.horizon
     # Each step of an LSTM keeps four gates, two states and its input for the way back.
-    per_window = sum(7 * units for units in config.model.units) * (context // segment) + 4 * window
+    per_window = sum(7 * units for units in known(config.model.units)) * (context // segment) + 4 * window
     held = min(_FLOAT * (steps + series * window), config.data.memory_budget * MIB // 3)
+    batch = _FLOAT * known(config.train.batch_size)
     estimate = {
         # Weights, gradient, and two moments of the optimizer; the best weights are kept as well.
         "weights": 5 * _FLOAT * parameters,
-        "activations": _FLOAT * per_window * config.train.batch_size,
+        "activations": batch * per_window,
         "series": 2 * held,
-        "batches": 4 * 16 * _FLOAT * window * config.train.batch_size,
+        "batches": 4 * BLOCK * batch * window,
     }
     return {name: round(size / MIB, 1) for name, size in estimate.items()}
 
@@ -94,15 +94,31 @@ def show_plan(plan: dict[str, Any], console: Console) -> None:
     for section in ("data", "windows", "model", "memory_mib"):
         table = Table(title=section.replace("_mib", " (MiB, estimated)"), title_justify="left", show_header=False)
         for name, value in plan[section].items():
-            table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+            if not isinstance(value, dict):
+                table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
         console.print(table)
-    table = Table("setting", Column("value", overflow="fold"), "", title="config", title_justify="left")
+    console.print(_transforms(plan["data"]))
+    columns = "setting", Column("value", overflow="fold"), Column("derived from", overflow="fold")
+    table = Table(*columns, title="config", title_justify="left")
     for section, settings in plan["config"].items():
         for name, value in _leaves(f"{section}.", settings):
-            table.add_row(name, str(value), "derived" if name in plan["derived"] else "")
+            table.add_row(name, str(value), plan["derived"].get(name, {}).get("why", ""))
     console.print(table)
     for device in plan["devices"]:
         console.print("device  " + ", ".join(f"{name} {value}" for name, value in device.items()))
+
+
+def _transforms(data: dict[str, Any]) -> Table:
+    """How many series have which transform, and the medians of what the tests say of them."""
+    title = f"transforms ({data['tested']:,} series tested; medians)"
+    numbers = ("series", "ADF p", "KPSS p", "season", "spread")
+    columns = [Column(name, justify="right") for name in numbers]
+    table = Table("transform", *columns, title=title, title_justify="left")
+    for name, count in data["transforms"].items():
+        found = data["evidence"].get(name, {})
+        values = [found.get(key) for key in ("adf", "kpss", "seasonal_strength", "spread")]
+        table.add_row(name, f"{count:,}", *("-" if value is None else f"{value:.2g}" for value in values))
+    return table
 
 
 def _leaves(prefix: str, settings: dict[str, Any]) -> list[tuple[str, Any]]:

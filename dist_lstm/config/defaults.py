@@ -1,14 +1,17 @@
-"""Plain facts about the data to the settings that were left out."""
+"""Plain facts about the data to the settings that were left out, each with its reason."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dist_lstm.config.frequency import parse_frequency
-from dist_lstm.config.load import override
+from dist_lstm.config.load import flatten, override
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
 
 _MOST_WINDOWS = 10
 _EPOCHS = 30
+#: A longer segment reads more at once than a state of usual size can hold.
+_LONGEST_SEGMENT = 60
 
 
 @dataclass(frozen=True)
@@ -17,30 +20,46 @@ class Facts:
 
     Attributes:
         freq: Frequency alias, or whole number of integer steps.
-        series: Series that can be used.
-        shortest: Steps of the shortest series.
+        steps: Steps of all series.
         median: Steps of the median series.
-        longest: Steps of the longest series.
     """
 
     freq: str | int
-    series: int
-    shortest: int
+    steps: int
     median: int
-    longest: int
+
+
+@dataclass(frozen=True)
+class Default:
+    """A setting that was left out.
+
+    Attributes:
+        value: What it becomes.
+        why: From what, in a few words.
+    """
+
+    value: Any
+    why: str
+
+
+def derive(config: Config, facts: Facts) -> dict[str, Default]:
+    """What every setting that was left out becomes, and why.
+
+    Args:
+        config: A config with settings left out.
+        facts: Facts about the data.
+
+    Returns:
+        By dotted key, in the order of the schema.
+    """
+    found = _season(config, facts)
+    found |= _shape(config, facts, found["task.season_length"].value)
+    found |= _splits(config, facts) | _training(config, facts)
+    return {key: found[key] for key, value in flatten(config) if value is None and key in found}
 
 
 def resolve(config: Config, facts: Facts) -> Config:
     """Fill in every setting that was left out.
-
-    * `season_length`: a day for hours and minutes, a week for days, a year for months and quarters.
-    * `split.test`, `split.validation`: as many horizons as fit into a tenth of the median series, 1 to 10.
-    * `model.segment_length`: a season, or 1 where there is none, it is longer than 60 steps, or it does not
-      divide `task.context_length`.
-    * `task.context_length`: the least multiple of a segment that holds 2 horizons and 4 seasons (7 where
-      a season has at most 24 steps and the median series has 20 seasons), and `task.min_context`.
-    * `task.min_context`: a season, at least 2 steps, at most the context.
-    * `train.steps_per_epoch`: a thirtieth of `train.max_steps`.
 
     Args:
         config: A config with settings left out.
@@ -52,10 +71,8 @@ def resolve(config: Config, facts: Facts) -> Config:
     Raises:
         UserError: If the settings contradict each other once filled in.
     """
-    splits = _splits(config, facts)
-    epoch = config.train.steps_per_epoch or max(1, config.train.max_steps // _EPOCHS)
-    resolved = override(config, splits | _shape(config, facts) | {"train.steps_per_epoch": epoch})
-    windows, stride, test = splits["backtest.windows"], splits["backtest.stride"], splits["split.test"]
+    resolved = override(config, {key: default.value for key, default in derive(config, facts).items()})
+    windows, stride, test = resolved.backtest.windows or 1, resolved.backtest.stride or 1, resolved.split.test or 0
     needed = config.task.horizon + (windows - 1) * stride
     if 0 < test < needed:
         raise UserError(
@@ -65,42 +82,70 @@ def resolve(config: Config, facts: Facts) -> Config:
     return resolved
 
 
-def _splits(config: Config, facts: Facts) -> dict[str, int]:
-    horizon, split, backtest = config.task.horizon, config.split, config.backtest
-    stride = backtest.stride or horizon
-    usual = min(max(facts.median // 10 // horizon, 1), _MOST_WINDOWS)
-    if split.test is not None:
-        windows = backtest.windows or (max(split.test - horizon, 0) // stride + 1)
-        test = split.test
-    else:
-        windows = backtest.windows or usual
-        test = horizon + (windows - 1) * stride
-    validation = usual * horizon if split.validation is None else split.validation
+def _season(config: Config, facts: Facts) -> dict[str, Default]:
+    freq = parse_frequency(config.task.freq or facts.freq)
+    usual = {True: "a whole number says nothing of seasons"}.get(freq.integer, f"usual for {freq.name}")
     return {
-        "split.test": test,
-        "split.validation": validation,
-        "backtest.windows": windows,
-        "backtest.stride": stride,
+        "task.freq": Default(freq.name, "the distance most time stamps have"),
+        "task.season_length": Default(config.task.season_length or freq.season_length, usual),
     }
 
 
-def _shape(config: Config, facts: Facts) -> dict[str, int | str]:
-    freq = parse_frequency(config.task.freq or facts.freq)
-    horizon = config.task.horizon
-    season = config.task.season_length or freq.season_length
-    context, segment = config.task.context_length, config.model.segment_length
+def _shape(config: Config, facts: Facts, season: int) -> dict[str, Default]:
+    """Segment and context: whole segments, some seasons, at least two horizons."""
+    horizon, context = config.task.horizon, config.task.context_length
+    segment = config.model.segment_length
+    why = "the season, or its largest divisor up to 60"
     if segment is None:
-        segment = season if season <= 60 else 1
+        segment = max(size for size in range(1, min(season, _LONGEST_SEGMENT) + 1) if season % size == 0)
         if context and context % segment:
-            segment = 1
-    if context is None:
+            segment, why = 1, f"task.context_length {context} is no multiple of {segment}"
+    least = config.task.min_context or 1
+    if season == 1:
+        steps = max(2 * horizon, min(48, facts.median // 4), least)
+        reason = "two horizons, or a quarter of the median series up to 48"
+    else:
         seasons = 7 if season <= 24 and facts.median >= 20 * season else 4
-        steps = max(2 * horizon, seasons * season, config.task.min_context or 1)
-        context = -(-steps // segment) * segment
+        steps = max(2 * horizon, seasons * season, least)
+        reason = f"{seasons} seasons, or two horizons"
+    context = context or -(-steps // segment) * segment
+    shortest = config.task.min_context or min(context, max(season, 2))
     return {
-        "task.freq": freq.name,
-        "task.season_length": season,
-        "task.context_length": context,
-        "task.min_context": config.task.min_context or min(context, max(season, 2)),
-        "model.segment_length": segment,
+        "task.context_length": Default(context, f"{reason}; a multiple of the segment"),
+        "task.min_context": Default(shortest, "a season"),
+        "model.segment_length": Default(segment, why),
+    }
+
+
+def _splits(config: Config, facts: Facts) -> dict[str, Default]:
+    horizon, split, backtest = config.task.horizon, config.split, config.backtest
+    stride = backtest.stride or horizon
+    usual = min(max(facts.median // 10 // horizon, 1), _MOST_WINDOWS)
+    tenth = "as many horizons as a tenth of the median series holds, 1 to 10"
+    if split.test is not None:
+        windows = backtest.windows or (max(split.test - horizon, 0) // stride + 1)
+        test, why = split.test, "as many as split.test has room for"
+    else:
+        windows, why = backtest.windows or usual, tenth
+        test = horizon + (windows - 1) * stride
+    return {
+        "split.validation": Default(usual * horizon, tenth),
+        "split.test": Default(test, "room for backtest.windows"),
+        "backtest.windows": Default(windows, why),
+        "backtest.stride": Default(stride, "the horizon"),
+    }
+
+
+def _training(config: Config, facts: Facts) -> dict[str, Default]:
+    units = 128 if facts.steps >= 10_000 else 64
+    room = max(facts.steps // 16, 1)
+    batch = min(max(1 << (room.bit_length() - 1), 32), 512)
+    usual = 1500 if facts.steps >= 10_000 else 1000
+    most = config.train.max_steps or usual
+    amount = f"the data have {facts.steps:,} steps"
+    return {
+        "model.units": Default((units,), f"128, or 64 below 10,000 steps; {amount}"),
+        "train.batch_size": Default(batch, f"a sixteenth of all steps as a power of 2, 32 to 512; {amount}"),
+        "train.max_steps": Default(usual, f"1,500, or 1,000 below 10,000 steps; {amount}"),
+        "train.steps_per_epoch": Default(max(1, most // _EPOCHS), "a thirtieth of train.max_steps"),
     }

@@ -4,13 +4,31 @@
 (`dist_lstm.config.defaults`); `dist-lstm plan` shows what it becomes.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+_T = TypeVar("_T")
 Level = Annotated[float, Field(gt=0, lt=100)]
 Units = Annotated[int, Field(ge=1, le=65536)]
+
+
+def known(setting: _T | None) -> _T:
+    """A setting that may be left out, where it has been filled in.
+
+    Args:
+        setting: Its value.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If it is None: the config is not resolved.
+    """
+    if setting is None:
+        raise ValueError("the config is not resolved; see dist_lstm.config.defaults.resolve")
+    return setting
 
 
 class Section(BaseModel):
@@ -117,8 +135,8 @@ class ModelSettings(Section):
         ge=1,
         description="Steps the LSTM reads at once; must divide context_length; 1 is step by step.",
     )
-    units: tuple[Units, ...] = Field(
-        default=(128,), min_length=1, description="Units of each LSTM layer, in order."
+    units: tuple[Units, ...] | None = Field(
+        default=None, min_length=1, description="Units of each LSTM layer, in order."
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of inputs dropped after each LSTM layer.")
     head: Literal["quantile", "mae", "mse", "huber"] = Field(
@@ -159,8 +177,10 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """The training loop."""
 
-    batch_size: int = Field(default=512, ge=1, description="Windows a step, over all replicas.")
-    max_steps: int = Field(default=1500, ge=1, description="Steps at most; the learning rate decays over them.")
+    batch_size: int | None = Field(default=None, ge=1, description="Windows a step, over all replicas.")
+    max_steps: int | None = Field(
+        default=None, ge=1, description="Steps at most; the learning rate decays over them."
+    )
     steps_per_epoch: int | None = Field(
         default=None, ge=1, description="Steps between two looks at the validation loss."
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dist_lstm.config.frequency import Frequency, parse_frequency
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import Config, known
 
 #: Transforms of a series: whether the log of 1 + value is taken first, and the base its forecast is a
 #: difference to: 0 none, 1 the last observed value, 2 the last observed season.
@@ -98,19 +98,16 @@ def make_task(config: Config, vocabulary: Vocabulary | None = None, timezone: st
     """
     task, split, model = config.task, config.split, config.model
     vocabulary = vocabulary or Vocabulary()
-    lengths = (task.context_length, task.min_context, task.season_length, split.validation, split.test)
-    if task.freq is None or None in lengths:
-        raise ValueError("the config is not resolved; see dist_lstm.config.defaults.resolve")
-    freq = parse_frequency(task.freq or 1)
+    freq = parse_frequency(known(task.freq))
     return Task(
         horizon=task.horizon,
-        context_length=task.context_length or 0,
-        min_context=task.min_context or 0,
+        context_length=known(task.context_length),
+        min_context=known(task.min_context),
         freq=freq,
-        season_length=task.season_length or 1,
+        season_length=known(task.season_length),
         levels=tuple(sorted(set(task.levels))) if model.head == "quantile" else (),
-        validation=split.validation or 0,
-        test=split.test or 0,
+        validation=known(split.validation),
+        test=known(split.test),
         transformed=config.data.transform != "none",
         series_scaling=model.scaling if model.scaling_by == "series" else None,
         series=vocabulary.series if model.series_embedding else 0,

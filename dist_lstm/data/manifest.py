@@ -55,6 +55,8 @@ class Manifest(BaseModel):
         timezone: Zone of the time stamps; None where they have none.
         transforms: By name, how many series have that transform.
         tested: Series that were tested for theirs; 0 where the transform was set.
+        evidence: By transform, the median of each field of `dist_lstm.data.stationarity.Evidence` over the
+            tested series that have it.
         categories: By name of a static category, its values in the order of their numbers, from 1.
         numbers: By name of a static number, its mean and standard deviation over series.
         shards: The files.
@@ -75,6 +77,7 @@ class Manifest(BaseModel):
     timezone: str | None = None
     transforms: dict[str, int] = {}
     tested: int = 0
+    evidence: dict[str, dict[str, float | None]] = {}
     categories: dict[str, list[str]] = {}
     numbers: dict[str, tuple[float, float]] = {}
     shards: tuple[Shard, ...]
@@ -82,7 +85,7 @@ class Manifest(BaseModel):
     @property
     def facts(self) -> Facts:
         """What the defaults of a config depend on."""
-        return Facts(self.freq, self.series, self.shortest, self.median, self.longest)
+        return Facts(self.freq, self.steps, self.median)
 
     def make_task(self, config: Config) -> Task:
         """The task a resolved config describes on this data."""

@@ -23,7 +23,7 @@ from dist_lstm.data.panel import Panel, make_panel, sample_frequency
 from dist_lstm.data.partition import partition
 from dist_lstm.data.shards import ShardWriter, read_panels, statistics
 from dist_lstm.data.source import read, signature
-from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, transform_panel
+from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
 from dist_lstm.storage import is_marked, mark, publish, remove
@@ -180,7 +180,7 @@ def _write_shards(
     task = task if known is None else replace(task, validation=0, test=0)
     evidence = _examine(raw, task, setting)
     usual = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
-    transforms: Counter[str] = Counter()
+    chosen: list[np.ndarray] = []
     panels = (panel for _, panels in read_panels(*raw) for panel in panels)
     before = 0
     with ShardWriter(folder) as writer:
@@ -200,9 +200,10 @@ def _write_shards(
                 **encode_statics(panel, manifest.categories, manifest.numbers),
             }
             writer.write(replace(panel, facts=facts))
-            transforms.update(transform.tolist())
-    tested = sum(int((~np.isnan(one["kpss"])).sum()) for one in evidence)
-    return {"shards": tuple(writer.shards), "transforms": dict(sorted(transforms.items())), "tested": tested}
+            chosen.append(transform)
+    names = np.concatenate(chosen)
+    counts = {str(name): int(count) for name, count in zip(*np.unique(names, return_counts=True), strict=True)}
+    return {"shards": tuple(writer.shards), "transforms": counts} | summarise(names, evidence)
 
 
 def _examine(raw: tuple[Path, Manifest], task: Task, setting: str) -> list[dict[str, np.ndarray]]:

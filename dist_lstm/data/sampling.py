@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import Config, known
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
@@ -24,7 +24,7 @@ from dist_lstm.data.shards import RowGroup, read_panel, row_groups
 from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs
 
 #: Batches cut at once: handing a block to tf.data costs about 0.2 ms, whatever its size.
-_BLOCK = 16
+BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def make_draw(config: Config, whole: bool) -> Draw:
     """
     train = config.train
     return Draw(
-        batch_size=train.batch_size,
-        steps_per_epoch=train.steps_per_epoch or train.max_steps,
+        batch_size=known(train.batch_size),
+        steps_per_epoch=known(train.steps_per_epoch),
         sampling=train.window_sampling,
         stride=train.stride,
         seed=train.seed,
@@ -181,8 +181,8 @@ class TrainingWindows:
             cutter, cutoffs = self._load(tuple((group.path, group.number) for group in pool.groups))
             generator = np.random.default_rng([draw.seed, number, place + 1])
             series, cutoff = _draw(cutoffs, int(bounds[place + 1] - bounds[place]), draw.sampling, generator)
-            for here in range(first - bounds[place], last - bounds[place], _BLOCK * draw.batch_size):
-                chosen = slice(here, min(here + _BLOCK * draw.batch_size, last - bounds[place]))
+            for here in range(first - bounds[place], last - bounds[place], BLOCK * draw.batch_size):
+                chosen = slice(here, min(here + BLOCK * draw.batch_size, last - bounds[place]))
                 yield {
                     "window": cutter.windows(series[chosen], cutoff[chosen]),
                     **cutter.covariates(series[chosen], cutoff[chosen]),

@@ -26,6 +26,7 @@ Axes: N series, S steps.
 import warnings
 from collections import Counter
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ from dist_lstm.data.panel import Panel
 from dist_lstm.errors import UserError
 
 #: About how many series are tested.
-LIMIT = 500
+LIMIT = 1500
 
 _SIGNIFICANCE = 0.05
 _STRONG = 0.64
@@ -53,7 +54,7 @@ _FEWEST_BLOCKS = 5
 #: Over so small a range of the level, in logs, the log is a straight line.
 _SAME_LEVEL = 0.01
 #: SipHash key of the sample, other than that of the partition: its buckets must be sampled evenly.
-_HASH_KEY = "stationarity-500"
+_HASH_KEY = "stationarity"
 
 
 @dataclass(frozen=True)
@@ -313,3 +314,21 @@ def transform_panel(
                 f"{np.nanmin(y):g}; choose auto or {_split(setting)[1] or 'difference'}"
             )
     return chosen
+
+
+def summarise(transform: np.ndarray, evidence: list[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """What the tests found, for the manifest.
+
+    Args:
+        transform: Transforms of all series, `[N]`.
+        evidence: What `examine_panel` found, panel by panel.
+
+    Returns:
+        `tested`, how many series were; `evidence`, by transform the median of each field of `Evidence` over its
+        tested series, None where it is known of none.
+    """
+    table = pd.DataFrame({key: np.concatenate([one[key] for one in evidence]) for key in _KEYS})
+    tested = table["kpss"].notna()
+    medians = table[tested].groupby(transform[tested]).median()
+    rows = {str(name): row.astype(object).where(row.notna(), None).to_dict() for name, row in medians.iterrows()}
+    return {"tested": int(tested.sum()), "evidence": rows}

@@ -66,7 +66,7 @@ def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
     from dist_lstm.train.optimizer import make_optimizer
     from dist_lstm.train.step import make_train_steps
 
-    config = resolve(parse_config(_JOB), Facts(freq=1, series=1, shortest=1000, median=1000, longest=1000))
+    config = resolve(parse_config(_JOB), Facts(freq=1, steps=1000, median=1000))
     task = make_task(config)
     strategy = make_strategy(int(on_gpu))
     with strategy.scope():

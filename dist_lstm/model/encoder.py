@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from dist_lstm.config.schema import ModelSettings
+from dist_lstm.config.schema import ModelSettings, known
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
@@ -45,9 +45,10 @@ def encode(segments: keras.KerasTensor, settings: ModelSettings) -> tuple[keras.
         Hidden state and cell state of the last layer at the cutoff, `[B, U]`; twice as wide where it reads
         both ways.
     """
-    sequence, last = segments, len(settings.units) - 1
+    layers = known(settings.units)
+    sequence, last = segments, len(layers) - 1
     hidden = cell = segments[:, -1]
-    for number, units in enumerate(settings.units):
+    for number, units in enumerate(layers):
         layer = keras.layers.LSTM(units, return_sequences=number < last, return_state=True, name=f"lstm_{number}")
         if settings.bidirectional:
             layer = keras.layers.Bidirectional(layer, name=f"both_ways_{number}")

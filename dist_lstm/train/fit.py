@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.schema import TrainSettings, known
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import Loss
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
@@ -123,7 +123,7 @@ class _Run:
         self._monitor = monitor
         self.step = 0
         self.epochs = 0
-        self.speed = Speed(settings.batch_size)
+        self.speed = Speed(known(settings.batch_size))
 
     def close(self) -> None:
         """Let go of the input: threads that still fetch batches would keep the process from ending."""

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.schema import TrainSettings, known
 
 
 class ReducedAdamW(keras.optimizers.AdamW):
@@ -29,10 +29,11 @@ def make_optimizer(settings: TrainSettings) -> keras.optimizers.Optimizer:
         AdamW whose learning rate rises linearly over `warmup_steps`, then falls to 0 along a cosine at
         `max_steps`. Biases do not decay.
     """
-    warmup = min(settings.warmup_steps, settings.max_steps // 2)
+    steps = known(settings.max_steps)
+    warmup = min(settings.warmup_steps, steps // 2)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else settings.learning_rate,
-        decay_steps=settings.max_steps - warmup,
+        decay_steps=steps - warmup,
         warmup_target=settings.learning_rate if warmup else None,
         warmup_steps=warmup,
     )

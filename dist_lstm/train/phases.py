@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import Config, known
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.sampling import TrainingWindows, make_draw
@@ -38,9 +38,10 @@ def train_phase(
         The trained model, and how training went.
     """
     settings, whole = config.train, refit_steps is not None
+    batch_size = known(settings.batch_size)
     set_seed(settings.seed, settings.deterministic)
     windows = TrainingWindows(*shards, task, make_draw(config, whole))
-    validation = None if whole else validation_windows(*shards, task, settings.batch_size, settings.seed)
+    validation = None if whole else validation_windows(*shards, task, batch_size, settings.seed)
     if validation is not None:
         monitor.say(
             f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
@@ -48,8 +49,8 @@ def train_phase(
         )
     phase = Phase(
         name="refit" if whole else "train",
-        steps=refit_steps or settings.max_steps,
-        batches=lambda: distribute(lambda: training_dataset(windows), strategy, settings.batch_size),
+        steps=refit_steps or known(settings.max_steps),
+        batches=lambda: distribute(lambda: training_dataset(windows), strategy, batch_size),
         validation=validation.batches if validation and validation.used else None,
     )
     loss = head_loss(config.model.head, task)

@@ -181,7 +181,7 @@ def test_an_epoch_can_be_entered_directly_and_goes_on_as_if_it_had_been_reached(
 @pytest.mark.parametrize("block", [1, 3, 16])
 def test_how_many_batches_are_cut_at_once_does_not_change_the_stream(block, make_windows, monkeypatch):
     expected = batches(make_windows(), 12)
-    monkeypatch.setattr(sampling, "_BLOCK", block)
+    monkeypatch.setattr(sampling, "BLOCK", block)
     assert same(batches(make_windows(), 12), expected)
 
 
