@@ -247,6 +247,33 @@ def infer_frequency(series: list[np.ndarray]) -> Frequency:
     return Frequency(max(sorted(votes), key=lambda name: votes[name]))
 
 
+def check_frequency(given: Frequency, series: list[np.ndarray]) -> None:
+    """Refuse a frequency that regular time stamps contradict, as hours for daily data or days for hourly data.
+
+    Args:
+        given: What the user says.
+        series: Sorted time stamps of each series, gaps and duplicates allowed.
+
+    Raises:
+        UserError: If the series show another frequency, and a step of theirs is no step of the given one, or
+            nowhere are two time stamps one given step apart.
+    """
+    if given.integer or any(ds.dtype.kind == "i" for ds in series):
+        return
+    try:
+        shown = infer_frequency(series)
+    except UserError:  # nothing regular, nothing to contradict
+        return
+    steps = [given.position(ds, np.repeat(ds[:1], len(ds))) for ds in series]
+    on_grid = all((one >= 0).all() for one in steps)
+    neighbours = any((np.diff(one) == 1).any() for one in steps)
+    if shown != given and not (on_grid and neighbours):
+        raise UserError(
+            f"task.freq: is {given.name!r}, but the time stamps show {shown.name!r}; "
+            f"set it to {shown.name!r}, or leave it out"
+        )
+
+
 def _infer(stamps: pd.DatetimeIndex) -> str | None:
     with warnings.catch_warnings():
         # Pandas 4 will return an offset where pandas 3 returns its name.

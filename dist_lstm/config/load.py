@@ -20,6 +20,8 @@ MAX_BYTES = 1_000_000
 MAX_ALIASES = 100
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 1, 80
+#: What pydantic adds to the place of an error: which type of a union it tried.
+_TYPES = ("int", "str", "tuple", "literal['auto']")
 
 
 class _Loader(yaml.SafeLoader):
@@ -180,8 +182,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(last, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
         return f"{'.'.join(problem['loc'])} is not a setting; {hint}"
-    # Pydantic adds which type of a union it tried.
-    key = ".".join(str(part) for part in problem["loc"] if part not in ("int", "str", "literal['auto']"))
+    key = ".".join(str(part) for part in problem["loc"] if part not in _TYPES)
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "value_error":

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dist_lstm.config.frequency import Frequency, infer_frequency
+from dist_lstm.config.frequency import Frequency, check_frequency, infer_frequency
 from dist_lstm.data.calendar import local_clock, to_grid, zone_of
 from dist_lstm.errors import UserError
 
@@ -107,17 +107,18 @@ def seasonal_error(panel: Panel, end: np.ndarray, season_length: int, power: int
     return series_mean(panel, error, (step >= season_length) & (step < end[series]) & ~np.isnan(error))
 
 
-def sample_frequency(table: pa.Table) -> Frequency:
-    """The frequency that the first series of a table show.
+def sample_frequency(table: pa.Table, given: Frequency | None = None) -> Frequency:
+    """The frequency that the first series of a table show, or the given one where they do not contradict it.
 
     Args:
         table: Whole series with columns `unique_id` and `ds`.
+        given: What the user says; None if nothing.
 
     Returns:
         The frequency.
 
     Raises:
-        UserError: If no series is regular anywhere.
+        UserError: If no series is regular anywhere, or all show another frequency than the given one.
     """
     names = pc.unique(table["unique_id"]).slice(0, _SAMPLE)
     some = table.filter(pc.is_in(table["unique_id"], names))
@@ -125,7 +126,11 @@ def sample_frequency(table: pa.Table) -> Frequency:
     zone = zone_of(table.schema.field("ds").type)
     # Days and months begin at local midnight; what is shorter shows on any clock.
     ds = local_clock(ds, zone) if zone else ds
-    return infer_frequency([np.sort(ds[ids == name]) for name in names.to_pylist()])
+    series = [np.sort(ds[ids == name]) for name in names.to_pylist()]
+    if given is None:
+        return infer_frequency(series)
+    check_frequency(given, series)
+    return given
 
 
 def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:

@@ -111,7 +111,8 @@ def _write_panels(
     tables: Iterable[pa.Table], config: Config, folder: Path
 ) -> tuple[Manifest, list[dict[str, Any]]]:
     """Check all series and write those that can be used, without statistics."""
-    freq = parse_frequency(config.task.freq) if config.task.freq is not None else None
+    given = parse_frequency(config.task.freq) if config.task.freq is not None else None
+    freq = None
     rejected: list[dict[str, Any]] = []
     lengths: list[np.ndarray] = []
     observed, zone, statics = 0, None, StaticValues()
@@ -120,7 +121,7 @@ def _write_panels(
             if table.num_rows == 0:
                 continue
             zone = zone_of(table.schema.field("ds").type)
-            freq = freq or sample_frequency(table)
+            freq = freq or sample_frequency(table, given)
             panel = make_panel(table, freq, config.data.duplicates)
             panel = _reject_unobserved(panel, rejected)
             lengths.append(panel.length)

@@ -1,32 +1,39 @@
-"""Any long table to Arrow batches of three columns: `unique_id` text, `ds`, `y` float64.
+"""Files, folders and DataFrames to raw Arrow pieces, and those to checked rows.
 
-`ds` is `timestamp[us]` without a zone, or `int64`. CSV files are read as text and converted here, so that
-an error can name the row.
+A table may be long or wide; what `read` gives is long. CSV files are read as text (`rows` converts it).
 """
 
 import glob as globbing
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from dist_lstm.config.schema import ColumnSettings, DataSettings
+from dist_lstm.config.schema import DataSettings
+from dist_lstm.data.columns import Columns, choose_columns
+from dist_lstm.data.rows import check_rows, check_same_times
 from dist_lstm.errors import UserError
 from dist_lstm.storage import filesystem
 
-TIMESTAMP = pa.timestamp("us")
-_PARQUET = (".parquet", ".parq", ".pq")
-_CSV = (".csv", ".csv.gz")
+_ENDINGS = {
+    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    "parquet": (".parquet", ".parq", ".pq"),
+    "feather": (".feather", ".arrow", ".ipc"),
+}
+_EXPECTED = "expected " + ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
 _ROWS = 1 << 18
-#: Texts that mean a missing value, in lower case.
-_MISSING = ("", "nan", "na", "n/a", "#n/a", "null")
+_MIB = 1 << 20
+_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+
+Choose = Callable[[list[str]], Columns]
+Piece = tuple[Columns, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,12 @@ class SourceFile:
     size: int
     changed: str
 
+    @property
+    def folders(self) -> dict[str, str | None]:
+        """What folders on the way to it are called, where that is `column=value`, as Hive does."""
+        pairs = [name.split("=", 1) for name in self.path.split("/")[:-1] if "=" in name]
+        return {unquote(key): None if value == _NULL_FOLDER else unquote(value) for key, value in pairs if key}
+
 
 def source_files(path: str) -> list[SourceFile]:
     """The files of a table, sorted by path.
@@ -53,7 +66,7 @@ def source_files(path: str) -> list[SourceFile]:
         path: A file, a folder or a glob (local only), or a URI of a file or a folder.
 
     Returns:
-        The CSV and Parquet files, at least one.
+        The files, at least one.
 
     Raises:
         UserError: If there are none, or their kind is unknown or mixed.
@@ -75,12 +88,13 @@ def source_files(path: str) -> list[SourceFile]:
     chosen = [one for one in found if one.type == fs.FileType.File and not one.base_name.startswith(("_", "."))]
     kinds = {_kind(one.path) for one in chosen}
     if not chosen:
-        raise UserError(f"data.path: {path} holds no files; expected {', '.join(_CSV + _PARQUET)}")
+        raise UserError(f"data.path: {path} holds no files; {_EXPECTED}")
     if None in kinds:
         stranger = next(one.path for one in chosen if _kind(one.path) is None)
-        raise UserError(f"data.path: {stranger} is neither CSV nor Parquet; expected {', '.join(_CSV + _PARQUET)}")
+        raise UserError(f"data.path: {stranger} is neither CSV, Parquet nor Feather; {_EXPECTED}")
     if len(kinds) > 1:
-        raise UserError(f"data.path: {path} mixes CSV and Parquet files; give one kind")
+        mixed = " and ".join(sorted(map(str, kinds)))
+        raise UserError(f"data.path: {path} mixes {mixed} files; give one kind")
     return [
         SourceFile(files, one.path, one.size, str(one.mtime_ns))
         for one in sorted(chosen, key=lambda one: one.path)
@@ -89,12 +103,11 @@ def source_files(path: str) -> list[SourceFile]:
 
 def _hidden(inside: str) -> bool:
     """Whether a file or a folder on the way to it is not meant to be read, as `.ipynb_checkpoints`."""
-    return any(name.startswith(("_", ".")) for name in inside.split("/"))
+    return any(name.startswith(("_", ".")) and "=" not in name for name in inside.split("/"))
 
 
 def _kind(path: str) -> str | None:
-    name = path.lower()
-    return "parquet" if name.endswith(_PARQUET) else "csv" if name.endswith(_CSV) else None
+    return next((kind for kind, endings in _ENDINGS.items() if path.lower().endswith(endings)), None)
 
 
 def signature(source: str | pd.DataFrame) -> list[list[str | int]]:
@@ -105,184 +118,171 @@ def signature(source: str | pd.DataFrame) -> list[list[str | int]]:
 
     Returns:
         One entry a file.
+
+    Raises:
+        UserError: If there are no files, or a DataFrame holds lists or the like.
     """
     if isinstance(source, pd.DataFrame):
-        return [["DataFrame", len(source), int(pd.util.hash_pandas_object(source).sum())]]
+        try:
+            hashed = pd.util.hash_pandas_object(source)
+        except TypeError as error:
+            raise UserError(f"the DataFrame: can't be read: {error}") from error
+        return [["DataFrame", ", ".join(map(str, source)), len(source), int(hashed.sum())]]
     return [[one.path, one.size, one.changed] for one in source_files(source)]
 
 
 def read(settings: DataSettings, frame: pd.DataFrame | None = None) -> Iterator[pa.Table]:
-    """Read a long table piece by piece.
+    """Read a long or wide table piece by piece, as a long one.
 
     Args:
-        settings: Path and column names.
+        settings: Path, layout, column names and time zone.
         frame: A table in memory, read instead of the path.
 
     Yields:
-        Pieces with columns `unique_id`, `ds` and `y`, in the order of the rows.
+        Pieces with columns `unique_id`, `ds`, `y` and the static covariates, all of the same types. The rows of
+        a series stand in the order of the table.
 
     Raises:
         UserError: If a file can't be read, a column is missing, or a value is not what its column needs.
     """
     if frame is not None:
-        wanted = _wanted(settings.columns, list(frame.columns), "the DataFrame")
-        try:
-            table = pa.Table.from_pandas(frame[wanted], preserve_index=False)
-        except (pa.ArrowException, ValueError) as error:
-            raise UserError(f"the DataFrame: can't be read: {'; '.join(map(str, error.args))}") from error
-        for piece in table.to_batches(max_chunksize=_ROWS):
-            yield _convert(pa.Table.from_batches([piece]), settings.columns, "the DataFrame", 0)
-        return
+        sources = [("the DataFrame", _frame_pieces(frame, settings))]
+    else:
+        sources = ((file.path, _pieces(file, settings)) for file in source_files(settings.path))
     kind = None
-    for file in source_files(settings.path):
+    for where, pieces in sources:
         row = 0
-        for piece in _pieces(file, settings.columns):
-            table = _convert(piece, settings.columns, file.path, row)
-            kind = kind or table.schema.field("ds").type
-            if table.schema.field("ds").type != kind:
-                raise UserError(
-                    f"{file.path}: column {settings.columns.ds!r}, near row {row + 1}: holds "
-                    f"{table.schema.field('ds').type}, the rows before hold {kind}; give one kind"
-                )
+        for columns, piece in pieces:
+            if not piece.num_rows:
+                continue
+            table = check_rows(piece, columns, settings.timezone, where, row)
+            found = table.schema.field("ds").type
+            check_same_times(found, kind or found, columns.ds, f"{where}, near row {row + 1}")
+            kind = found
             yield table
             row += piece.num_rows
 
 
-def _wanted(columns: ColumnSettings, present: list[str], where: str) -> list[str]:
-    wanted = [name for name in (columns.unique_id, columns.ds, columns.y) if name is not None]
-    for key, name in (("unique_id", columns.unique_id), ("ds", columns.ds), ("y", columns.y)):
-        if name is not None and name not in present:
-            alone = " (null if the table is one series)" if key == "unique_id" else ""
-            raise UserError(
-                f"{where}: has no column {name!r}; set data.columns.{key} to one of "
-                f"{', '.join(map(str, present[:20]))}{alone}"
-            )
-    return wanted
-
-
-def _pieces(file: SourceFile, columns: ColumnSettings) -> Iterator[pa.Table]:
-    read_pieces = _parquet_pieces if _kind(file.path) == "parquet" else _csv_pieces
+def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece]:
+    where = "the DataFrame"
+    for name in frame.index.names:
+        if name is not None and name in settings.named_columns and name not in frame.columns:
+            raise UserError(f"{where}: {name!r} is its index, not a column; call reset_index() on it first")
+    frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+    columns = choose_columns(settings, list(frame.columns), (), where)
+    frame = frame[columns.names]
+    if frame[columns.ds].dtype == object:
+        # Arrow would take the zone of the first object for all.
+        frame = frame.assign(**{columns.ds: frame[columns.ds].map(str, na_action="ignore")})
     try:
-        yield from read_pieces(file, columns)
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"{where}: can't be read: {'; '.join(map(str, error.args))}") from error
+    for piece in table.to_batches(max_chunksize=_rows_at_once(columns)):
+        yield columns, pa.Table.from_batches([piece])
+
+
+def _rows_at_once(columns: Columns) -> int:
+    """Fewer where each row becomes many."""
+    return max(1, _ROWS // len(columns.targets))
+
+
+def _pieces(file: SourceFile, settings: DataSettings) -> Iterator[Piece]:
+    """Raw pieces of a file, with the columns that its folders give."""
+    kind, folders = _kind(file.path) or "", file.folders
+
+    def choose(present: list[str]) -> Columns:
+        return choose_columns(settings, present, folders.keys(), file.path)
+
+    try:
+        for columns, piece in _READERS[kind](file, choose):
+            yield columns, _with_folders(piece, columns, folders)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{file.path}: can't be read as {_kind(file.path)}: {reason}") from error
+        raise UserError(f"{file.path}: can't be read as {kind}: {_reason(error)}") from error
 
 
-def _parquet_pieces(file: SourceFile, columns: ColumnSettings) -> Iterator[pa.Table]:
+def _with_folders(table: pa.Table, columns: Columns, folders: dict[str, str | None]) -> pa.Table:
+    for name in columns.names:
+        if name not in table.column_names:
+            value = pa.scalar(folders[name], pa.string())
+            table = table.append_column(name, pa.repeat(value, table.num_rows))
+    return table
+
+
+def _reason(error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "invalid UTF8" in reason:
+        return f"{reason}; save it in UTF-8"
+    return re.sub(r"^CSV parse error: Row #(\d+): E", r"line \1: e", reason)
+
+
+def _parquet_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     with file.filesystem.open_input_file(file.path) as stream:
         parquet = pq.ParquetFile(stream)
-        wanted = _wanted(columns, parquet.schema_arrow.names, file.path)
-        for batch in parquet.iter_batches(_ROWS, columns=wanted):
-            yield pa.Table.from_batches([batch])
+        columns = choose(parquet.schema_arrow.names)
+        wanted = [name for name in columns.names if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(_rows_at_once(columns), columns=wanted):
+            yield columns, pa.Table.from_batches([batch])
 
 
-def _csv_pieces(file: SourceFile, columns: ColumnSettings) -> Iterator[pa.Table]:
+def _feather_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
+    with file.filesystem.open_input_file(file.path) as stream:
+        # Feather is Arrow's file format; .arrow may also be its stream format.
+        is_file = stream.read(6) == b"ARROW1"
+        stream.seek(0)
+        open_ = pa.ipc.open_file if is_file else pa.ipc.open_stream
+        schema = open_(stream).schema
+        columns = choose(schema.names)
+        stream.seek(0)
+        wanted = [schema.get_field_index(name) for name in columns.names if name in schema.names]
+        reader = open_(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        for batch in batches:
+            # Arrow trusts a file's offsets and would read beyond its end.
+            batch.validate(full=True)
+            table, rows = pa.Table.from_batches([batch]), _rows_at_once(columns)
+            for first in range(0, len(table), rows):
+                yield columns, table.slice(first, rows)
+
+
+def _csv_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
+    separator, length = _separator(file)
+
     def open_csv(**convert: Any) -> Any:
         stream = file.filesystem.open_input_stream(file.path, compression="detect")
-        return pa_csv.open_csv(stream, convert_options=pa_csv.ConvertOptions(**convert))
+        return pa_csv.open_csv(
+            stream,
+            # Without threads errors name the line; a block must hold whole rows, and more than a few.
+            read_options=pa_csv.ReadOptions(use_threads=False, block_size=max(_MIB, 64 * length)),
+            parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(**convert),
+        )
 
     with open_csv() as head:
-        wanted = _wanted(columns, head.schema.names, file.path)
+        present = head.schema.names
+    columns = choose(present)
+    wanted = [name for name in columns.names if name in present]
     text = dict.fromkeys(wanted, pa.string())
     # A series may be called NA; what a missing value looks like is for the numbers to say.
     options = {"strings_can_be_null": True, "null_values": [""]}
     with open_csv(include_columns=wanted, column_types=text, **options) as stream:
         for batch in stream:
-            yield pa.Table.from_batches([batch])
+            yield columns, pa.Table.from_batches([batch])
 
 
-def _convert(piece: pa.Table, columns: ColumnSettings, where: str, first_row: int) -> pa.Table:
-    """Give the three columns their names and types; `first_row` counts the rows before this piece."""
-
-    def fail(key: str, bad: np.ndarray, expected: str) -> None:
-        row = int(np.argmax(bad))
-        value = piece[getattr(columns, key)][row].as_py()
-        series = f" (unique_id {ids[row].as_py()!r})" if columns.unique_id and key != "unique_id" else ""
-        raise UserError(
-            f"{where}: column {getattr(columns, key)!r}, row {first_row + row + 1}{series}: "
-            f"expected {expected}, got {value!r}"
-        )
-
-    if columns.unique_id is None:
-        ids = pa.chunked_array([pa.repeat("y", piece.num_rows)])
-    else:
-        ids = _ids(piece[columns.unique_id], columns.unique_id, where)
-        if ids.null_count:
-            fail("unique_id", ids.is_null().to_numpy(), "the name of a series")
-    ds = _times(piece[columns.ds], columns.ds, where)
-    if ds.null_count:
-        fail(
-            "ds", ds.is_null().to_numpy(), "a time stamp such as 2024-03-01 or 2024-03-01 12:00, or a whole number"
-        )
-    y, unreadable = _numbers(piece[columns.y])
-    if unreadable.any():
-        fail("y", unreadable, "a number")
-    too_large = np.abs(y) > np.finfo(np.float32).max
-    if too_large.any():
-        fail("y", too_large, "a finite number that fits into 32 bits")
-    return pa.table({"unique_id": ids, "ds": ds, "y": pa.array(y, from_pandas=True)})
+def _separator(file: SourceFile) -> tuple[str, int]:
+    """What stands between the fields of a CSV file's first line, and the bytes of the line."""
+    head = b""
+    with file.filesystem.open_input_stream(file.path, compression="detect") as stream:
+        while not re.search(rb"[^\r\n][\r\n]", head) and (more := stream.read(_MIB)):
+            head += more
+    line = re.split(rb"[\r\n]", head.lstrip(b"\r\n"), maxsplit=1)[0]
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{file.path}: can't be read as csv: it is in UTF-16; save it in UTF-8")
+    if b"\0" in line:
+        raise UserError(f"{file.path}: can't be read as csv: its first line holds NUL bytes, which no text does")
+    unquoted = re.sub(rb'"[^"]*"', b"", line)
+    return max(",;\t", key=lambda separator: unquoted.count(separator.encode())), len(line)
 
 
-def _ids(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or _is_text(kind)):
-        raise UserError(
-            f"{where}: column {name!r} names the series and must hold text or whole numbers, got {kind}"
-        )
-    return pc.cast(column, pa.string())
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
-
-
-def _times(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
-    """Time stamps or steps; what can't be read becomes null."""
-    kind = column.type
-    if pa.types.is_integer(kind):
-        return pc.cast(column, pa.int64())
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        raise UserError(f"{where}: column {name!r} has the time zone {kind.tz}; convert it to one without a zone")
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return pc.cast(column, TIMESTAMP, safe=False)
-    if not _is_text(kind):
-        raise UserError(f"{where}: column {name!r} must hold time stamps or whole numbers, got {kind}")
-    text = pc.cast(column, pa.string())
-    digits = pc.match_substring_regex(text, r"^[+-]?\d{1,18}$")
-    if len(text) and pc.all(digits, skip_nulls=False).as_py():
-        return pc.cast(text, pa.int64())
-    stamps = pd.to_datetime(text.to_pandas(), format="ISO8601", errors="coerce", utc=True)
-    with_zone = pc.match_substring_regex(text, r"\d(Z|[+-]\d\d:?\d\d)$")
-    if pc.any(with_zone).as_py():
-        raise UserError(f"{where}: column {name!r} has time zones; convert it to time stamps without a zone")
-    return pa.chunked_array([pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)])
-
-
-def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Values as float64, NaN where missing; and where something else than a number stands."""
-    kind = column.type
-    if (
-        pa.types.is_floating(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_boolean(kind)
-    ):
-        values = pc.cast(column, pa.float64(), safe=False).to_numpy()
-        return values, np.zeros(len(values), bool)
-    if pa.types.is_temporal(kind):
-        return np.full(len(column), np.nan), column.is_valid().to_numpy()
-    try:
-        # Exact to the last digit, which pandas is only from 3.1 on.
-        values = pc.cast(pc.utf8_trim_whitespace(pc.cast(column, pa.string())), pa.float64())
-        return values.to_numpy(), np.zeros(len(values), bool)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        text = column.to_pandas()
-    numbers = pd.to_numeric(text, errors="coerce")
-    missing = text.isna() | text.astype(str).str.strip().str.lower().isin(_MISSING)
-    return numbers.to_numpy(np.float64, na_value=np.nan), (numbers.isna() & ~missing).to_numpy()
+_READERS = {"csv": _csv_pieces, "parquet": _parquet_pieces, "feather": _feather_pieces}

@@ -58,7 +58,9 @@ def evaluate_forecasts(
     if not parts or not is_marked(folder):
         raise UserError(f"{folder}: holds no finished forecasts; run dist-lstm forecast first")
     forecasts = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)
-    actuals = _actuals(override(config, {"data.path": data}), forecasts)
+    # What describes a series says nothing about what happened.
+    wanted = {"data.path": data, "data.static_categories": [], "data.static_numbers": []}
+    actuals = _actuals(override(config, wanted), forecasts)
     joined = forecasts.merge(actuals, on=_KEY, how="left", validate="one_to_one")
     known = joined["y"].notna()
     if not known.any():

@@ -34,16 +34,23 @@ EXPECTED = [
 SCHEMA = pa.schema([("unique_id", pa.string()), ("ds", pa.timestamp("us")), ("y", pa.float64())])
 
 
-def rows(path="unused", frame=None, **columns) -> list[dict]:
-    """All rows that `read` gives, in order."""
-    settings = DataSettings(path=str(path), columns=columns)
-    return [row for piece in read(settings, frame) for row in piece.to_pylist()]
+def table(path="unused", frame=None, **settings) -> pa.Table:
+    """All rows that `read` gives, in order; settings of columns may be given by their bare name."""
+    columns = {key: settings.pop(key) for key in ("unique_id", "ds", "y") if key in settings}
+    return pa.concat_tables(read(DataSettings(path=str(path), columns=columns, **settings), frame))
 
 
-def message(path="unused", frame=None, **columns) -> str:
+def rows(path="unused", frame=None, **settings) -> list[dict]:
+    """The same as plain values."""
+    columns = {key: settings.pop(key) for key in ("unique_id", "ds", "y") if key in settings}
+    pieces = read(DataSettings(path=str(path), columns=columns, **settings), frame)
+    return [row for piece in pieces for row in piece.to_pylist()]
+
+
+def message(path="unused", frame=None, **settings) -> str:
     """The one line of the error that `read` raises."""
     with pytest.raises(UserError) as caught:
-        rows(path, frame, **columns)
+        rows(path, frame, **settings)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -61,6 +68,21 @@ def write_gzip(frame: pd.DataFrame, folder) -> str:
 def write_parquet(frame: pd.DataFrame, folder) -> str:
     frame.to_parquet(folder / "t.parquet", index=False)
     return str(folder / "t.parquet")
+
+
+def write_feather(frame: pd.DataFrame, folder) -> str:
+    frame.to_feather(folder / "t.feather")
+    return str(folder / "t.feather")
+
+
+def write_semicolons(frame: pd.DataFrame, folder) -> str:
+    frame.to_csv(folder / "t.csv", index=False, sep=";")
+    return str(folder / "t.csv")
+
+
+def write_tabs(frame: pd.DataFrame, folder) -> str:
+    frame.to_csv(folder / "t.tsv", index=False, sep="\t")
+    return str(folder / "t.tsv")
 
 
 def write_uri(frame: pd.DataFrame, folder) -> str:
@@ -83,7 +105,10 @@ def write_glob(frame: pd.DataFrame, folder) -> str:
     return str(folder / "part-*.csv")
 
 
-WRITERS = [write_csv, write_gzip, write_parquet, write_uri, write_folder, write_glob]
+WRITERS = [
+    write_csv, write_gzip, write_semicolons, write_tabs, write_parquet, write_feather, write_uri, write_folder,
+    write_glob,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -232,7 +257,7 @@ def test_csv_values_are_read_to_the_last_digit(tmp_path):
     assert {row["unique_id"] for row in found} == {"007"}
 
 
-@pytest.mark.parametrize("bad", ["none", "1,5", "12 kg"])
+@pytest.mark.parametrize("bad", ["none", "1;5", "12 kg", "0x10", "1_000"])
 @pytest.mark.parametrize("write", [write_csv, write_gzip, write_parquet])
 def test_text_among_the_values_is_refused_with_file_column_series_and_row(write, bad, frame, tmp_path):
     path = write(frame.assign(y=["1", "2", bad, "4", "5"]), tmp_path)
@@ -268,7 +293,7 @@ def test_times_are_no_values(y, tmp_path):
 
 def test_a_dataframe_with_a_column_twice_or_mixed_names_is_refused():
     twice = pd.DataFrame([["a", 1, 1.0, 2.0]], columns=["unique_id", "ds", "y", "y"])
-    assert message(frame=twice).startswith("the DataFrame: can't be read")
+    assert message(frame=twice).startswith("the DataFrame: has 2 columns called 'y'")
     mixed = pd.DataFrame({"unique_id": ["a", 1], "ds": [1, 2], "y": [1.0, 2.0]})
     assert "column unique_id" in message(frame=mixed)
 
@@ -301,17 +326,11 @@ def test_text_that_is_no_time_is_refused_with_its_row(bad, frame, tmp_path):
     assert "column 'ds', row 3 (unique_id 'a'): expected a time stamp" in got
 
 
-@pytest.mark.parametrize("stamp", ["2024-03-01T00:00:00Z", "2024-03-01 00:00:00+02:00", "2024-03-01T00:00-0500"])
-def test_time_zones_are_refused(stamp, frame, tmp_path):
-    assert "zone" in message(write_csv(frame.assign(ds=stamp), tmp_path))
-    assert "zone UTC" in message(frame=frame.assign(ds=frame["ds"].dt.tz_localize("UTC")))
-
-
 def test_time_stamps_and_steps_in_one_table_are_refused(frame, tmp_path):
     frame.to_csv(tmp_path / "1.csv", index=False)
     frame.assign(ds=range(5)).to_csv(tmp_path / "2.csv", index=False)
     got = message(tmp_path)
-    assert "2.csv: column 'ds'" in got
+    assert "2.csv, near row 1: column 'ds'" in got
     assert "int64" in got
     assert "give one kind" in got
 
@@ -353,8 +372,8 @@ def test_a_missing_column_is_refused_naming_the_setting_and_the_columns_there_ar
     [
         ([], "holds no files"),
         (["_SUCCESS", ".gitkeep"], "holds no files"),
-        (["a.csv", "notes.txt"], "notes.txt is neither CSV nor Parquet"),
-        (["a.csv", "b.parquet"], "mixes CSV and Parquet"),
+        (["a.csv", "notes.txt"], "notes.txt is neither CSV, Parquet nor Feather"),
+        (["a.csv", "b.parquet"], "mixes csv and parquet"),
     ],
 )
 def test_a_folder_without_tables_or_with_other_files_is_refused(files, expected, tmp_path):

@@ -1,0 +1,96 @@
+"""Which columns of a table are which: the settings against the names that are there."""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dist_lstm.config.schema import DataSettings
+from dist_lstm.errors import UserError
+
+#: What other libraries call these columns.
+_OTHER_NAMES = {"unique_id": "item_id", "ds": "timestamp", "y": "target"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are which.
+
+    Attributes:
+        unique_id: Names the series; None where the table has one series or each target is one.
+        ds: Time stamps or steps.
+        targets: Values.
+        melted: Whether each target is a series of its own.
+        categories: Static covariates that become text.
+        numbers: Static covariates that become numbers.
+    """
+
+    unique_id: str | None
+    ds: str
+    targets: tuple[str, ...]
+    melted: bool
+    categories: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        series = [] if self.unique_id is None else [self.unique_id]
+        return [*series, self.ds, *self.targets, *self.categories, *self.numbers]
+
+
+def choose_columns(settings: DataSettings, present: list[str], folders: Collection[str], where: str) -> Columns:
+    """Find the columns that the settings name in a table.
+
+    Args:
+        settings: Layout and names.
+        present: Names of the table's columns.
+        folders: Names that its folders give (`key=value`), taken only where they are asked for.
+        where: The table, named in errors.
+
+    Returns:
+        The columns.
+
+    Raises:
+        UserError: If one is missing or there twice.
+    """
+    columns = settings.columns
+    known = {*present, *folders}
+    named = {*settings.named_columns}
+
+    def usual(key: str, name: str) -> str:
+        other = _OTHER_NAMES[key]
+        return other if name == key and name not in known and other in known - named else name
+
+    unique_id = None
+    if settings.layout == "long" and columns.unique_id is not None:
+        unique_id = usual("unique_id", columns.unique_id)
+    ds = usual("ds", columns.ds)
+    if settings.every_column:
+        # pandas keeps its index under such a name.
+        targets = tuple(name for name in present if name != ds and not name.startswith("__index_level_"))
+    else:
+        targets = (usual("y", columns.y),) if isinstance(columns.y, str) else columns.y
+    melted = settings.layout == "wide" or not isinstance(columns.y, str)
+    chosen = Columns(unique_id, ds, targets, melted, settings.static_categories, settings.static_numbers)
+    _check_present(chosen, present, known, where)
+    return chosen
+
+
+def _check_present(chosen: Columns, present: list[str], known: set[str], where: str) -> None:
+    keys = {"data.columns.unique_id": [chosen.unique_id], "data.columns.ds": [chosen.ds]}
+    keys |= {"data.columns.y": list(chosen.targets)}
+    keys |= {"data.static_categories": list(chosen.categories), "data.static_numbers": list(chosen.numbers)}
+    for key, names in keys.items():
+        for name in names:
+            if name is not None and name not in known:
+                alone = " (null if the table is one series)" if key.endswith("unique_id") else ""
+                some = ", ".join([*present[:20], *sorted(known - {*present})])
+                raise UserError(f"{where}: has no column {name!r}; set {key} to one of {some}{alone}")
+    if not chosen.targets:
+        raise UserError(f"{where}: has no column beside {chosen.ds!r}; a wide table has one column a series")
+    if "" in chosen.targets:
+        raise UserError(f"{where}: a column has no name; give it one, or list the others in data.columns.y")
+    count = Counter(present)
+    twice = next((name for name in chosen.names if count[name] > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}: has {count[twice]} columns called {twice!r}; rename or drop all but one")

@@ -1,0 +1,267 @@
+"""Raw rows of a table to checked ones: `unique_id` text, `ds`, `y` float64, then the static covariates.
+
+`ds` is `int64`, or `timestamp[us]`, whose type holds the zone where the table has one. Text is converted here,
+also that of CSV files, so that an error can name the row.
+"""
+
+import re
+import reprlib
+import zoneinfo
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dist_lstm.data.columns import Columns
+from dist_lstm.errors import UserError
+
+TIMESTAMP = pa.timestamp("us")
+#: Texts that mean a missing value, in lower case.
+_MISSING = pa.array(["", "nan", "na", "n/a", "#n/a", "null"])
+_FIRST, _LAST = (np.datetime64(day, "us").astype(np.int64) for day in ("0001-01-01", "9999-12-31T23:59:59"))
+#: Steps are subtracted from each other in 64 bits.
+_LARGEST_STEP = 1 << 62
+_ZONE = r"[T ]\d\d[^Z+-]*(?P<zone>Z|[+-]\d\d(?::?\d\d)?)$"
+_EXPECTED_TIME = "a time stamp in ISO 8601, such as 2024-03-01 or 2024-03-01 12:00, or a whole number"
+_GROUPED = re.compile(r"[+-]?\d+([.,' \u00a0\u202f]\d+)+")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Raw rows, and what an error has to say about them."""
+
+    table: pa.Table
+    columns: Columns
+    where: str
+    first_row: int
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column, without a dictionary."""
+        column = self.table[name]
+        return self.cast(name, column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+    def cast(self, name: str, column: pa.ChunkedArray, kind: pa.DataType, safe: bool = True) -> pa.ChunkedArray:
+        """A column in another type."""
+        try:
+            return pc.cast(column, kind, safe=safe)
+        except pa.ArrowException as error:
+            raise UserError(f"{self.where}: column {name!r}: {str(error).splitlines()[0]}") from error
+
+    def refuse(self, name: str, reason: str) -> NoReturn:
+        """Raise for a column as a whole."""
+        raise UserError(f"{self.where}: column {name!r} {reason}")
+
+    def check(self, name: str, bad: np.ndarray, expected: str) -> None:
+        """Raise if a row is bad: for the first that is."""
+        if not bad.any():
+            return
+        row, series, hint = int(np.argmax(bad)), "", ""
+        value = self.table[name][row]
+        try:
+            value = value.as_py()
+        except (ValueError, OverflowError):  # a time that Python does not have
+            value = value.cast(pa.int64())
+        if self.columns.unique_id not in (None, name):
+            series = f" (unique_id {_SHORT.repr(self.table[self.columns.unique_id][row].as_py())})"
+        if name in self.columns.targets and isinstance(value, str):
+            if _GROUPED.fullmatch(value.strip()):
+                hint = "; write it with a decimal point and without thousands separators"
+            elif self.columns.melted:
+                hint = "; if this column is no series, list those that are in data.columns.y"
+        raise UserError(
+            f"{self.where}: column {name!r}, row {self.first_row + row + 1}{series}: "
+            f"expected {expected}, got {_SHORT.repr(value)}{hint}"
+        )
+
+
+def check_rows(table: pa.Table, columns: Columns, timezone: str | None, where: str, first_row: int) -> pa.Table:
+    """Give rows their names and types, and each series rows of its own.
+
+    Args:
+        table: Raw rows, with at least the columns.
+        columns: Which of its columns are which.
+        timezone: Zone that aware time stamps get; None for their own.
+        where: The table, named in errors.
+        first_row: Rows of the table before these.
+
+    Returns:
+        Columns `unique_id`, `ds`, `y`, then static covariates under their own names.
+
+    Raises:
+        UserError: If a value is not what its column needs.
+    """
+    rows = _Rows(table, columns, where, first_row)
+    ids = None if columns.unique_id is None else _names(rows, columns.unique_id)
+    ds = _times(rows, columns.ds, timezone)
+    statics = {name: _categories(rows, name) for name in columns.categories}
+    statics |= {name: _numbers(rows, name) for name in columns.numbers}
+    series = []
+    for target in columns.targets:
+        if ids is None:
+            name = pa.repeat(target if columns.melted else "y", table.num_rows)
+        else:
+            name = pc.binary_join_element_wise(ids, target, "/") if columns.melted else ids
+        series.append(pa.table({"unique_id": name, "ds": ds, "y": _numbers(rows, target), **statics}))
+    return series[0] if len(series) == 1 else pa.concat_tables(series).combine_chunks()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(test(kind) for test in texts)
+
+
+def _names(rows: _Rows, name: str) -> pa.ChunkedArray:
+    column = rows.column(name)
+    if not (pa.types.is_integer(column.type) or _is_text(column.type)):
+        rows.refuse(name, f"names the series and must hold text or whole numbers, got {column.type}")
+    rows.check(name, column.is_null().to_numpy(), "the name of a series")
+    return rows.cast(name, column, pa.string())
+
+
+def _categories(rows: _Rows, name: str) -> pa.ChunkedArray:
+    column = rows.column(name)
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_text(kind)):
+        rows.refuse(
+            name, f"is in data.static_categories and must hold text, whole numbers or booleans, got {kind}"
+        )
+    return rows.cast(name, column, pa.string())
+
+
+def _numbers(rows: _Rows, name: str) -> pa.Array:
+    """Numbers, null where missing."""
+    values, unreadable = _parse_numbers(rows.column(name))
+    rows.check(name, unreadable, "a number")
+    rows.check(name, np.abs(values) > np.finfo(np.float32).max, "a finite number that fits into 32 bits")
+    return pa.array(values, from_pandas=True)
+
+
+def _parse_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Values as float64, NaN where missing; and where something else than a number stands."""
+    kind = column.type
+    numeric = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_boolean)
+    if any(test(kind) for test in numeric):
+        values = pc.cast(column, pa.float64(), safe=False).to_numpy()
+        return values, np.zeros(len(values), bool)
+    if not _is_text(kind):
+        return np.full(len(column), np.nan), column.is_valid().to_numpy()
+    text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+    text = pc.if_else(pc.is_in(pc.utf8_lower(text), _MISSING), None, text)
+    try:
+        # Exact to the last digit, which pandas is only from 3.1 on.
+        values = pc.cast(text, pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        values = pd.to_numeric(text.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        return values, np.isnan(values) & text.is_valid().to_numpy()
+    return values, np.zeros(len(values), bool)
+
+
+def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
+    """Steps or time stamps."""
+    column = rows.column(name)
+    kind = column.type
+    if pa.types.is_integer(kind):
+        return _steps(rows, name, column, timezone)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        zone = getattr(kind, "tz", None)
+        # Only nanoseconds are cut off; years that microseconds do not reach are an error.
+        stamps = rows.cast(name, column, pa.timestamp("us", zone), safe=getattr(kind, "unit", "") != "ns")
+        rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)
+    elif _is_text(kind):
+        text = pc.cast(column, pa.string())
+        if len(text) and pc.all(pc.match_substring_regex(text, r"^[+-]?\d{1,18}$"), skip_nulls=False).as_py():
+            return _steps(rows, name, pc.cast(text, pa.int64()), timezone)
+        stamps = _parse_stamps(text)
+        rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)
+        zone = _common_offset(rows, name, text, several=timezone is not None)
+    else:
+        rows.refuse(name, f"must hold time stamps or whole numbers, got {kind}")
+    instants = pc.cast(stamps, pa.int64())
+    outside = (instants.to_numpy() < _FIRST) | (instants.to_numpy() > _LAST)
+    rows.check(name, outside, "a year from 1 to 9999")
+    return pc.cast(instants, pa.timestamp("us", _choose_zone(rows, name, zone, timezone)))
+
+
+def _steps(rows: _Rows, name: str, column: pa.ChunkedArray, timezone: str | None) -> pa.ChunkedArray:
+    if timezone is not None:
+        rows.refuse(name, "holds whole numbers, which have no time zone; leave data.timezone out")
+    rows.check(name, column.is_null().to_numpy(), _EXPECTED_TIME)
+    steps = rows.cast(name, column, pa.int64())
+    rows.check(name, np.abs(steps.to_numpy()) > _LARGEST_STEP, "a whole number of at most 62 bits")
+    return steps
+
+
+def _parse_stamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Instants without a zone; null where text can't be read."""
+    # pandas takes "now" and "today" for time stamps too.
+    text = pc.if_else(pc.match_substring_regex(text, r"^\d{4}"), text, None)
+    stamps = pd.to_datetime(text.to_pandas(), format="ISO8601", errors="coerce", utc=True)
+    return pa.chunked_array([pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)])
+
+
+def _common_offset(rows: _Rows, name: str, text: pa.ChunkedArray, several: bool) -> str | None:
+    """The offset of all time stamps, the first one where `several` are allowed; None where they have none."""
+    found = pc.struct_field(pc.extract_regex(text, _ZONE), "zone").to_pandas()
+    offsets = found.map({one: _offset(one) for one in found.dropna().unique()})
+    if not len(offsets):
+        return None
+    first = offsets.iloc[0]
+    with_zone = offsets.notna().to_numpy()
+    kind = "with" if with_zone[0] else "without"
+    rows.check(name, with_zone != with_zone[0], f"a time stamp {kind} a time zone, as in the rows before")
+    if not with_zone[0]:
+        return None
+    if not several:
+        expected = f"the offset {first} of the rows before (where it changes, set data.timezone to the zone)"
+        rows.check(name, (offsets != first).to_numpy(), expected)
+    return first
+
+
+def _offset(text: str) -> str:
+    """`+0100` as `+01:00`, and no offset as `UTC`."""
+    digits = text[1:].replace(":", "").ljust(4, "0")
+    return f"{text[0]}{digits[:2]}:{digits[2:]}" if digits.strip("0") else "UTC"
+
+
+def _choose_zone(rows: _Rows, name: str, zone: str | None, timezone: str | None) -> str | None:
+    if zone is None and timezone is not None:
+        rows.refuse(name, "holds time stamps without a time zone; leave data.timezone out, or write them with one")
+    if zone is None or timezone is not None:
+        return timezone
+    if not re.fullmatch(r"[+-]\d\d:\d\d", zone):
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (LookupError, ValueError, OSError):
+            rows.refuse(
+                name, f"has the time zone {zone!r}, which nobody knows; set data.timezone to the right one"
+            )
+    return zone
+
+
+def check_same_times(kind: pa.DataType, before: pa.DataType, name: str, where: str) -> None:
+    """Refuse a table whose time stamps change their kind on the way.
+
+    Args:
+        kind: Type of `ds` in some rows.
+        before: Its type in the rows before.
+        name: The column it is read from.
+        where: Where these rows are.
+
+    Raises:
+        UserError: If they differ.
+    """
+    if kind == before:
+        return
+    stamps = pa.types.is_timestamp(kind) and pa.types.is_timestamp(before)
+    if not stamps:
+        remedy = "give one kind"
+    elif kind.tz is None or before.tz is None:
+        remedy = "give all time stamps a time zone, or none"
+    else:
+        remedy = "set data.timezone to the zone of all, such as Europe/Berlin"
+    raise UserError(f"{where}: column {name!r} holds {kind}, the rows before hold {before}; {remedy}")
