@@ -260,11 +260,13 @@ def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None
     )
 
 
+def one_line(message: str) -> str:
+    """A message as one line that a terminal can show: what a damaged file holds may be control codes."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
+
+
 def _error(message: str) -> None:
-    """Say on one line what is wrong."""
-    line = " ".join(message.split())
-    # What a damaged file holds may be a terminal's control codes.
-    typer.echo("error: " + "".join(char if char.isprintable() else "?" for char in line), err=True)
+    typer.echo(f"error: {one_line(message)}", err=True)
 
 
 def main() -> None:

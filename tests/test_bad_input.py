@@ -1,5 +1,7 @@
 """Each of the user's mistakes gives one line that names the thing, exit status 2 and no traceback."""
 
+import io
+import itertools
 import subprocess
 import sys
 
@@ -12,6 +14,9 @@ CONFIG = "task: {horizon: 2}\ndata: {path: FILE}\n"
 HEAD = "unique_id,ds,y\n"
 DAYS = [f"a,2024-01-{day:02d},{day}\n" for day in range(1, 31)]
 TABLE = HEAD + "".join(DAYS)
+#: Ten to the ninth numbers, if somebody counts them.
+NESTED = [f"&{inner} [{', '.join([f'*{outer}'] * 10)}]" for outer, inner in itertools.pairwise("abcdefghij")]
+BOMB = f"[&a [1], {', '.join(NESTED)}]"
 FRAME = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=30), "y": range(30)})
 
 
@@ -64,6 +69,7 @@ def test_good_input_ends_with_status_0_and_no_error(prepare):
             ["context_length 10", "segment_length 4", "8 or 12"],
         ),
         (["task.levels=[80, 100]"], ["task.levels.1", "less than 100", "got 100"]),
+        (["task.levels=[100.5]"], ["task.levels.0", "less than 100", "got 100.5"]),
         (["task.levels=[-5]"], ["task.levels.0", "greater than 0", "got -5"]),
         (["task.freq=M"], ["task.freq", "'M'", "write ME"]),
         (["task.freq=ns"], ["task.freq", "'ns'"]),
@@ -76,6 +82,17 @@ def test_good_input_ends_with_status_0_and_no_error(prepare):
         (["data.path=no*where.csv"], ["data.path", "no*where.csv", "no files"]),
         (["data.path=$NOT_SET_ANYWHERE/t.csv"], ["data.path", "$NOT_SET_ANYWHERE"]),
         (["data.path=nowhere://t.csv"], ["nowhere://t.csv"]),
+        (["task.freq=h"], ["task.freq", "is 'h'", "show 'D'"]),
+        (["task.freq=W"], ["task.freq", "is 'W-SUN'", "show 'D'"]),
+        (["task.freq=MS"], ["task.freq", "is 'MS'", "show 'D'"]),
+        (["data.timezone=Mars"], ["data.timezone", "'Mars'", "IANA"]),
+        (["data.timezone=UTC"], ["'ds'", "without a time zone", "data.timezone"]),
+        (["data.layout=wide"], ["'unique_id', row 1", "'a'", "data.columns.y"]),
+        (["data.layout=wide", "data.static_numbers=[x]"], ["data.layout", "data.static_numbers"]),
+        (["data.static_numbers=[size]"], ["'size'", "data.static_numbers", "unique_id, ds, y"]),
+        (["data.static_numbers=[y]"], ["'y'", "given twice"]),
+        (["data.columns.y=[y, y]"], ["'y'", "given twice"]),
+        (["data.columns.y=[a/b, b]"], ["data.columns.y", "'a/b'", "'b'"]),
         (["data.columns.y=sales"], ["'sales'", "data.columns.y", "unique_id, ds, y"]),
         (["task.horizon=1e18"], ["too short", "1000000000000000000"]),
     ],
@@ -84,6 +101,14 @@ def test_good_input_ends_with_status_0_and_no_error(prepare):
 def test_a_setting_that_can_not_be_used_is_named(prepare, settings, says):
     line = line_of(prepare(*settings))
     assert [part for part in says if part not in line] == []
+
+
+@pytest.mark.parametrize(("given", "shown"), [("D", "h"), ("h", "15min"), ("W", "D"), ("D", "MS"), ("min", "h")])
+def test_a_frequency_that_the_data_contradict_is_refused_with_the_one_they_show(prepare, given, shown):
+    frame = FRAME.assign(ds=pd.date_range("2024-01-01", periods=30, freq=shown))
+    line = line_of(prepare(f"task.freq={given}", table=frame, name="t.parquet"))
+    name = {"W": "W-SUN"}.get(given, given)
+    assert f"task.freq: is {name!r}, but the time stamps show {shown!r}" in line
 
 
 ROW = "a,2024-01-31,"
@@ -105,7 +130,19 @@ ROW = "a,2024-01-31,"
         (TABLE + "a,yesterday,1\n", ["'ds'", "row 31", "'yesterday'"]),
         (TABLE + "a,,1\n", ["'ds'", "row 31", "None"]),
         (TABLE + ",2024-01-31,1\n", ["'unique_id'", "row 31", "name of a series"]),
-        (TABLE + "a,2024-01-31\n", ["t.csv", "Expected 3 columns, got 2"]),
+        (TABLE + "a,2024-01-31\n", ["t.csv", "line 32", "expected 3 columns, got 2"]),
+        (TABLE + "a,2024-01-31,1,2\n", ["t.csv", "line 32", "expected 3 columns, got 4"]),
+        (TABLE + 'a,2024-01-31,"1,5"\n', ["'y'", "row 31", "'1,5'", "decimal point"]),
+        (TABLE.replace(",", ";") + "a;2024-01-31;1.234,5\n", ["'y'", "row 31", "'1.234,5'", "thousands"]),
+        (TABLE + "a,31/01/2024,1\n", ["'ds'", "row 31", "'31/01/2024'", "ISO 8601"]),
+        (TABLE + "a,2024-01-31T00:00Z,1\n", ["'ds'", "row 31", "without a time zone"]),
+        (
+            HEAD + "a,2024-03-31T00:00+01:00,1\na,2024-04-01T00:00+02:00,1\n",
+            ["'ds'", "row 2", "offset +01:00", "data.timezone"],
+        ),
+        ("unique_id,ds,y,y\na,2024-01-01,1,2\n", ["t.csv", "2 columns called 'y'"]),
+        (TABLE.encode("utf-16"), ["t.csv", "UTF-16", "UTF-8"]),
+        (TABLE + "a,2024-01-31,1\x00\n", ["'y'", "row 31"]),
         (HEAD + "a,2024-01-01,1\na,2024-01-02,\na,2024-01-03,1\n", ["longest has 3 steps", "13 are needed"]),
         (HEAD + "a,2024-01-01,\na,2024-01-02,\na,2024-01-03,\n", ["t.csv", "none of its 1 series", "observed"]),
         (HEAD + "a,2024-01-01,1\n", ["task.freq", "no regular frequency"]),
@@ -126,7 +163,8 @@ def test_a_csv_file_that_can_not_be_used_is_refused_with_row_and_value(prepare, 
         ({"unique_id": None}, ["'unique_id'", "row 1", "None"]),
         ({"unique_id": ["a"] * 29 + [None]}, ["'unique_id'", "row 30", "None"]),
         ({"ds": 1.5}, ["'ds'", "time stamps or whole numbers", "double"]),
-        ({"ds": FRAME["ds"].dt.tz_localize("UTC")}, ["'ds'", "time zone UTC"]),
+        ({"ds": ["2024-01-01"] * 29 + ["2024-01-01T00:00Z"]}, ["'ds'", "row 30", "without a time zone"]),
+        ({"ds": [*FRAME["ds"].astype(str)[:29], "yesterday"]}, ["'ds'", "row 30", "'yesterday'"]),
         ({"y": [float("inf"), *range(29)]}, ["'y'", "row 1", "finite", "inf"]),
         ({"y": "many"}, ["'y'", "row 1", "'many'"]),
         ({"y": [[1]] * 30}, ["'y'", "row 1", "[1]"]),
@@ -139,19 +177,23 @@ def test_a_parquet_column_of_a_wrong_kind_is_refused(prepare, changes, says):
 
 
 @pytest.mark.parametrize("cut", [slice(0, 0), slice(0, 1000), slice(100, None)], ids=["empty", "head", "tail"])
-def test_a_damaged_parquet_file_is_refused(prepare, cut):
-    line = line_of(prepare(table=FRAME.to_parquet()[cut], name="t.parquet"))
-    assert "t.parquet: can't be read as parquet: " in line
+@pytest.mark.parametrize("kind", ["parquet", "feather"])
+def test_a_damaged_parquet_or_feather_file_is_refused(prepare, cut, kind):
+    whole = io.BytesIO()
+    getattr(FRAME, f"to_{kind}")(whole)
+    line = line_of(prepare(table=whole.getvalue()[cut], name=f"t.{kind}"))
+    assert f"t.{kind}: can't be read as {kind}: " in line
 
 
 @pytest.mark.parametrize(
     ("table", "name", "says"),
     [
         (None, "t.csv", "t.csv does not exist"),
-        (TABLE, "t.xlsx", "t.xlsx is neither CSV nor Parquet"),
+        (TABLE, "t.xlsx", "t.xlsx is neither CSV, Parquet nor Feather"),
         (TABLE, "t.csv.gz", "t.csv.gz: can't be read as csv"),
         (TABLE, "t.parquet", "t.parquet: can't be read as parquet"),
-        (TABLE, "t", "t is neither CSV nor Parquet"),
+        (TABLE, "t.feather", "t.feather: can't be read as feather"),
+        (TABLE, "t", "t is neither CSV, Parquet nor Feather"),
     ],
 )
 def test_a_file_that_is_not_there_or_not_what_its_name_says_is_refused(prepare, table, name, says):
@@ -168,6 +210,11 @@ def test_a_file_that_is_not_there_or_not_what_its_name_says_is_refused(prepare, 
         ("task: {horizon: 2, horizon: 3}\n", "line 1: key 'horizon' is given twice"),
         (CONFIG + "# " + "x" * 10_000_000, "larger than 1,000,000 bytes"),
         (CONFIG + "x: [&a 1" + ", *a" * 1000 + "]\n", "more than 100 aliases"),
+        (CONFIG + "x: [&a 1" + ", *a" * 2_500_000 + "]\n", "larger than 1,000,000 bytes"),
+        (CONFIG + "x: [&a 1" + ", *a" * 240_000 + "]\n", "more than 100 aliases"),
+        ("task: {horizon: 2, levels: " + BOMB + "}\ndata: {path: FILE}\n", "task.levels.0"),
+        ("task: {horizon: 2}\ndata: {path: FILE, static_numbers: " + BOMB + "}\n", "data.static_numbers.0"),
+        (CONFIG + "x: " + BOMB + "\n", "x is not a setting"),
         (b"\x89PNG\r\n\x1a\n\0\0", "UTF-8"),
         (b"task: \0", "special characters"),
     ],

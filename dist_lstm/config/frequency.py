@@ -17,6 +17,8 @@ _RENAMED = {"H": "h", "T": "min", "S": "s", "M": "ME", "Q": "QE", "Y": "YE", "A"
 _PER_SEASON = (
     {"D": 7, "B": 5} | dict.fromkeys(("MS", "ME", "BMS", "BME"), 12) | dict.fromkeys(("QS", "QE", "BQS", "BQE"), 4)
 )
+#: Steps that pandas can count one by one in seconds, as it does for business hours.
+_LONGEST = 500_000
 _DAY = np.timedelta64(1, "D")
 _DAYS_A_MONTH = 365.25 / 12
 _FULL = {"hour": 24, "weekday": 7, "month": 12}
@@ -118,6 +120,13 @@ class Frequency:
         self, first: np.datetime64, last: np.datetime64 | None = None, periods: int | None = None
     ) -> np.ndarray:
         """Time stamps one month (quarter, ...) apart, also where a step is several: series may start in any."""
+        if last is not None:
+            few = pd.date_range(pd.Timestamp(first), periods=10, freq=self._offset.base, unit="us")
+            if (last - first) / ((few[-1] - few[0]) / 9).to_timedelta64() > _LONGEST:
+                raise UserError(
+                    f"task.freq: from {first} to {last} there are more than {_LONGEST:,} steps of {self.name!r}; "
+                    "set the true frequency, or mend the first or last time stamp"
+                )
         grid = pd.date_range(pd.Timestamp(first), last, periods=periods, freq=self._offset.base, unit="us")
         return grid.to_numpy()
 

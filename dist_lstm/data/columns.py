@@ -84,7 +84,7 @@ def _check_present(chosen: Columns, present: list[str], known: set[str], where: 
         for name in names:
             if name is not None and name not in known:
                 alone = " (null if the table is one series)" if key.endswith("unique_id") else ""
-                some = ", ".join([*present[:20], *sorted(known - {*present})])
+                some = ", ".join([*present[:20], *sorted(known - {*present})]) or "those it should have"
                 raise UserError(f"{where}: has no column {name!r}; set {key} to one of {some}{alone}")
     if not chosen.targets:
         raise UserError(f"{where}: has no column beside {chosen.ds!r}; a wide table has one column a series")

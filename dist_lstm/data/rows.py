@@ -21,7 +21,8 @@ from dist_lstm.errors import UserError
 TIMESTAMP = pa.timestamp("us")
 #: Texts that mean a missing value, in lower case.
 _MISSING = pa.array(["", "nan", "na", "n/a", "#n/a", "null"])
-_FIRST, _LAST = (np.datetime64(day, "us").astype(np.int64) for day in ("0001-01-01", "9999-12-31T23:59:59"))
+#: Calendars end in 9999, and forecasts go on; 0001-01-01 and 9999-12-31 are other programs' "never".
+_FIRST, _LAST = (np.datetime64(year, "us").astype(np.int64) for year in ("1000", "9000"))
 #: Steps are subtracted from each other in 64 bits.
 _LARGEST_STEP = 1 << 62
 _ZONE = r"[T ]\d\d[^Z+-]*(?P<zone>Z|[+-]\d\d(?::?\d\d)?)$"
@@ -65,7 +66,7 @@ class _Rows:
         try:
             value = value.as_py()
         except (ValueError, OverflowError):  # a time that Python does not have
-            value = value.cast(pa.int64())
+            value = f"a {value.type}"
         if self.columns.unique_id not in (None, name):
             series = f" (unique_id {_SHORT.repr(self.table[self.columns.unique_id][row].as_py())})"
         if name in self.columns.targets and isinstance(value, str):
@@ -182,8 +183,8 @@ def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
     else:
         rows.refuse(name, f"must hold time stamps or whole numbers, got {kind}")
     instants = pc.cast(stamps, pa.int64())
-    outside = (instants.to_numpy() < _FIRST) | (instants.to_numpy() > _LAST)
-    rows.check(name, outside, "a year from 1 to 9999")
+    outside = (instants.to_numpy() < _FIRST) | (instants.to_numpy() >= _LAST)
+    rows.check(name, outside, "a year from 1000 to 8999")
     return pc.cast(instants, pa.timestamp("us", _choose_zone(rows, name, zone, timezone)))
 
 
@@ -192,7 +193,8 @@ def _steps(rows: _Rows, name: str, column: pa.ChunkedArray, timezone: str | None
         rows.refuse(name, "holds whole numbers, which have no time zone; leave data.timezone out")
     rows.check(name, column.is_null().to_numpy(), _EXPECTED_TIME)
     steps = rows.cast(name, column, pa.int64())
-    rows.check(name, np.abs(steps.to_numpy()) > _LARGEST_STEP, "a whole number of at most 62 bits")
+    values = steps.to_numpy()
+    rows.check(name, (values > _LARGEST_STEP) | (values < -_LARGEST_STEP), "a whole number of at most 62 bits")
     return steps
 
 

@@ -202,11 +202,18 @@ def _pieces(file: SourceFile, settings: DataSettings) -> Iterator[Piece]:
 
 
 def _with_folders(table: pa.Table, columns: Columns, folders: dict[str, str | None]) -> pa.Table:
+    present = {*table.column_names}
     for name in columns.names:
-        if name not in table.column_names:
+        if name not in present:
             value = pa.scalar(folders[name], pa.string())
             table = table.append_column(name, pa.repeat(value, table.num_rows))
     return table
+
+
+def _inside(columns: Columns, present: list[str]) -> list[str]:
+    """The columns that a file holds itself."""
+    known = {*present}
+    return [name for name in columns.names if name in known]
 
 
 def _reason(error: Exception) -> str:
@@ -220,7 +227,7 @@ def _parquet_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     with file.filesystem.open_input_file(file.path) as stream:
         parquet = pq.ParquetFile(stream)
         columns = choose(parquet.schema_arrow.names)
-        wanted = [name for name in columns.names if name in parquet.schema_arrow.names]
+        wanted = _inside(columns, parquet.schema_arrow.names)
         for batch in parquet.iter_batches(_rows_at_once(columns), columns=wanted):
             yield columns, pa.Table.from_batches([batch])
 
@@ -234,7 +241,7 @@ def _feather_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
         schema = open_(stream).schema
         columns = choose(schema.names)
         stream.seek(0)
-        wanted = [schema.get_field_index(name) for name in columns.names if name in schema.names]
+        wanted = [schema.get_field_index(name) for name in _inside(columns, schema.names)]
         reader = open_(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         for batch in batches:
@@ -261,7 +268,7 @@ def _csv_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     with open_csv() as head:
         present = head.schema.names
     columns = choose(present)
-    wanted = [name for name in columns.names if name in present]
+    wanted = _inside(columns, present)
     text = dict.fromkeys(wanted, pa.string())
     # A series may be called NA; what a missing value looks like is for the numbers to say.
     options = {"strings_can_be_null": True, "null_values": [""]}

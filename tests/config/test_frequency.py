@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_lstm.config.frequency import Frequency, infer_frequency, parse_frequency
+from dist_lstm.config.frequency import Frequency, check_frequency, infer_frequency, parse_frequency
 from dist_lstm.errors import UserError
 
 # Pandas does not infer the last, half months.
@@ -164,3 +164,55 @@ def test_stamps_without_a_rhythm_have_no_frequency():
     for series in ([stamps], []):
         with pytest.raises(UserError, match="no regular frequency"):
             infer_frequency(series)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("h", "D"),
+        ("D", "h"),
+        ("MS", "D"),
+        ("D", "MS"),
+        ("ME", "MS"),
+        ("15min", "h"),
+        ("B", "D"),
+    ],
+)
+def test_a_frequency_that_time_stamps_contradict_is_refused(given, shown):
+    stamps = pd.date_range("2024-01-01", periods=40, freq=shown, unit="us").to_numpy()
+    with pytest.raises(UserError, match=f"is '{given}', but the time stamps show '{shown}'"):
+        check_frequency(parse_frequency(given), [stamps])
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("D", "B"),
+        ("W-MON", "W-SUN"),
+        ("7D", "W-MON"),
+        ("24h", "D"),
+        ("QS", "QS-OCT"),
+        ("60min", "h"),
+        ("MS", "MS"),
+        ("YE", "YE-DEC"),
+    ],
+)
+def test_a_frequency_that_is_another_name_or_a_finer_grid_is_taken(given, shown):
+    stamps = pd.date_range("2024-01-01", periods=40, freq=shown, unit="us").to_numpy()
+    check_frequency(parse_frequency(given), [stamps])
+
+
+def test_time_stamps_that_show_nothing_contradict_nothing():
+    sparse = np.array(["2024-01-01", "2024-01-05", "2024-01-06T05:00", "2024-02-01"], "datetime64[us]")
+    check_frequency(parse_frequency("D"), [sparse, sparse[:1]])
+    check_frequency(parse_frequency("D"), [np.arange(5)])
+    gaps = np.delete(pd.date_range("2024-01-01", periods=60, freq="D", unit="us").to_numpy(), [5, 6, 20, 41])
+    check_frequency(parse_frequency("D"), [gaps])
+    weekly = pd.date_range("2024-01-01", periods=60, freq="7D", unit="us").to_numpy()
+    check_frequency(parse_frequency("D"), [weekly, weekly, gaps])
+
+
+def test_a_span_that_pandas_would_count_for_minutes_is_refused():
+    stamps = np.array(["1000-01-01T10:00", "8999-01-01T10:00"], "datetime64[us]")
+    with pytest.raises(UserError, match=r"from 1000-01-01.* to 8999-01-01.* more than 500,000 steps of 'bh'"):
+        parse_frequency("bh").position(stamps, stamps[:1].repeat(2))

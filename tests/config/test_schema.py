@@ -56,8 +56,12 @@ BOUNDS = [
     ("task.levels", [[], [0.1], [99.9]], [[0], [100], [-1], [80, 101]]),
     ("data.columns.unique_id", ["a", None], [""]),
     ("data.columns.ds", ["a"], ["", None]),
-    ("data.columns.y", ["a"], ["", None]),
+    ("data.columns.y", ["a", ["a"], ["a", "b"]], ["", None, [], [""], ["a", None]]),
     ("data.path", ["a"], ["", None]),
+    ("data.layout", ["long", "wide"], ["tall", None]),
+    ("data.static_categories", [[], ["a", "b"]], ["a", [""], None]),
+    ("data.static_numbers", [[], ["a", "b"]], ["a", [""], None]),
+    ("data.timezone", ["UTC", "Europe/Berlin", "Etc/GMT-1", None], ["", "Mars", "+01:00", "Europe", "../x", 1]),
     ("data.duplicates", ["error", "first", "last", "mean", "sum"], ["drop", None]),
     ("data.memory_budget", [1], [0]),
     ("split.validation", [0, 12, None], [-1, 11]),
@@ -126,6 +130,23 @@ def test_the_least_context_is_not_above_the_context():
     assert override(CONFIG, {"task.context_length": 5, "task.min_context": 5}).task.min_context == 5
     with pytest.raises(UserError, match=r"task.min_context 6 is above task.context_length 5"):
         override(CONFIG, {"task.context_length": 5, "task.min_context": 6})
+
+
+@pytest.mark.parametrize("value", [2024, True, {"a": 1}])
+def test_a_column_that_is_neither_a_name_nor_a_list_is_refused_once(value):
+    with pytest.raises(UserError, match=r"data\.columns\.y: ") as found:
+        override(CONFIG, {"data.columns.y": value})
+    assert str(found.value).count("data.columns.y") == 1
+
+
+def test_a_zone_that_is_nearly_right_is_suggested():
+    with pytest.raises(
+        UserError, match=r"'Europe/Berln' is not a zone of the IANA database; did you mean Europe/Berlin"
+    ):
+        override(CONFIG, {"data.timezone": "Europe/Berln"})
+    with pytest.raises(UserError) as found:
+        override(CONFIG, {"data.timezone": "x" * 100_000})
+    assert len(str(found.value)) < 200
 
 
 @pytest.mark.parametrize("level", [0.001, 99.999, 80.123])

@@ -1,19 +1,42 @@
-"""Builders of small tasks, panels, configs and folders of shards."""
+"""Builders of small tasks, panels, configs and folders of shards; tables as `read` gives them."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.load import parse_config
+from dist_lstm.config.schema import DataSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data import shards
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import ShardWriter, statistics
+from dist_lstm.data.source import read
 from dist_lstm.data.windows import split_ranges
+from dist_lstm.errors import UserError
+
+
+def pieces(path="unused", frame=None, **settings) -> list[pa.Table]:
+    """All pieces that `read` gives; settings of columns are given by their bare name."""
+    columns = {key: settings.pop(key) for key in ("unique_id", "ds", "y") if key in settings}
+    return list(read(DataSettings(path=str(path), columns=columns, **settings), frame))
+
+
+def rows(path="unused", frame=None, **settings) -> list[dict]:
+    """All rows that `read` gives, in order."""
+    return [row for piece in pieces(path, frame, **settings) for row in piece.to_pylist()]
+
+
+def message(path="unused", frame=None, **settings) -> str:
+    """The one line of the error that `read` raises."""
+    with pytest.raises(UserError) as caught:
+        pieces(path, frame, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def _make_task(**changes) -> Task:

@@ -223,7 +223,8 @@ def test_settings_that_shards_do_not_depend_on_find_them(change, csv, make_confi
         {"task__season_length": 3},
         {"task__freq": 2},
         {"data__duplicates": "last"},
-        {"data__columns": {"y": "ds"}},
+        {"data__columns": {"y": ["y"]}},
+        {"data__static_numbers": ["x"]},
     ],
     ids=str,
 )

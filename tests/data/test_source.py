@@ -1,5 +1,6 @@
 """Any table to the same rows, and errors that name file, column and row."""
 
+import contextlib
 import datetime as dt
 import shutil
 
@@ -9,11 +10,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from dist_lstm.config.schema import DataSettings
 from dist_lstm.data import source
 from dist_lstm.data.source import read, signature, source_files
 from dist_lstm.errors import UserError
+from tests.data.conftest import message, rows
 
 
 @pytest.fixture
@@ -32,27 +35,6 @@ EXPECTED = [
     {"unique_id": "a", "ds": dt.datetime(2024, 3, 1, 5), "y": 7.0},
 ]
 SCHEMA = pa.schema([("unique_id", pa.string()), ("ds", pa.timestamp("us")), ("y", pa.float64())])
-
-
-def table(path="unused", frame=None, **settings) -> pa.Table:
-    """All rows that `read` gives, in order; settings of columns may be given by their bare name."""
-    columns = {key: settings.pop(key) for key in ("unique_id", "ds", "y") if key in settings}
-    return pa.concat_tables(read(DataSettings(path=str(path), columns=columns, **settings), frame))
-
-
-def rows(path="unused", frame=None, **settings) -> list[dict]:
-    """The same as plain values."""
-    columns = {key: settings.pop(key) for key in ("unique_id", "ds", "y") if key in settings}
-    pieces = read(DataSettings(path=str(path), columns=columns, **settings), frame)
-    return [row for piece in pieces for row in piece.to_pylist()]
-
-
-def message(path="unused", frame=None, **settings) -> str:
-    """The one line of the error that `read` raises."""
-    with pytest.raises(UserError) as caught:
-        rows(path, frame, **settings)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def write_csv(frame: pd.DataFrame, folder) -> str:
@@ -420,6 +402,157 @@ def test_a_csv_row_with_too_many_fields_is_refused(tmp_path):
     assert "can't be read as csv" in message(tmp_path / "t.csv")
 
 
+def test_a_csv_row_with_too_few_fields_is_refused_with_its_line(tmp_path):
+    (tmp_path / "t.csv").write_text("unique_id,ds,y\n" + "a,1,2\n" * 200_000 + "a,2\n")
+    assert "t.csv: can't be read as csv: line 200002: expected 3 columns, got 2: a,2" in message(
+        tmp_path / "t.csv"
+    )
+
+
+@pytest.mark.parametrize("text", ["unique_id,ds,y\na,1,2\n", "unique_id;ds;y\n"])
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [("utf-16", "in UTF-16; save it in UTF-8"), ("utf-16-be", "NUL bytes"), ("utf-16-le", "NUL bytes")],
+)
+def test_a_csv_file_in_another_encoding_is_refused_with_what_to_do(encoding, says, text, tmp_path):
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    assert says in message(tmp_path / "t.csv")
+
+
+def test_letters_in_latin_1_are_refused_with_what_to_do(tmp_path):
+    (tmp_path / "t.csv").write_bytes("unique_id,ds,y\nKöln,1,2\n".encode("latin-1"))
+    assert "save it in UTF-8" in message(tmp_path / "t.csv")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(frame, tmp_path):
+    frame.to_csv(tmp_path / "t.csv", index=False, encoding="utf-8-sig", sep=";")
+    assert rows(tmp_path / "t.csv") == EXPECTED
+
+
+def test_separators_in_quotes_do_not_count(tmp_path):
+    (tmp_path / "t.csv").write_text('unique_id;ds;"y, in , , kg"\n"a;b";1;2\n')
+    assert rows(tmp_path / "t.csv", y="y, in , , kg") == [{"unique_id": "a;b", "ds": 1, "y": 2.0}]
+
+
+def test_a_csv_file_of_one_column_has_commas(tmp_path):
+    (tmp_path / "t.csv").write_text("ds\n1\n")
+    assert "has no column 'y'" in message(tmp_path / "t.csv", unique_id=None)
+
+
+def test_a_wide_csv_file_whose_rows_are_longer_than_a_block_is_read(tmp_path):
+    names = [f"{number:01000d}" for number in range(2000)]
+    lines = [",".join(["ds", *names]), *(",".join([str(step), *["1.5"] * 2000]) for step in range(2))]
+    assert len(lines[0]) > pa_csv.ReadOptions().block_size
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    pieces = list(read(DataSettings(path=str(tmp_path / "t.csv"), layout="wide")))
+    assert sum(len(piece) for piece in pieces) == 4000
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb\x07", 'a"b', "Zürich", "Zu\u0308rich", "数", "a,b", " a "])
+def test_names_of_series_stay_as_they_are(name, tmp_path):
+    frame = pd.DataFrame({"unique_id": [name], "ds": [1], "y": [1.0]})
+    for write in (write_csv, write_parquet, write_feather, write_semicolons):
+        assert [row["unique_id"] for row in rows(write(frame, tmp_path))] == [name]
+    assert [row["unique_id"] for row in rows(frame=frame)] == [name]
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
+def test_feather_files_of_every_compression_are_read_batch_by_batch(compression, frame, tmp_path):
+    frame.to_feather(tmp_path / "t.arrow", compression=compression, chunksize=2)
+    assert [len(piece) for piece in read(DataSettings(path=str(tmp_path / "t.arrow")))] == [2, 2, 1]
+    assert rows(tmp_path / "t.arrow") == EXPECTED
+
+
+def test_a_large_feather_batch_is_cut(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_ROWS", 2)
+    assert [len(piece) for piece in read(DataSettings(path=write_feather(frame, tmp_path)))] == [2, 2, 1]
+    assert rows(tmp_path / "t.feather") == EXPECTED
+
+
+def test_an_arrow_stream_is_read_too(frame, tmp_path):
+    whole = pa.Table.from_pandas(frame.assign(more="x")[["more", "y", "ds", "unique_id"]])
+    with pa.ipc.new_stream(tmp_path / "t.ipc", whole.schema) as stream:
+        stream.write_table(whole, 2)
+    assert rows(tmp_path / "t.ipc") == EXPECTED
+    content = (tmp_path / "t.ipc").read_bytes()
+    (tmp_path / "t.ipc").write_bytes(content[: len(content) // 2])
+    assert "t.ipc: can't be read as feather: " in message(tmp_path / "t.ipc")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_feather_file_is_refused_or_read_but_never_the_end_of_the_process(seed, frame, tmp_path):
+    write_feather(frame, tmp_path)
+    content = bytearray((tmp_path / "t.feather").read_bytes())
+    generator = np.random.default_rng(seed)
+    for place in generator.integers(8, len(content), size=20):
+        content[place] = generator.integers(256)
+    (tmp_path / "t.feather").write_bytes(content)
+    with contextlib.suppress(UserError):
+        rows(tmp_path / "t.feather")
+
+
+@pytest.mark.parametrize("name", ["unique_id=A%20%C3%BC/t", "year=2024/unique_id=A ü/t", "x/unique_id=A%20ü/y/t"])
+@pytest.mark.parametrize("write", ["csv", "parquet", "feather"])
+def test_folders_name_columns_that_the_files_lack(name, write, tmp_path):
+    path = tmp_path / "table" / f"{name}.{write}"
+    path.parent.mkdir(parents=True)
+    getattr(pd.DataFrame({"ds": [1, 2], "y": [1.0, 2.0]}), f"to_{write}")(path)
+    expected = [{"unique_id": "A ü", "ds": step, "y": float(step)} for step in (1, 2)]
+    assert rows(tmp_path / "table") == expected
+    assert rows(path) == expected
+    assert rows(tmp_path / "table" / "**" / f"t.{write}") == expected
+
+
+def test_a_column_of_a_file_goes_before_that_of_its_folder(frame, tmp_path):
+    folder = tmp_path / "unique_id=other" / "y=7"
+    folder.mkdir(parents=True)
+    assert rows(write_csv(frame, folder)) == EXPECTED
+
+
+def test_folders_describe_series_and_the_default_folder_means_missing(tmp_path):
+    for state in ("CA", "__HIVE_DEFAULT_PARTITION__"):
+        folder = tmp_path / f"state={state}"
+        folder.mkdir()
+        pd.DataFrame({"unique_id": [state], "ds": [1], "y": [1.0]}).to_parquet(folder / "t.parquet")
+    found = rows(tmp_path, static_categories=["state"])
+    assert [row["state"] for row in found] == ["CA", None]
+
+
+def test_folders_are_no_series_of_a_wide_table(tmp_path):
+    (tmp_path / "year=2024").mkdir()
+    pd.DataFrame({"ds": [1], "a": [1.0]}).to_parquet(tmp_path / "year=2024" / "t.parquet")
+    assert rows(tmp_path, layout="wide") == [{"unique_id": "a", "ds": 1, "y": 1.0}]
+
+
+def test_hive_folders_that_begin_with_an_underscore_are_read(frame, tmp_path):
+    (tmp_path / "_part=1").mkdir()
+    write_csv(frame, tmp_path / "_part=1")
+    assert rows(tmp_path) == EXPECTED
+
+
+def test_a_table_may_lie_on_any_file_system_of_pyarrow(frame, tmp_path, monkeypatch):
+    mock = fs._MockFileSystem()
+    mock.create_dir("bucket/t")
+    for number, part in enumerate((frame[:2], frame[2:])):
+        with mock.open_output_stream(f"bucket/t/{number}.parquet") as stream:
+            stream.write(part.to_parquet(index=False))
+    monkeypatch.setattr(source, "filesystem", lambda uri: (mock, uri.removeprefix("mock://")))
+    assert rows("mock://bucket/t") == EXPECTED
+    assert [file.path for file in source_files("mock://bucket/t")] == ["bucket/t/0.parquet", "bucket/t/1.parquet"]
+
+
+def test_a_uri_that_leads_nowhere_is_refused():
+    assert message("mock:///a/t.csv") == "data.path: mock:///a/t.csv does not exist"
+
+
+def test_a_folder_with_the_name_of_a_file_is_a_folder(frame, tmp_path):
+    (tmp_path / "x.csv").mkdir()
+    assert "x.csv holds no files" in message(tmp_path / "x.csv")
+    write_csv(frame, tmp_path / "x.csv")
+    assert rows(tmp_path / "x.csv") == EXPECTED
+    assert rows(tmp_path) == EXPECTED
+
+
 def test_an_empty_csv_file_is_refused(tmp_path):
     (tmp_path / "t.csv").touch()
     assert "can't be read as csv" in message(tmp_path / "t.csv")
@@ -439,3 +572,10 @@ def test_a_signature_changes_with_the_table_and_only_then(frame, tmp_path):
     assert signature(path) != before
     assert signature(frame) == signature(frame.copy())
     assert signature(frame) != signature(frame.assign(y=1.0))
+    assert signature(frame) != signature(frame.rename(columns={"y": "x"}))
+    assert signature(frame) != signature(frame.set_index(np.arange(5) * 7))
+
+
+def test_a_dataframe_of_lists_has_no_signature():
+    with pytest.raises(UserError, match=r"the DataFrame: can't be read: .*list"):
+        signature(pd.DataFrame({"y": [[1], [2]]}))

@@ -33,9 +33,10 @@ def future(freq: str | int, start: str | int) -> pd.DataFrame:
     return pd.concat([series(name, y, start, freq) for name, y in longer.items()], ignore_index=True)
 
 
-def write_forecasts(prepared: Prepared, folder, error: float = 0.0) -> None:
+def write_forecasts(prepared: Prepared, folder, error: float = 0.0, values: dict | None = None) -> None:
     """Forecast what happens, plus an error; quantiles lie 1 and 2 beside it."""
-    values = np.array([FUTURE[name] for name in sorted(FUTURE)], np.float32)[:, :, None] + error
+    future = values or FUTURE
+    values = np.array([future[name] for name in sorted(future)], np.float32)[:, :, None] + error
     offsets = (np.arange(len(prepared.task.quantiles)) - len(prepared.task.quantiles) // 2).astype(np.float32)
     for name, panels in read_panels(*prepared.shards):
         with PartWriter(folder / name) as part:
@@ -210,6 +211,31 @@ def test_actuals_are_read_with_the_column_names_of_the_run(prepare_frame, tmp_pa
     found = evaluate_forecasts(
         prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.csv"), tmp_path / "forecasts"
     )
+    assert found["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
+
+
+def test_actuals_need_no_static_covariates(prepare_frame, tmp_path):
+    static = {"data__static_categories": ["city"], "data__static_numbers": ["size"]}
+    table = past("D", "2024-01-30").assign(city="Ulm", size=1.5)
+    prepared = prepare_frame(table, task__freq="D", **static, **SETTINGS)
+    write_forecasts(prepared, tmp_path / "forecasts")
+    future("D", "2024-01-30").to_csv(tmp_path / "actuals.csv", index=False)
+    found = evaluate_forecasts(
+        prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.csv"), tmp_path / "forecasts"
+    )
+    assert found["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
+
+
+def test_actuals_of_a_wide_run_are_wide(prepare_frame, tmp_path):
+    steps = pd.date_range("2024-01-30", periods=27, unit="us")
+    table = pd.DataFrame({"ds": steps, "b": np.r_[PAST["b"], FUTURE["b"]], "a": np.r_[PAST["b"], FUTURE["a"]]})
+    prepared = prepare_frame(table[:24], task__freq="D", data__layout="wide", **SETTINGS)
+    write_forecasts(prepared, tmp_path / "forecasts", values={name: FUTURE[name] for name in "ab"})
+    table.to_feather(tmp_path / "actuals.feather")
+    found = evaluate_forecasts(
+        prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.feather"), tmp_path / "forecasts"
+    )
+    assert (found["points"], found["series"]) == (6, 2)
     assert found["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
 
 

@@ -1,0 +1,284 @@
+"""Values as they are checked: time zones, static covariates, numbers, and what errors say about a row."""
+
+import datetime as dt
+import zoneinfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow.feather import write_feather
+
+from tests.data.conftest import message, pieces, rows
+
+BERLIN = "Europe/Berlin"
+#: Milliseconds of whole days, more than 64 bits can hold as microseconds.
+DAYS = 10**11 * 86_400_000 // 10
+#: The hour before and the hour after clocks go forward in Berlin.
+INSTANTS = [dt.datetime(2024, 3, 31, 0, tzinfo=dt.UTC), dt.datetime(2024, 3, 31, 1, tzinfo=dt.UTC)]
+
+
+def table_of(ds, y=None, **more) -> pa.Table:
+    return pa.table({"unique_id": ["a"] * len(ds), "ds": ds, "y": [1.0] * len(ds) if y is None else y, **more})
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a table, as text where it is to be CSV; its path."""
+
+    def write_table(table: pa.Table, csv: bool = False):
+        path = tmp_path / ("t.csv" if csv else "t.feather")
+        table.to_pandas().to_csv(path, index=False) if csv else write_feather(table, path)
+        return path
+
+    return write_table
+
+
+def times(path="unused", frame=None, **settings) -> tuple[pa.DataType, list[dt.datetime]]:
+    """The type of `ds`, the same for all pieces, and the instants in UTC."""
+    found = pieces(path, frame, **settings)
+    (kind,) = {piece.schema.field("ds").type for piece in found}
+    stamps = [stamp for piece in found for stamp in piece["ds"].to_pylist()]
+    return kind, [stamp if stamp.tzinfo is None else stamp.astimezone(dt.UTC) for stamp in stamps]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", ["UTC", BERLIN, "+05:30"])
+def test_a_zone_of_arrow_stays_in_the_type(unit, zone, write):
+    path = write(table_of(pa.array(INSTANTS, pa.timestamp(unit, zone))))
+    assert times(path) == (pa.timestamp("us", zone), INSTANTS)
+    assert times(path, timezone="Asia/Tokyo") == (pa.timestamp("us", "Asia/Tokyo"), INSTANTS)
+
+
+@pytest.mark.parametrize(
+    "zone", ["UTC", BERLIN, dt.timezone(dt.timedelta(hours=-3)), zoneinfo.ZoneInfo("Asia/Tokyo")]
+)
+def test_a_zone_of_pandas_stays_in_the_type(zone):
+    frame = table_of(INSTANTS).to_pandas()
+    frame["ds"] = frame["ds"].dt.tz_convert(zone)
+    kind, found = times(frame=frame)
+    assert found == INSTANTS
+    assert INSTANTS[0].astimezone(pd.Timestamp(0, tz=kind.tz).tz).utcoffset() == frame["ds"][0].utcoffset()
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"),
+    [
+        ("2024-03-31T{hour:02d}:00:00Z", "UTC"),
+        ("2024-03-31 {hour:02d}:00:00 Z", "UTC"),
+        ("2024-03-31T{hour:02d}:00+00:00", "UTC"),
+        ("2024-03-31T{hour:02d}:00-0000", "UTC"),
+        ("2024-03-31T{later:02d}:00:00.000+02:00", "+02:00"),
+        ("2024-03-31 {later:02d}:00+0200", "+02:00"),
+        ("2024-03-31 {later:02d}+02", "+02:00"),
+        ("2024-03-31 {later:02d}:00:00 +02:00", "+02:00"),
+    ],
+)
+def test_one_offset_of_text_is_the_zone(text, zone, write):
+    stamps = [text.format(hour=hour, later=hour + 2) for hour in (0, 1)]
+    for csv in (True, False):
+        path = write(table_of(stamps), csv)
+        assert times(path) == (pa.timestamp("us", zone), INSTANTS)
+        assert times(path, timezone=BERLIN) == (pa.timestamp("us", BERLIN), INSTANTS)
+
+
+def test_several_offsets_need_a_zone(write):
+    path = write(table_of(["2024-03-31T01:00+01:00", "2024-03-31T03:00+02:00"]), csv=True)
+    assert times(path, timezone=BERLIN) == (pa.timestamp("us", BERLIN), INSTANTS)
+    got = message(path)
+    assert "column 'ds', row 2 (unique_id 'a'): expected the offset +01:00 of the rows before" in got
+    assert "set data.timezone" in got
+
+
+@pytest.mark.parametrize("stamps", [["2024-03-01", "2024-03-02T00:00Z"], ["2024-03-01T00:00Z", "2024-03-02"]])
+@pytest.mark.parametrize("timezone", [None, BERLIN])
+def test_time_stamps_with_and_without_a_zone_are_refused(stamps, timezone, write):
+    got = message(write(table_of(stamps), csv=True), timezone=timezone)
+    kind = "with" if stamps[0].endswith("Z") else "without"
+    assert f"row 2 (unique_id 'a'): expected a time stamp {kind} a time zone, as in the rows before" in got
+
+
+@pytest.mark.parametrize(
+    ("others", "remedy"),
+    [
+        (pa.array([dt.datetime(2024, 4, 1)]), "give all time stamps a time zone, or none"),
+        (pa.array(INSTANTS, pa.timestamp("us", "UTC")), "set data.timezone to the zone of all"),
+        (pa.array([1, 2]), "give one kind"),
+    ],
+    ids=["naive", "other zone", "steps"],
+)
+def test_files_of_different_zones_are_refused(others, remedy, tmp_path):
+    pq.write_table(table_of(pa.array(INSTANTS, pa.timestamp("us", BERLIN))), tmp_path / "1.parquet")
+    pq.write_table(table_of(others), tmp_path / "2.parquet")
+    got = message(tmp_path)
+    assert got.startswith(f"{tmp_path}/2.parquet, near row 1: column 'ds' holds ")
+    assert got.endswith(remedy) or f"{remedy}, such as" in got
+
+
+def test_files_of_different_zones_get_the_zone_of_the_settings(tmp_path):
+    for number, zone in enumerate(("UTC", BERLIN, "+05:30")):
+        pq.write_table(table_of(pa.array(INSTANTS, pa.timestamp("us", zone))), tmp_path / f"{number}.parquet")
+    assert times(tmp_path, timezone=BERLIN) == (pa.timestamp("us", BERLIN), INSTANTS * 3)
+
+
+@pytest.mark.parametrize(
+    ("ds", "says"),
+    [
+        (["2024-03-01"], "holds time stamps without a time zone; leave data.timezone out"),
+        (pa.array([dt.datetime(2024, 3, 1)]), "holds time stamps without a time zone; leave data.timezone out"),
+        ([1], "holds whole numbers, which have no time zone; leave data.timezone out"),
+        (["1"], "holds whole numbers, which have no time zone; leave data.timezone out"),
+    ],
+    ids=str,
+)
+def test_what_has_no_zone_gets_none(ds, says, write):
+    assert says in message(write(table_of(ds)), timezone=BERLIN)
+
+
+def test_an_unknown_zone_of_a_file_is_refused_and_may_be_set(write):
+    path = write(table_of(pa.array([0], pa.timestamp("us", "Mars/Olympus"))))
+    assert "the time zone 'Mars/Olympus', which nobody knows; set data.timezone" in message(path)
+    assert times(path, timezone="UTC")[1] == [dt.datetime(1970, 1, 1, tzinfo=dt.UTC)]
+
+
+def test_objects_of_several_zones_are_not_taken_for_those_of_the_first():
+    ahead = dt.timezone(dt.timedelta(hours=1))
+    stamps = [dt.datetime(2024, 3, 1, tzinfo=dt.UTC), dt.datetime(2024, 3, 2, tzinfo=ahead)]
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.Series(stamps, dtype=object), "y": 1.0})
+    assert "expected the offset UTC of the rows before" in message(frame=frame)
+    assert times(frame=frame, timezone=BERLIN) == (
+        pa.timestamp("us", BERLIN),
+        [dt.datetime(2024, 3, 1, tzinfo=dt.UTC), dt.datetime(2024, 3, 1, 23, tzinfo=dt.UTC)],
+    )
+    frame["ds"] = pd.Series([stamps[0], dt.datetime(2024, 3, 2)], dtype=object)
+    assert "expected a time stamp with a time zone" in message(frame=frame)
+    frame["ds"] = pd.Series([dt.date(2024, 3, 1), None], dtype=object)
+    assert "row 2 (unique_id 'a'): expected a time stamp" in message(frame=frame)
+
+
+@pytest.mark.parametrize(
+    "bad", ["01/02/2024", "1.2.2024", "now", "today", "yesterday", "2024-13-01", "2024-03-01Q"]
+)
+def test_a_time_in_another_form_is_refused_with_the_one_that_is_known(bad, write):
+    got = message(write(table_of(["2024-03-01", bad]), csv=True))
+    assert "expected a time stamp in ISO 8601, such as 2024-03-01 or 2024-03-01 12:00, or a whole" in got
+    assert got.endswith(f"got {bad!r}")
+
+
+@pytest.mark.parametrize(
+    "ds",
+    [
+        pa.array([1 << 60], pa.timestamp("s")),
+        pa.array([1 << 60], pa.timestamp("us")),
+        pa.array([-(1 << 60)], pa.timestamp("us", "UTC")),
+        pa.array([2**31 - 1], pa.int32()).cast(pa.date32()),
+        pa.array([DAYS], pa.int64()).cast(pa.date64()),
+        pa.array([2**64 - 1], pa.uint64()),
+        pa.array([-(2**63)], pa.int64()),
+        pa.array([2**63 - 1], pa.int64()),
+    ],
+    ids=lambda ds: str(ds.type),
+)
+def test_times_that_no_calendar_reaches_are_refused(ds, write):
+    assert "column 'ds'" in message(write(table_of(ds)))
+
+
+def test_static_categories_are_text_and_may_be_missing(write):
+    more = {
+        "text": ["x", None, ""],
+        "whole": pa.array([7, None, 8], pa.int16()),
+        "flag": [True, None, False],
+        "coded": pa.array(["p", None, "q"]).dictionary_encode(),
+        "numbers": pa.array([7, None, 8]).dictionary_encode(),
+        "nothing": pa.nulls(3),
+    }
+    names = list(more)
+    expected = [
+        {"text": "x", "whole": "7", "flag": "true", "coded": "p", "numbers": "7", "nothing": None},
+        dict.fromkeys(names),
+        {"text": "", "whole": "8", "flag": "false", "coded": "q", "numbers": "8", "nothing": None},
+    ]
+    table = table_of([1, 2, 3], **more)
+    found = pieces(write(table), static_categories=names)
+    assert [{name: row[name] for name in names} for row in found[0].to_pylist()] == expected
+    assert found[0].schema.names == ["unique_id", "ds", "y", *names]
+    assert {found[0].schema.field(name).type for name in names} == {pa.string()}
+
+
+def test_static_categories_of_a_csv_file_are_its_texts(write, tmp_path):
+    (tmp_path / "t.csv").write_text("unique_id,ds,y,state,code\na,1,1,NA,007\nb,1,1,,\n")
+    found = rows(tmp_path / "t.csv", static_categories=["code", "state"])
+    assert [(row["state"], row["code"]) for row in found] == [("NA", "007"), (None, None)]
+
+
+@pytest.mark.parametrize("kind", ["category", "string", "str", "object"])
+def test_static_categories_of_a_dataframe_may_be_of_any_usual_type(kind):
+    frame = table_of([1, 2]).to_pandas().assign(state=pd.Series(["x", None]).astype(kind))
+    assert [row["state"] for row in rows(frame=frame, static_categories=["state"])] == ["x", None]
+
+
+@pytest.mark.parametrize("kind", ["Int64", "boolean", "Float64", "int64[pyarrow]"])
+def test_columns_of_a_dataframe_may_be_nullable(kind):
+    frame = table_of([1, 2]).to_pandas().assign(y=pd.array([1, None], kind), x=pd.array([None, 1], kind))
+    found = rows(frame=frame.astype({"ds": "Int64", "unique_id": "string"}), static_numbers=["x"])
+    assert found == [
+        {"unique_id": "a", "ds": 1, "y": 1.0, "x": None},
+        {"unique_id": "a", "ds": 2, "y": None, "x": 1.0},
+    ]
+
+
+@pytest.mark.parametrize("bad", [[1.5], [dt.date(2024, 1, 1)], [b"x"], [[1]], [{"a": 1}]], ids=str)
+def test_static_categories_of_other_kinds_are_refused(bad, write):
+    got = message(write(table_of([1], state=bad)), static_categories=["state"])
+    assert "column 'state' is in data.static_categories and must hold text, whole numbers or booleans, got" in got
+
+
+def test_static_numbers_are_numbers_and_may_be_missing(write):
+    for csv in (True, False):
+        path = write(table_of([1, 2, 3], size=[1.5, None, np.nan], rank=["1", "NA", "-2e3"]), csv)
+        found = pieces(path, static_numbers=["size", "rank"])[0]
+        assert found.schema.names == ["unique_id", "ds", "y", "size", "rank"]
+        assert found["size"].to_pylist() == [1.5, None, None]
+        assert found["rank"].to_pylist() == [1.0, None, -2000.0]
+        assert found["size"].type == found["rank"].type == pa.float64()
+
+
+@pytest.mark.parametrize("bad", ["big", "inf", "1e300"])
+def test_static_numbers_that_are_none_are_refused(bad, write):
+    got = message(write(table_of([1, 2], size=["1", bad]), csv=True), static_numbers=["size"])
+    assert "column 'size', row 2 (unique_id 'a'): expected a" in got
+    assert "number" in got
+    assert "data.columns.y" not in got
+
+
+@pytest.mark.parametrize("bad", ["1,5", "1,234", "1.234.567", "1 234", "1'234,5", "-1.234,56", " 1,5 "])
+def test_numbers_with_commas_and_separators_are_refused_with_what_to_do(bad, write):
+    got = message(write(table_of([1, 2], ["1.5", bad]), csv=True))
+    assert f"row 2 (unique_id 'a'): expected a number, got {bad!r}; write it with a decimal point" in got
+
+
+def test_what_was_got_is_shown_in_short(write):
+    path = write(table_of([1], ["x" * 100_000]), csv=True)
+    assert len(message(path)) < 400
+    long = table_of([1], ["x"]).set_column(0, "unique_id", pa.array(["n" * 100_000]))
+    assert len(message(write(long))) < 400
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("us", "UTC"), pa.date64()], ids=str)
+def test_a_value_that_python_does_not_have_is_refused_all_the_same(kind, write):
+    y = pa.array([DAYS], pa.int64()).cast(kind)
+    assert "column 'y', row 1 (unique_id 'a'): expected a number" in message(write(table_of([1], y)))
+
+
+@pytest.mark.parametrize("y", [pa.array([b"1"]), pa.array([[1.0]]), pa.array([{"a": 1}])], ids=str)
+def test_values_that_are_neither_numbers_nor_text_are_refused(y, write):
+    assert "expected a number" in message(write(table_of([1], y)))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [pa.array([1.5]).dictionary_encode(), pa.array(["1.5"]).dictionary_encode(), pa.array([1.5], pa.float16())],
+)
+def test_values_may_be_categories_or_of_any_width(y, write):
+    assert [row["y"] for row in rows(write(table_of([1], y)))] == [1.5]
