@@ -153,8 +153,6 @@ def read(settings: DataSettings, frame: pd.DataFrame | None = None) -> Iterator[
     for where, pieces in sources:
         row = 0
         for columns, piece in pieces:
-            if not piece.num_rows:
-                continue
             table = check_rows(piece, columns, settings.timezone, where, row)
             found = table.schema.field("ds").type
             check_same_times(found, kind or found, columns.ds, f"{where}, near row {row + 1}")

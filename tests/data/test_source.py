@@ -16,7 +16,7 @@ from dist_lstm.config.schema import DataSettings
 from dist_lstm.data import source
 from dist_lstm.data.source import read, signature, source_files
 from dist_lstm.errors import UserError
-from tests.data.conftest import message, rows
+from tests.data.conftest import message, pieces, rows
 
 
 @pytest.fixture
@@ -456,6 +456,33 @@ def test_names_of_series_stay_as_they_are(name, tmp_path):
     assert [row["unique_id"] for row in rows(frame=frame)] == [name]
 
 
+def test_a_line_break_in_a_name_does_no_harm_between_two_blocks(tmp_path):
+    names = [f"a\n{'b' * (200 + step % 9)}" for step in range(20_000)]
+    lines = [f'"{name}",{step},1' for step, name in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(["unique_id,ds,y", *lines]))
+    found = rows(tmp_path / "t.csv")
+    assert [row["ds"] for row in found] == list(range(20_000))
+    assert [row["unique_id"] for row in found] == names
+
+
+def test_files_without_rows_say_nothing_about_the_kind_of_time_stamps(tmp_path):
+    whole = pa.record_batch({"unique_id": ["a"], "ds": [1], "y": [2.0]})
+    empty = pa.record_batch({name: pa.array([], pa.string()) for name in ("unique_id", "ds", "y")})
+    for number, batch in enumerate([empty, whole, empty]):
+        with pa.ipc.new_file(tmp_path / f"{number}.arrow", batch.schema) as file:
+            file.write_batch(batch)
+    assert rows(tmp_path) == [{"unique_id": "a", "ds": 1, "y": 2.0}]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather"])
+def test_pieces_of_a_wide_table_are_no_larger_than_others(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_ROWS", 6)
+    frame = pd.DataFrame({"ds": range(5), "a": 1.0, "b": 2.0, "c": 3.0})
+    getattr(frame, f"to_{kind}")(tmp_path / f"t.{kind}")
+    assert [len(piece) for piece in pieces(tmp_path / f"t.{kind}", layout="wide")] == [6, 6, 3]
+    assert [len(piece) for piece in pieces(frame=frame, layout="wide")] == [6, 6, 3]
+
+
 @pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
 def test_feather_files_of_every_compression_are_read_batch_by_batch(compression, frame, tmp_path):
     frame.to_feather(tmp_path / "t.arrow", compression=compression, chunksize=2)
@@ -477,6 +504,15 @@ def test_an_arrow_stream_is_read_too(frame, tmp_path):
     content = (tmp_path / "t.ipc").read_bytes()
     (tmp_path / "t.ipc").write_bytes(content[: len(content) // 2])
     assert "t.ipc: can't be read as feather: " in message(tmp_path / "t.ipc")
+
+
+def test_text_of_a_feather_file_that_is_none_is_refused(tmp_path):
+    offsets, letters = pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xff")
+    broken = pa.StringArray.from_buffers(1, offsets, letters)
+    whole = pa.table({"unique_id": broken, "ds": [1], "y": [1.0]})
+    with pa.ipc.new_file(tmp_path / "t.arrow", whole.schema) as file:
+        file.write_table(whole)
+    assert "t.arrow: can't be read as feather: " in message(tmp_path / "t.arrow")
 
 
 @pytest.mark.parametrize("seed", range(20))
