@@ -28,7 +28,8 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
-from dist_lstm.config.schema import Config, known
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
 from dist_lstm.config.task import Task, make_task
 from dist_lstm.data.prepare import prepare
 from dist_lstm.train.devices import describe_devices, make_strategy  # imports TensorFlow quietly

@@ -7,6 +7,7 @@
 it is `Forecaster`. Importing this package imports nothing heavy.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ __all__ = ["Forecaster", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Forecaster":
-        from dist_lstm.forecaster import Forecaster
-
-        return Forecaster
+        # By name, or every room that asks for the version would import the whole house.
+        return import_module("dist_lstm.forecaster").Forecaster
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dist_lstm.config.defaults import derive, resolve
-from dist_lstm.config.schema import Config, known
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_draw

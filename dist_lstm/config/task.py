@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dist_lstm.config.frequency import Frequency, parse_frequency
-from dist_lstm.config.schema import Config, known
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
 
 #: Transforms of a series: whether the log of 1 + value is taken first, and the base its forecast is a
 #: difference to: 0 none, 1 the last observed value, 2 the last observed season.

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dist_lstm.config.schema import Config, known
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel

@@ -7,7 +7,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from dist_lstm.config.schema import ModelSettings, known
+from dist_lstm.config.schema import ModelSettings
+from dist_lstm.config.section import known
 
 
 @keras.saving.register_keras_serializable("dist_lstm")

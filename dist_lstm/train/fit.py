@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings, known
+from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.section import known
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import Loss
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings, known
+from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.section import known
 
 
 class ReducedAdamW(keras.optimizers.AdamW):

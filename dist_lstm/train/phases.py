@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from dist_lstm.config.schema import Config, known
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.sampling import TrainingWindows, make_draw
