@@ -13,9 +13,9 @@ spread follows the level. With `auto` each series is tested on its training rang
 
 Spread proportional to level^b becomes even by the power 1 - b (Box & Cox 1964): none is right at b = 0, the log
 at b = 1, so half-way, at 0.5, the log becomes the nearer of the two. The log also draws in the tail of skewed
-counts and sales. A difference to one season doubles whatever does not repeat: at a strength of 0.8 it still takes
-more out than it adds, at the 0.64 of R's `nsdiffs`, which serves models that can't learn a season, it does
-not. A difference doubles the noise of a series that only scatters around its level as well, so both tests have to agree that the level wanders: ADF can't reject a unit root
+counts and sales. A difference doubles whatever does not repeat, and a network can learn a season by itself. So
+the season has to be stronger than the 0.64 of R's `nsdiffs`, which serves models that can't; and where only the
+level may wander, so both tests have to agree that the level wanders: ADF can't reject a unit root
 and KPSS rejects stationarity. A seasonal difference takes out trend and level as well; no second one follows.
 
 Of many series about `LIMIT` are tested; the others get the decision most frequent among these. Series come
