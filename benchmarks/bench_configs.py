@@ -44,13 +44,13 @@ def run_config(name: str, out: Path, settings: list[str]) -> dict[str, Any]:
 def score_forecasts(out: Path, actuals: Path) -> dict[str, Any]:
     """Score a run's forecasts against what happened."""
     from dist_lstm.config.load import load_config
-    from dist_lstm.config.task import make_task
     from dist_lstm.data.manifest import load_manifest
     from dist_lstm.evaluate.actuals import evaluate_forecasts
 
     config = load_config(out / "config.yaml")
-    shards = (out / "shards", load_manifest(out / "shards"))
-    return evaluate_forecasts(shards, config, make_task(config), str(actuals), out / "forecasts")
+    manifest = load_manifest(out / "shards")
+    task = manifest.make_task(config)
+    return evaluate_forecasts((out / "shards", manifest), config, task, str(actuals), out / "forecasts")
 
 
 def main() -> None:

@@ -180,6 +180,7 @@ def train(run: Run) -> None:
         "steps": fitted.steps,
         "validation_loss": fitted.validation_loss,
         "stopped_early": fitted.stopped_early,
+        "out_of_time": fitted.out_of_time,
         "parameters": fitted.model.count_params(),
         "refit": False,
     }
@@ -196,7 +197,8 @@ def train(run: Run) -> None:
     }
     write_json(run.folder / ENVIRONMENT, environment)
     run.add_metrics("training", training)
-    said = [f"{fitted.steps} steps{', stopped early' if fitted.stopped_early else ''}"]
+    ended = ", stopped early" if fitted.stopped_early else ", out of time" if fitted.out_of_time else ""
+    said = [f"{fitted.steps} steps{ended}"]
     said.append(f"{fitted.speed.windows_per_second:,.0f} windows/s")
     if not run.config.train.deterministic:
         said.append(f"input wait {fitted.speed.input_wait_share:.1%}")

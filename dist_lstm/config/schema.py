@@ -242,6 +242,11 @@ class TrainSettings(Section):
     max_steps: int | None = Field(
         default=None, ge=1, description="Steps at most; the learning rate decays over them."
     )
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds at most of each of the two trainings, which end with the epoch; null for no limit.",
+    )
     steps_per_epoch: int | None = Field(
         default=None, ge=1, description="Steps between two looks at the validation loss."
     )

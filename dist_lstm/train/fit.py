@@ -51,6 +51,7 @@ class Fitted:
         steps: Steps after which the validation loss was best; all steps where there was no validation.
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
+        out_of_time: Whether `train.max_seconds` ended it.
         speed: How fast it was.
     """
 
@@ -58,6 +59,7 @@ class Fitted:
     steps: int
     validation_loss: float
     stopped_early: bool
+    out_of_time: bool
     speed: Speed
 
 
@@ -93,8 +95,9 @@ def fit(
     train_steps = make_train_steps(model, optimizer, loss, settings.clip_norm, strategy, timed)
     mean_loss = make_mean_loss(model, loss)
     best_steps, best_loss, best_weights, waited, stopped = 0, float("inf"), None, 0, False
+    deadline, late = time.perf_counter() + (settings.max_seconds or float("inf")), False
     with closing(_Run(train_steps, phase, settings, monitor)) as run, monitor.phase(phase.name, phase.steps):
-        while run.step < phase.steps and not stopped:
+        while run.step < phase.steps and not stopped and not late:
             train_loss = run.epoch()
             validation_loss = mean_loss(phase.validation()) if phase.validation else float("nan")
             rate = float(optimizer.learning_rate)
@@ -107,10 +110,10 @@ def fit(
             waited += 1
             if np.isnan(validation_loss) or validation_loss < best_loss:
                 best_steps, best_loss, best_weights, waited = run.step, validation_loss, model.get_weights(), 0
-            stopped = waited >= settings.patience
+            stopped, late = waited >= settings.patience, time.perf_counter() > deadline
     if best_weights is not None:
         model.set_weights(best_weights)
-    return Fitted(model, best_steps, best_loss, stopped, run.speed)
+    return Fitted(model, best_steps, best_loss, stopped, late and not stopped, run.speed)
 
 
 class _Run:
