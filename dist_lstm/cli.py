@@ -183,7 +183,7 @@ def evaluate(
 
 @app.command()
 def report(run: RunFolder) -> None:
-    """Write a run's report.html: scores, figures and settings on one page."""
+    """Write a run's report.html: scores, figures, settings on a page."""
     from dist_lstm.run import open_run
     from dist_lstm.run import report as report_stage
 

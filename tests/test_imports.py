@@ -32,8 +32,17 @@ def modules_of(commands: list[list[str]], status: int) -> set[str]:
     return modules_after(COMMANDS.replace("COMMANDS", repr(commands)).replace("STATUS", str(status)))
 
 
-def test_importing_the_package_imports_nothing_else():
-    assert modules_after("import dist_lstm") - modules_after("") == {"dist_lstm"}
+def test_importing_the_package_imports_nothing_of_its_own_and_nothing_installed():
+    found = {
+        name for name in modules_after("import dist_lstm") if name.split(".")[0] not in sys.stdlib_module_names
+    }
+    assert {name for name in found if not name.startswith(("_", "sitecustomize"))} == {"dist_lstm"}
+
+
+def test_the_forecaster_is_a_name_of_the_package_that_costs_nothing_until_it_is_used():
+    found = modules_after("import dist_lstm; assert 'Forecaster' in dist_lstm.__all__; dist_lstm.Forecaster")
+    assert "dist_lstm.forecaster" in found
+    assert found & {"tensorflow", "keras", "ray"} == set()
 
 
 def test_help_imports_neither_the_settings_nor_anything_heavy():

@@ -529,12 +529,13 @@ class TestPlan:
 
     def test_it_names_the_settings_that_were_left_out_and_no_other(self, planned):
         plan, _ = planned
-        assert plan["derived"] == {
+        assert {key: found["value"] for key, found in plan["derived"].items()} == {
             "task.min_context": SEASON,
             "model.segment_length": SEASON,
             "backtest.windows": 2,
             "backtest.stride": HORIZON,
         }
+        assert all(found["why"] for found in plan["derived"].values())
 
     def test_it_says_what_the_run_finds(self, planned, folder):
         plan, _ = planned

@@ -55,7 +55,7 @@ _FEWEST_BLOCKS = 5
 #: Over so small a range of the level, in logs, the log is a straight line.
 _SAME_LEVEL = 0.01
 #: SipHash key of the sample, other than that of the partition: its buckets must be sampled evenly.
-_HASH_KEY = "stationarity"
+_HASH_KEY = "stationarity-key"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Evidence:
         return self.kpss == self.kpss
 
 
-_KEYS = tuple(field.name for field in fields(Evidence))
+#: Names of the fields, as they stand in shards and manifest.
+EVIDENCE = tuple(field.name for field in fields(Evidence))
 
 
 def examine(y: np.ndarray, season_length: int) -> Evidence:
@@ -246,17 +247,17 @@ def examine_panel(panel: Panel, end: np.ndarray, season_length: int, total: int)
     Returns:
         The fields of `Evidence` by name, each `[N]`, float64; NaN where not tested.
     """
-    found = {key: np.full(len(panel.unique_id), np.nan) for key in _KEYS}
+    found = {key: np.full(len(panel.unique_id), np.nan) for key in EVIDENCE}
     for number in np.flatnonzero(sampled(panel.unique_id, total)):
         begin = panel.offset[number]
         evidence = examine(panel.y[begin : begin + end[number]], season_length)
-        for key in _KEYS:
+        for key in EVIDENCE:
             found[key][number] = getattr(evidence, key)
     return found
 
 
 def _rows(evidence: dict[str, np.ndarray]) -> list[Evidence]:
-    return [Evidence(*row) for row in zip(*(evidence[key].tolist() for key in _KEYS), strict=True)]
+    return [Evidence(*row) for row in zip(*(evidence[key].tolist() for key in EVIDENCE), strict=True)]
 
 
 def count_decisions(evidence: dict[str, np.ndarray], season_length: int) -> Counter[str]:
@@ -328,7 +329,7 @@ def summarise(transform: np.ndarray, evidence: list[dict[str, np.ndarray]]) -> d
         `tested`, how many series were; `evidence`, by transform the median of each field of `Evidence` over its
         tested series, None where it is known of none.
     """
-    table = pd.DataFrame({key: np.concatenate([one[key] for one in evidence]) for key in _KEYS})
+    table = pd.DataFrame({key: np.concatenate([one[key] for one in evidence]) for key in EVIDENCE})
     tested = table["kpss"].notna()
     medians = table[tested].groupby(transform[tested]).median()
     rows = {str(name): row.astype(object).where(row.notna(), None).to_dict() for name, row in medians.iterrows()}

@@ -20,6 +20,7 @@ from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.prepare import REJECTED
+from dist_lstm.data.stationarity import EVIDENCE
 from dist_lstm.evaluate import figures
 from dist_lstm.evaluate.digest import Digest, Example, compare_series, read_digest
 from dist_lstm.evaluate.wording import NAMES, TRANSFORMS, metric_words, number, percent, skill_sentence
@@ -223,15 +224,17 @@ def _by_series(series: pd.DataFrame) -> dict[str, Any] | None:
     return found | {"figure": figures.skill_histogram(title, skill)}
 
 
-def _transforms(manifest: Manifest) -> list[dict[str, Any]] | None:
-    """What was chosen for the series; None where shards say nothing of it."""
-    counts = getattr(manifest, "transforms", None)
-    if not counts:
-        return None
-    total = sum(counts.values())
+def _transforms(manifest: Manifest) -> list[dict[str, Any]]:
+    """What was chosen for the series, and the medians of what the tests say of them."""
     return [
-        {"name": name, "meaning": TRANSFORMS.get(name, ""), "count": count, "share": count / total}
-        for name, count in sorted(counts.items(), key=lambda pair: -pair[1])
+        {
+            "name": name,
+            "meaning": TRANSFORMS[name],
+            "count": count,
+            "share": count / manifest.series,
+            "evidence": [manifest.evidence.get(name, {}).get(key) for key in EVIDENCE],
+        }
+        for name, count in sorted(manifest.transforms.items(), key=lambda pair: -pair[1])
     ]
 
 

@@ -26,6 +26,8 @@ TRANSFORMS = {
     "log1p": "the logarithm is forecast",
     "difference": "the change since the last value is forecast",
     "seasonal_difference": "the change since the last season is forecast",
+    "log1p_difference": "the change of the logarithm since the last value is forecast",
+    "log1p_seasonal_difference": "the change of the logarithm since the last season is forecast",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 _BATCH_SIZE = 256
 _JOB = {
     "task": {"horizon": 24, "context_length": 96, "freq": 1, "season_length": 24},
-    "data": {"path": "made-up"},
+    "data": {"path": "made-up", "transform": "none"},
     "model": {"units": [64, 64], "segment_length": 1},
     "train": {"batch_size": _BATCH_SIZE},
 }

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import types
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -27,7 +26,7 @@ from tests.evaluate.conftest import Prepared, exact, series, spread
 
 EVIL = "</text></svg><script>alert(1)</script>&amp; $x_1$ {{ 7 * 7 }} \x1b[31m -->"
 SCORED = {"scores", "examples", "by-step", "by-series", "residuals"}
-ALWAYS = {"learning", "data", "machine"}
+ALWAYS = {"learning", "transforms", "data", "machine"}
 SETTINGS = {
     "task__horizon": 4,
     "task__context_length": 14,
@@ -127,7 +126,7 @@ def page_of(prepare_frame, tmp_path):
 
 
 class TestSections:
-    def test_a_scored_run_has_every_section_but_that_of_transforms(self, page_of):
+    def test_a_scored_run_has_every_section(self, page_of):
         assert page_of(noise("a", "b", "c")).sections == SCORED | ALWAYS
 
     def test_a_run_without_a_backtest_has_none_of_the_scored_ones_and_says_why(self, page_of):
@@ -180,13 +179,15 @@ class TestSections:
         assert "Seasonal naive, MASE" not in many.text
         assert "Histogram of skill over 21 series" in many.text
 
-    def test_transforms_are_shown_where_the_manifest_counts_them(self, prepare_frame, tmp_path):
+    def test_transforms_are_counted_beside_what_the_tests_say(self, prepare_frame, tmp_path):
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
         folder, manifest = source.shards
-        values = manifest.model_dump() | {"transforms": {"log1p": 3, "none": 1}}
-        page = Page(render_report(replace(source, shards=(folder, types.SimpleNamespace(**values)))))
-        assert "transforms" in page.sections
-        assert "log1p the logarithm is forecast 3 75.0 %" in page.text
+        evidence = {"log1p": {"adf": 0.5, "kpss": 0.01, "seasonal_strength": None, "spread": 1.25}}
+        values = {"series": 4, "tested": 3, "transforms": {"log1p": 3, "none": 1}, "evidence": evidence}
+        page = Page(render_report(replace(source, shards=(folder, manifest.model_copy(update=values)))))
+        assert "log1p the logarithm is forecast 3 75.0 % 0.5000 0.01000 – 1.250" in page.text
+        assert "none the value itself is forecast 1 25.0 % – – – –" in page.text
+        assert "3 of 4 series were tested, the others" in page.text
 
     def test_rejected_series_are_counted_by_reason_and_named(self, page_of):
         frame = pd.concat([noise("a", "b"), *(series(f"gone{place}", [np.nan] * 50) for place in range(7))])
