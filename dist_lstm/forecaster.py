@@ -14,6 +14,7 @@ until it is saved. Tables have the columns of Nixtla's libraries.
 import io
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -37,15 +38,11 @@ class Forecaster:
     Args:
         folder: The run directory.
         verbose: Whether progress is printed.
-        temporary: Keeps a temporary run directory for as long as the forecaster lives.
     """
 
-    def __init__(
-        self, folder: Path, verbose: bool = False, temporary: tempfile.TemporaryDirectory[str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, verbose: bool = False) -> None:
         self._folder = folder
         self._verbose = verbose
-        self._temporary = temporary
 
     @classmethod
     def fit(
@@ -80,8 +77,9 @@ class Forecaster:
         task = {"horizon": horizon, "freq": freq, "season_length": season_length}
         config = parse_config({"task": task, "data": {"path": _FRAME}}, "Forecaster.fit")
         config = override(config, overrides or {})
-        temporary = tempfile.TemporaryDirectory(prefix="dist-lstm-")
-        forecaster = cls(Path(temporary.name) / "run", verbose, temporary)
+        temporary = Path(tempfile.mkdtemp(prefix="dist-lstm-"))
+        forecaster = cls(temporary / "run", verbose)
+        weakref.finalize(forecaster, shutil.rmtree, temporary, ignore_errors=True)
         with job.start_run(config, forecaster._folder, forecaster._console, df) as run:
             job.train(run)
             job.backtest(run)

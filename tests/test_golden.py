@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from dist_lstm.config.load import parse_config
+from dist_lstm.data.stationarity import decide, examine
 from dist_lstm.run import BACKTEST, backtest, start_run, train
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def backtested(y: np.ndarray, horizon: int, folder: Path, **settings: Any) -> pd
     config = parse_config(
         {
             "task": {"horizon": horizon, "freq": 1, "context_length": settings.pop("context_length", None)},
-            "data": {"path": str(folder / "series.parquet")},
+            "data": {"path": str(folder / "series.parquet"), "transform": settings.pop("transform", "auto")},
             "split": {"validation": 300, "test": 600},
             "train": {"batch_size": 256, "refit": False} | settings.pop("train", {}),
             "backtest": {"stride": 1, "windows": 600 - horizon + 1},
@@ -83,3 +84,40 @@ def test_the_first_step_of_direct_forecasts_agrees_with_a_model_of_horizon_one(t
             found.append(rows.loc[same, "model"].mean())
     spread = max(max(found) - min(found) for found in scores.values())
     assert abs(np.mean(scores[1]) - np.mean(scores[8])) <= spread
+
+
+def test_a_trend_is_carried_on_beyond_all_values_that_were_trained_on(tmp_path):
+    y = 0.05 * np.arange(3000) + np.random.default_rng(3).normal(size=3000)
+    errors = backtested(y, 24, tmp_path, train={"max_steps": 600}).groupby("step").mean()
+    assert (errors["model"] < errors["last_value"]).all()
+    # The mean absolute value of the noise is 0.8; a level learned by heart would be off by 30 and more.
+    assert errors["model"].max() < 1.0
+
+
+def test_after_a_shift_the_forecast_is_at_the_new_level(tmp_path):
+    generator = np.random.default_rng(4)
+    # A level that holds for 200 steps on average, then jumps.
+    level = np.cumsum(generator.normal(0, 20, 3000) * (generator.random(3000) < 1 / 200))
+    y = level + generator.normal(size=3000)
+    errors = backtested(y, 12, tmp_path, train={"max_steps": 600})
+    table = pd.Series(level)
+    settled = errors[[len(set(table[cutoff - 24 : cutoff + 13])) == 1 for cutoff in errors["cutoff"]]]
+    assert len(settled) > 1000
+    assert settled["model"].mean() < settled["last_value"].mean()
+    assert settled["model"].mean() < 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("sine", "none"), ("autoregression", "none"), ("trend", "difference"), ("shifts", "difference")],
+)
+def test_auto_gives_the_golden_series_the_transform_they_need(kind, expected):
+    generator = np.random.default_rng(4)
+    jumps = generator.normal(0, 20, 3000) * (generator.random(3000) < 1 / 200)
+    y = {
+        "sine": np.sin(2 * np.pi * np.arange(3000) / 24.7),
+        "autoregression": autoregressive(1),
+        "trend": 0.05 * np.arange(3000) + generator.normal(size=3000),
+        "shifts": np.cumsum(jumps) + generator.normal(size=3000),
+    }[kind]
+    assert decide(examine(y.astype(np.float32), 1), 1) == expected

@@ -186,7 +186,7 @@ class TestSections:
         values = {"series": 4, "tested": 3, "transforms": {"log1p": 3, "none": 1}, "evidence": evidence}
         page = Page(render_report(replace(source, shards=(folder, manifest.model_copy(update=values)))))
         assert "log1p the logarithm is forecast 3 75.0 % 0.5000 0.01000 – 1.250" in page.text
-        assert "none the value itself is forecast 1 25.0 % – – – –" in page.text
+        assert "none forecast as it is 1 25.0 % – – – –" in page.text
         assert "3 of 4 series were tested, the others" in page.text
 
     def test_rejected_series_are_counted_by_reason_and_named(self, page_of):

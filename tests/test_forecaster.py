@@ -1,0 +1,143 @@
+"""The Python API: DataFrames in and out, in the columns of Nixtla's libraries."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dist_lstm import Forecaster
+from dist_lstm.errors import UserError
+
+HORIZON = 6
+SETTINGS = {
+    "task.context_length": 24,
+    "train.max_steps": 8,
+    "train.batch_size": 16,
+    "model.units": [4],
+    "split.validation": 12,
+    "split.test": 18,
+}
+
+
+def table(names: str = "abc", steps: int = 120, freq: str = "h") -> pd.DataFrame:
+    generator = np.random.default_rng(1)
+    ds = pd.date_range("2024-01-01", periods=steps, freq=freq)
+    parts = [
+        pd.DataFrame({"unique_id": name, "ds": ds, "y": 10 + place + generator.normal(size=steps)})
+        for place, name in enumerate(names)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Forecaster:
+    return Forecaster.fit(table(), HORIZON, season_length=6, overrides=SETTINGS)
+
+
+def test_predict_gives_the_steps_after_the_end_of_every_series(fitted):
+    found = fitted.predict()
+    assert list(found.columns) == ["unique_id", "ds", "LSTM"] + [
+        f"LSTM-{end}-{level}" for level in (80, 95) for end in ("lo", "hi")
+    ]
+    for name, rows in found.groupby("unique_id"):
+        last = table()[table()["unique_id"] == name]["ds"].max()
+        assert list(rows["ds"]) == list(pd.date_range(last, periods=HORIZON + 1, freq="h")[1:])
+    assert set(found["unique_id"]) == {"a", "b", "c"}
+    assert (found["LSTM-lo-95"] <= found["LSTM"]).all()
+
+
+def test_predicting_twice_gives_the_same(fitted):
+    pd.testing.assert_frame_equal(fitted.predict(), fitted.predict())
+
+
+def test_the_same_table_given_anew_is_forecast_the_same(fitted):
+    pd.testing.assert_frame_equal(fitted.predict(table()), fitted.predict())
+
+
+def test_newer_values_of_a_series_move_its_forecast_on(fitted):
+    newer = table(steps=130)
+    found = fitted.predict(newer)
+    assert found["ds"].min() == pd.Timestamp("2024-01-06 10:00")
+
+
+def test_series_that_were_not_trained_on_are_forecast(fitted):
+    found = fitted.predict(table("xy", steps=40))
+    assert set(found["unique_id"]) == {"x", "y"}
+    assert found["LSTM"].notna().all()
+
+
+def test_the_table_is_left_as_it_was(fitted):
+    given = table("x")
+    before = given.copy()
+    fitted.predict(given)
+    pd.testing.assert_frame_equal(given, before)
+
+
+def test_cross_validation_gives_what_happened_beside_forecasts_of_a_model_that_never_saw_it(fitted):
+    found = fitted.cross_validation()
+    assert list(found.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
+    assert "SeasonalNaive" in found.columns
+    assert len(found) == 3 * 3 * HORIZON
+    joined = found.merge(table(), on=["unique_id", "ds"])
+    np.testing.assert_allclose(joined["y_x"], joined["y_y"], rtol=1e-6)
+    assert (found["ds"] > found["cutoff"]).all()
+
+
+def test_cross_validation_takes_other_cutoffs_inside_what_was_kept_from_training(fitted):
+    found = fitted.cross_validation(n_windows=5, step_size=3)
+    assert found.groupby("unique_id")["cutoff"].nunique().eq(5).all()
+    usual = fitted.cross_validation().set_index(["unique_id", "ds", "cutoff"])["LSTM"]
+    other = found.set_index(["unique_id", "ds", "cutoff"])["LSTM"]
+    both = usual.index.intersection(other.index)
+    assert len(both) > 0
+    np.testing.assert_allclose(usual[both], other[both], rtol=1e-6)
+
+
+def test_cutoffs_that_were_trained_on_are_refused(fitted):
+    with pytest.raises(UserError, match=r"need 24 steps kept from training, there are 18; fit with .*split\.test"):
+        fitted.cross_validation(n_windows=4)
+
+
+def test_scores_are_those_of_the_backtest(fitted):
+    assert set(fitted.scores["model"]) == {"LSTM", "SeasonalNaive"}
+    assert len(fitted.scores) == 6
+
+
+def test_a_saved_forecaster_is_loaded_with_the_same_forecasts(fitted, tmp_path):
+    fitted.save(tmp_path / "kept")
+    loaded = Forecaster.load(tmp_path / "kept")
+    pd.testing.assert_frame_equal(loaded.predict(), fitted.predict())
+    pd.testing.assert_frame_equal(loaded.predict(table("xy")), fitted.predict(table("xy")))
+    pd.testing.assert_frame_equal(loaded.cross_validation(), fitted.cross_validation())
+
+
+def test_nothing_is_saved_over_what_is_there(fitted, tmp_path):
+    with pytest.raises(UserError, match="exists already"):
+        fitted.save(tmp_path)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"is not a run directory"):
+        Forecaster.load(tmp_path)
+
+
+def test_a_wrong_setting_is_refused_by_name():
+    with pytest.raises(UserError, match=r"train\.max_step is not a setting; did you mean max_steps"):
+        Forecaster.fit(table(), HORIZON, overrides={"train.max_step": 1})
+
+
+def test_a_missing_column_is_refused_by_name():
+    with pytest.raises(UserError, match=r"has no column 'unique_id'"):
+        Forecaster.fit(table().rename(columns={"unique_id": "shop"}), HORIZON)
+
+
+def test_progress_is_printed_only_where_it_is_asked_for(fitted, capsys):
+    fitted.predict(table("x"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_other_column_names_and_zones_come_back_as_nixtla_and_the_zone_have_them():
+    frame = table("a").rename(columns={"unique_id": "item_id", "ds": "timestamp", "y": "target"})
+    frame["timestamp"] = frame["timestamp"].dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
+    found = Forecaster.fit(frame, HORIZON, overrides=SETTINGS).predict()
+    assert str(found["ds"].dt.tz) == "Europe/Berlin"
+    assert found["ds"].iloc[0] == frame["timestamp"].iloc[-1] + pd.Timedelta(hours=1)
