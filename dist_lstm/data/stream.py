@@ -68,7 +68,7 @@ def ordered_windows(
         batch_size: Windows a batch.
 
     Yields:
-        Model inputs by name, padded with NaN to `batch_size` windows, and the targets of the windows,
+        Model inputs by name, padded to `batch_size` windows without any value, and the targets of the windows,
         `[B, H]`, where the last B may be smaller.
     """
     cutter = WindowCutter(panel, task)
@@ -76,7 +76,7 @@ def ordered_windows(
     for first in range(0, len(series), batch_size):
         chosen = slice(first, first + batch_size)
         inputs, target = cutter.cut(series[chosen], cutoff[chosen])
-        yield {name: _fill(values, batch_size) for name, values in inputs.items()}, target
+        yield _fill(inputs, batch_size), target
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class ValidationWindows:
         """Batches as `ordered_windows` gives them."""
         for first in range(0, self.used, self.batch_size):
             chosen = slice(first, first + self.batch_size)
-            inputs = {name: _fill(values[chosen], self.batch_size) for name, values in self.inputs.items()}
-            yield inputs, self.target[chosen]
+            inputs = {name: values[chosen] for name, values in self.inputs.items()}
+            yield _fill(inputs, self.batch_size), self.target[chosen]
 
 
 def validation_windows(
@@ -143,10 +143,15 @@ def validation_windows(
     return ValidationWindows(inputs, np.concatenate(targets), available, batch_size)
 
 
-def _fill(values: np.ndarray, size: int) -> np.ndarray:
-    """Pad the first axis to a size with NaN, whole numbers with 0."""
-    padding = ((0, size - len(values)), *((0, 0),) * (values.ndim - 1))
-    return np.pad(values, padding, constant_values=np.nan if values.dtype.kind == "f" else 0)
+def _fill(inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Add windows without any value, so that there are as many as wanted."""
+
+    def fill(name: str, values: np.ndarray) -> np.ndarray:
+        padding = ((0, size - len(values)), *((0, 0),) * (values.ndim - 1))
+        # Only a missing value may be NaN: what depends on the other inputs would be NaN, and NaN * 0 counts.
+        return np.pad(values, padding, constant_values=np.nan if name == "y" else 0)
+
+    return {name: fill(name, values) for name, values in inputs.items()}
 
 
 def distribute(

@@ -130,7 +130,7 @@ def make_mean_loss(model: keras.Model, loss: Loss) -> Callable[[Iterator[Any]], 
 
     Returns:
         A function of batches of inputs and targets to the mean loss over their observed targets; NaN
-        where there are none.
+        where there are none, infinity where the model's forecasts are no numbers.
     """
 
     @tf.function(reduce_retracing=True)
@@ -144,6 +144,7 @@ def make_mean_loss(model: keras.Model, loss: Loss) -> Callable[[Iterator[Any]], 
             padded = np.pad(target, ((0, missing), (0, 0)), constant_values=np.nan)
             one, counted = one_batch(inputs, padded)
             total, count = total + float(one), count + float(counted)
-        return total / count if count else float("nan")
+        # NaN says that nothing counts; a loss that is no number is as bad as can be.
+        return (float("inf") if np.isnan(total) else total / count) if count else float("nan")
 
     return mean_loss

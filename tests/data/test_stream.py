@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.task import input_spec
 from dist_lstm.data import sampling, stream
+from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import Draw, TrainingWindows
 from dist_lstm.data.stream import distribute, ordered_windows, training_dataset, validation_windows
 from dist_lstm.data.windows import forecast_cutoffs, training_cutoffs, validation_cutoffs
@@ -382,3 +384,13 @@ def test_a_batch_that_cannot_be_divided_over_the_replicas_is_refused(make_window
     windows = make_windows(batch_size=7)
     with pytest.raises(UserError, match=r"7 windows can't be divided over 2 replicas; take 8"):
         distribute(lambda: training_dataset(windows), two_cpus, 7)
+
+
+def test_windows_that_only_fill_a_batch_hold_no_value_and_nothing_else_that_is_not_a_number(make_task):
+    start, offset = np.array(["2024-01-01T05"], "datetime64[us]"), np.array([0, 20])
+    panel = Panel(np.array(["a"], object), start, np.ones(20, np.float32), offset)
+    task = make_task(freq=Frequency("h"), calendar=True)
+    ((inputs, target),) = ordered_windows(panel, task, forecast_cutoffs(panel.length), 4)
+    assert len(target) == 1
+    assert np.isnan(inputs["y"][1:]).all()
+    assert np.isfinite(inputs["calendar"]).all()
