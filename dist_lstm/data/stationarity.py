@@ -203,20 +203,18 @@ def allowed(transform: str, y: np.ndarray, season_length: int) -> str:
     Args:
         transform: One of `TRANSFORMS`.
         y: All values of the series, `[S]`, in target units. NaN is a missing value. Validation and test range
-            belong to it: their values go through the transform too, and a log of them has to exist. That they
-            have no negative value is all that is learnt from them.
+            belong to it: their values go through the transform too, and a log of them has to exist. Whether
+            one of them is negative is all that is learnt from them.
         season_length: Steps in a season; 1 for none.
 
     Returns:
         The transform without the log if a value is below 0; with the difference to the last value instead of
-        the seasonal one if no more than one season was observed or there is no season; without either if
-        nothing was observed.
+        the seasonal one if the series is no longer than a season or there is no season.
     """
-    observed = y[~np.isnan(y)]
     log, base = _split(transform)
-    if base == "seasonal_difference" and not 1 < season_length < len(observed):
+    if base == "seasonal_difference" and not 1 < season_length < len(y):
         base = "difference"
-    return _join(log and not (observed < 0).any(), base if len(observed) else "")
+    return _join(log and not (y < 0).any(), base)
 
 
 def sampled(unique_id: np.ndarray, total: int) -> np.ndarray:

@@ -284,16 +284,24 @@ def test_the_decision_follows_the_table(expected, evidence, season_length):
         ("none", "log1p", [1.0, -1.0], 1),
         ("difference", "log1p_difference", [NAN, -1.0], 1),
         ("seasonal_difference", "log1p_seasonal_difference", [3.0, -1.0, 2.0], 2),
-        ("difference", "seasonal_difference", [1.0, NAN, 2.0], 2),
+        ("seasonal_difference", "seasonal_difference", [1.0, NAN, NAN], 2),
         ("difference", "seasonal_difference", [1.0, 1.0, 2.0], 1),
+        ("difference", "seasonal_difference", [1.0, NAN, 2.0], 3),
         ("log1p_difference", "log1p_seasonal_difference", [1.0, 2.0], 2),
-        ("none", "difference", [NAN, NAN], 1),
-        ("none", "seasonal_difference", [], 1),
-        ("log1p", "log1p_difference", [NAN], 1),
+        ("difference", "difference", [NAN, NAN], 1),
+        ("difference", "seasonal_difference", [], 1),
+        ("log1p_difference", "log1p_difference", [NAN], 1),
     ],
 )
 def test_a_transform_is_weakened_to_what_the_values_can_take(expected, transform, y, season_length):
     assert allowed(transform, np.array(y, np.float32), season_length) == expected
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_of_the_values_only_their_sign_weakens_a_transform(transform):
+    y = np.arange(1.0, 30.0)
+    for later in (y[10:] * 1e30, np.zeros(19), np.full(19, NAN), [NAN] * 18 + [3e38]):
+        assert allowed(transform, np.r_[y[:10], later], 12) == allowed(transform, y, 12)
 
 
 def names(number: int) -> np.ndarray:
