@@ -216,3 +216,67 @@ def test_a_span_that_pandas_would_count_for_minutes_is_refused():
     stamps = np.array(["1000-01-01T10:00", "8999-01-01T10:00"], "datetime64[us]")
     with pytest.raises(UserError, match=r"from 1000-01-01.* to 8999-01-01.* more than 500,000 steps of 'bh'"):
         parse_frequency("bh").position(stamps, stamps[:1].repeat(2))
+
+
+#: One stamp of a grid after the other, read by pandas.
+PLACES = {
+    "hour": lambda stamp: stamp.hour + stamp.minute / 60 + stamp.second / 3600 + stamp.microsecond / 3.6e9,
+    "weekday": lambda stamp: stamp.weekday() + PLACES["hour"](stamp) / 24,
+    "month": lambda stamp: stamp.month - 1 + (stamp.day - 1) / stamp.days_in_month,
+}
+CYCLES = {
+    "us": ["hour", "weekday", "month"], "s": ["hour", "weekday", "month"], "15min": ["hour", "weekday", "month"],
+    "h": ["hour", "weekday", "month"], "7h": ["hour", "weekday", "month"], "D": ["weekday", "month"],
+    "24h": ["weekday", "month"], "6D": ["weekday", "month"], "B": ["weekday", "month"],
+    "2B": ["weekday", "month"], "7D": ["month"], "W": ["month"], "W-WED": ["month"], "2W": ["month"],
+    "MS": ["month"], "ME": ["month"], "BMS": ["month"], "5ME": ["month"], "12MS": [], "QS": ["month"],
+    "QE": ["month"], "QS-FEB": ["month"], "2QS": ["month"], "4QS": [], "YS": [], "YE": [], "3YE": [], 1: [], 7: [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("alias", "names"), CYCLES.items(), ids=str)
+def test_a_frequency_has_the_cycles_of_the_calendar_in_which_its_steps_move(alias, names):
+    assert [cycle.name for cycle in parse_frequency(alias).cycles] == names
+
+
+@pytest.mark.parametrize("alias", [alias for alias, names in CYCLES.items() if names], ids=str)
+@settings(deadline=None, max_examples=20)
+@given(start=st.datetimes(pd.Timestamp("1901-01-01").to_pydatetime(), pd.Timestamp("2150-01-01").to_pydatetime()))
+def test_places_in_the_calendar_are_those_that_pandas_tells_of_one_stamp_after_the_other(alias, start):
+    freq, ds = parse_frequency(alias), grid(alias, start.isoformat())
+    found = freq.calendar(ds)
+    assert found.shape == (STEPS, len(freq.cycles))
+    assert found.dtype == np.float32
+    expected = [[PLACES[cycle.name](pd.Timestamp(stamp)) for cycle in freq.cycles] for stamp in ds]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert (found >= 0).all()
+
+
+@pytest.mark.parametrize("alias", [alias for alias, names in CYCLES.items() if names], ids=str)
+def test_a_step_advances_every_cycle_as_far_as_the_grid_does_on_average(alias):
+    freq = parse_frequency(alias)
+    ds = grid(alias, "2019-06-01", 3000)
+    for cycle, places in zip(freq.cycles, freq.calendar(ds).T.astype(np.float64), strict=True):
+        assert places.max() < {"hour": 24, "weekday": 7, "month": 12}[cycle.name]
+        if cycle.name == "weekday" and cycle.period == 5:
+            assert places.max() == 4
+        gone = np.diff(places) % cycle.period
+        if cycle.name == "month":
+            months = [(one.year - 2019) * 12 + PLACES["month"](one) for one in pd.DatetimeIndex(ds)]
+            gone = np.diff(months)
+        whole = cycle.advance % cycle.period if cycle.name != "month" else cycle.advance
+        # The quarters of an hour lie in June, which has 30 days.
+        assert gone.mean() == pytest.approx(whole, rel=0.02, abs=1e-4)
+
+
+def test_where_there_is_no_cycle_stamps_have_no_places():
+    assert parse_frequency("YS").calendar(grid("YS")).shape == (STEPS, 0)
+
+
+@pytest.mark.parametrize(
+    ("alias", "within"),
+    [("us", True), ("15min", True), ("23h", True), ("24h", False), ("D", False), ("B", False), ("W", False),
+     ("MS", False), ("YE", False), (1, False)],
+)  # fmt: skip
+def test_a_step_within_a_day_is_known(alias, within):
+    assert parse_frequency(alias).within_day == within

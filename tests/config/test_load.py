@@ -25,7 +25,8 @@ from dist_lstm.errors import UserError
 
 MINIMAL = "task: {horizon: 2}\ndata: {path: a.csv}\n"
 CONFIG = parse_config({"task": {"horizon": 2}, "data": {"path": "a.csv"}})
-BOOLEAN = ("train.deterministic", "train.refit")
+BOOLEAN = ("model.bidirectional", "model.linear", "model.residual", "model.calendar", "train.deterministic",
+           "train.refit")  # fmt: skip
 
 
 @pytest.fixture

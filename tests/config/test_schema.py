@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from dist_lstm.config.load import flatten, override, parse_config
 from dist_lstm.config.schema import Config, TaskSettings
+from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.errors import UserError
 
 CONFIG = parse_config({"task": {"horizon": 12}, "data": {"path": "a.csv"}})
@@ -63,6 +64,7 @@ BOUNDS = [
     ("data.static_numbers", [[], ["a", "b"]], ["a", [""], None]),
     ("data.timezone", ["UTC", "Europe/Berlin", "Etc/GMT-1", None], ["", "Mars", "+01:00", "Europe", "../x", 1]),
     ("data.duplicates", ["error", "first", "last", "mean", "sum"], ["drop", None]),
+    ("data.transform", ["auto", *TRANSFORMS], ["log", "", None]),
     ("data.memory_budget", [1], [0]),
     ("split.validation", [0, 12, None], [-1, 11]),
     ("split.test", [0, 12, None], [-1, 11]),
@@ -71,6 +73,10 @@ BOUNDS = [
     ("model.dropout", [0, 0.999], [-0.1, 1]),
     ("model.head", ["quantile", "mae", "mse", "huber"], ["median"]),
     ("model.scaling", ["standard", "robust", "minmax", "mean_abs", "none"], [None, "max"]),
+    ("model.scaling_by", ["window", "series"], [None, "panel"]),
+    ("model.decoder", ["direct", "segment", "recursive"], [None, "mlp"]),
+    ("model.series_embedding", [0, 1, 1024], [-1, 1025, None]),
+    ("model.id_dropout", [0, 0.999], [-0.1, 1]),
     ("train.batch_size", [1], [0]),
     ("train.max_steps", [1], [0]),
     ("train.steps_per_epoch", [1, None], [0]),
@@ -79,7 +85,7 @@ BOUNDS = [
     ("train.weight_decay", [0, 1], [-0.1, 1.1]),
     ("train.clip_norm", [1e-9], [0, -1]),
     ("train.patience", [1], [0]),
-    ("train.window_sampling", ["series", "windows"], ["random"]),
+    ("train.window_sampling", ["series", "windows", "recent"], ["random"]),
     ("train.stride", [1], [0]),
     ("train.seed", [0, 2**31 - 1], [-1, 2**31]),
     ("train.steps_per_call", [1, "auto"], [0, -1, "all"]),
@@ -100,12 +106,13 @@ def test_values_are_taken_up_to_their_bounds_and_refused_beyond(key, inside, bey
 
 
 def test_the_bounds_of_every_setting_are_tested():
-    unbounded = {"task.freq", "train.deterministic", "train.refit"}
+    yes_or_no = {f"model.{name}" for name in ("bidirectional", "linear", "residual", "calendar")}
+    unbounded = {"task.freq", "train.deterministic", "train.refit", *yes_or_no}
     assert {key for key, _ in flatten(CONFIG)} == {key for key, _, _ in BOUNDS} | unbounded
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("key", ["model.dropout", "train.learning_rate", "train.weight_decay", "train.clip_norm"])
+@pytest.mark.parametrize("key", ["model.dropout", "model.id_dropout", "train.learning_rate", "train.weight_decay", "train.clip_norm"])
 def test_a_setting_is_a_finite_number(key, value):
     with pytest.raises(UserError, match=f"{key}: .*finite"):
         override(CONFIG, {key: value})

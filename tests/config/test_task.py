@@ -4,7 +4,7 @@ import pytest
 
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.load import override, parse_config
-from dist_lstm.config.task import Task, input_spec, make_task
+from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec, make_task
 
 VALUES = {
     "task": {
@@ -31,7 +31,37 @@ def test_a_task_holds_what_the_config_says_with_rising_levels():
         levels=(80.0, 95.0),
         validation=4,
         test=7,
+        transformed=True,
     )
+
+
+VOCABULARY = Vocabulary(series=9, categories=(("city", 3), ("kind", 2)), numbers=("size", "age", "price"))
+
+
+def test_a_task_holds_of_the_shards_what_the_model_is_to_know():
+    settings = {"model.scaling": "minmax", "model.scaling_by": "series", "model.series_embedding": 4}
+    config = override(CONFIG, settings | {"model.calendar": True, "data.transform": "log1p"})
+    task = make_task(config, VOCABULARY, "Europe/Berlin")
+    assert (task.transformed, task.series_scaling, task.calendar) == (True, "minmax", True)
+    assert (task.series, task.vocabulary, task.timezone) == (9, VOCABULARY, "Europe/Berlin")
+
+
+def test_a_series_without_an_embedding_has_no_number():
+    assert make_task(CONFIG, VOCABULARY).series == 0
+
+
+@pytest.mark.parametrize(("transform", "transformed"), [("none", False), ("auto", True), ("difference", True)])
+def test_series_are_transformed_unless_none_is(transform, transformed):
+    assert make_task(override(CONFIG, {"data.transform": transform})).transformed == transformed
+
+
+@pytest.mark.parametrize(
+    ("freq", "known"), [("h", True), ("D", True), ("MS", True), ("QS", True), ("YS", False), (1, False)]
+)
+def test_the_calendar_is_an_input_where_it_is_wanted_and_the_frequency_has_one(freq, known):
+    config = override(CONFIG, {"task.freq": freq})
+    assert not make_task(config).calendar
+    assert make_task(override(config, {"model.calendar": True})).calendar == known
 
 
 def test_a_split_of_zero_is_no_setting_left_out():
@@ -76,5 +106,26 @@ def test_a_head_of_one_number_has_the_median_alone(head):
     assert task.quantiles == (0.5,)
 
 
-def test_the_model_reads_the_raw_values_of_the_context():
-    assert input_spec(make_task(CONFIG)) == {"y": ((12,), "float32")}
+def test_a_model_without_covariates_reads_the_raw_values_of_the_context_alone():
+    assert input_spec(make_task(override(CONFIG, {"data.transform": "none"}))) == {"y": ((12,), "float32")}
+
+
+def test_the_model_reads_all_that_the_task_has():
+    settings = {"model.scaling_by": "series", "model.series_embedding": 4, "model.calendar": True}
+    assert input_spec(make_task(override(CONFIG, settings), VOCABULARY)) == {
+        "y": ((12,), "float32"),
+        "transform": ((2,), "int32"),
+        "series_scale": ((2,), "float32"),
+        "calendar": ((3,), "float32"),
+        "series": ((1,), "int32"),
+        "categories": ((2,), "int32"),
+        "numbers": ((3,), "float32"),
+    }
+
+
+def test_transforms_are_a_log_or_none_times_one_of_three_bases_the_weaker_first():
+    bases = {"": 0, "difference": 1, "seasonal_difference": 2}
+    pairs = {("_".join(["log1p"] * log + [base] * bool(base)) or "none"): (log, number)
+             for base, number in bases.items() for log in (False, True)}  # fmt: skip
+    assert dict(TRANSFORMS) == pairs
+    assert list(TRANSFORMS)[0] == "none"

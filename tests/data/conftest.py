@@ -1,5 +1,6 @@
 """Builders of small tasks, panels, configs and folders of shards; tables as `read` gives them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,9 @@ def write_panel(tmp_path, monkeypatch):
             patch.setattr(shards, "SHARD_STEPS", shard_steps)
             with ShardWriter(folder) as writer:
                 train_end = split_ranges(panel.length, task).train_end
-                writer.write(panel, statistics(panel, train_end, task.season_length))
+                logged = np.zeros(len(panel.unique_id), bool)
+                found = statistics(panel, train_end, task.season_length, logged)
+                writer.write(replace(panel, facts={**found, **panel.facts}))
         return folder, manifest_of(panel, writer.shards)
 
     return write

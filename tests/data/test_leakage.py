@@ -1,7 +1,8 @@
-"""No statistic and no window of a range sees a value after its cutoff.
+"""No statistic, no transform and no window of a range sees a value after its cutoff.
 
 Every value after the cutoff is changed and everything is compared byte for byte. So that this can fail,
-one value before the cutoff is changed too, and must show.
+one value before the cutoff is changed too, and must show. One thing may be learnt from later values: whether
+any is negative, for a log of it has to exist.
 """
 
 import numpy as np
@@ -10,63 +11,83 @@ import pyarrow.parquet as pq
 import pytest
 
 from dist_lstm.config.defaults import resolve
-from dist_lstm.config.task import make_task as make_task_of
+from dist_lstm.config.task import input_spec
+from dist_lstm.data import stationarity
 from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import Draw, TrainingWindows
 from dist_lstm.data.stream import validation_windows
 from dist_lstm.data.windows import WindowCutter
 
-#: Too short for a training range; just long enough; longer. Validation and test have 6 steps each.
-LENGTHS = {"a": 9, "b": 17, "c": 18, "d": 31, "e": 50}
-STATISTICS = ["mean", "std", "min", "max", "median", "iqr", "seasonal_difference"]
+#: Too short for a training range; just long enough; longer. Validation and test have 6 steps each. The last
+#: but two are tested for a transform: one has none, one a season, one grows and needs a log.
+LENGTHS = {"a": 9, "b": 17, "c": 18, "d": 31, "e": 50, "f": 70, "g": 90}
+EVIDENCE = ["adf", "kpss", "seasonal_strength", "spread"]
+STATISTICS = ["mean", "std", "min", "max", "median", "iqr", "mean_abs", "seasonal_difference"]
 
+#: No value becomes negative.
 CHANGES = {
-    "other values": lambda y: np.where(np.isnan(y), 5.0, -7 * y + 1000),
+    "other values": lambda y: np.where(np.isnan(y), 5.0, -7 * y + 1e6),
     "huge values": lambda y: np.full_like(y, 3e38),
     "no values": lambda y: np.full_like(y, np.nan),
     "slightly other values": lambda y: y + 0.001,
 }
+#: What of `a` is in the shards whatever else: its one value after the cutoff.
+KEPT = 1.0
 
 
 @pytest.fixture
 def series() -> dict[str, np.ndarray]:
-    """Series with gaps, in the training range and after it."""
+    """Series with gaps, in the training range and after it, none of them negative."""
     generator = np.random.default_rng(7)
-    values = {name: generator.normal(10, 3, length) for name, length in LENGTHS.items()}
+    values = {name: generator.normal(10, 3, length).clip(0.1) for name, length in LENGTHS.items()}
     values["d"][[4, 12, 20, 27]] = np.nan
+    values["f"] += 50 * (np.arange(70) % 2)
+    values["g"] = np.exp(np.arange(90) / 10 + 0.05 * values["g"])
     return values
 
 
 @pytest.fixture
 def prepared(tmp_path, make_frame, make_config):
-    """Prepare series; gives statistics, training windows and validation windows, all as bytes."""
+    """Prepare series; gives facts, training windows and validation windows, all as bytes."""
     number = iter(range(1000))
 
-    def run(series: dict[str, np.ndarray]) -> dict[str, bytes]:
-        config, folder = make_config(), tmp_path / str(next(number))
+    def run(series: dict[str, np.ndarray], transform: str = "auto") -> dict[str, bytes]:
+        config = make_config(data__transform=transform, model__scaling_by="series", model__series_embedding=1)
+        folder = tmp_path / str(next(number))
         manifest = prepare(config, folder, make_frame(**series))
-        task = make_task_of(resolve(config, manifest.facts))
+        task = manifest.make_task(resolve(config, manifest.facts))
         rows = pa.concat_tables([pq.read_table(folder / shard.file) for shard in manifest.shards]).to_pandas()
         assert rows["unique_id"].tolist() == sorted(series)
-        everything = {"statistics": rows[STATISTICS].to_numpy(np.float64).tobytes()}
-        for sampling in ("series", "windows"):
+        everything = {
+            "statistics": rows[STATISTICS].to_numpy(np.float64).tobytes(),
+            "evidence": rows[EVIDENCE].to_numpy(np.float64).tobytes(),
+            "transforms": " ".join(rows["transform"]).encode(),
+            "manifest": str((manifest.transforms, manifest.tested)).encode(),
+        }
+        # Nothing was left out of the comparison.
+        own = ["unique_id", "start", "length", "y", "series", "transform"]
+        assert sorted(rows.columns) == sorted([*own, *STATISTICS, *EVIDENCE])
+        for sampling in ("series", "windows", "recent"):
             for whole in (False, True):
-                draw = Draw(1, 400, sampling, stride=1, seed=1, whole=whole, memory_budget=64)
+                draw = Draw(1, 1500, sampling, stride=1, seed=1, whole=whole, memory_budget=64)
                 windows = TrainingWindows(folder, manifest, task, draw)
-                assert windows.windows < 400  # so that `windows` draws each of them
+                assert windows.windows < 1500  # so that `windows` draws each of them
                 blocks = [block for epoch in range(2) for block in windows.blocks(epoch)]
-                drawn = b"".join(block.tobytes() for block in blocks)
+                assert {*blocks[0]} == {"window", *input_spec(task)} - {"y"}
+                drawn = b"".join(values.tobytes() for block in blocks for values in block.values())
                 everything[f"{sampling} {'whole' if whole else 'train'}"] = drawn
         found = validation_windows(folder, manifest, task, batch_size=4, seed=1)
-        assert found.used == 2 * 4
-        everything["validation"] = found.inputs["y"].tobytes() + found.target.tobytes()
+        assert found.used == 2 * 6
+        inputs = b"".join(values.tobytes() for values in found.inputs.values())
+        everything["validation"] = inputs + found.target.tobytes()
         return everything
 
     return run
 
 
-TRAIN = ["statistics", "series train", "windows train"]
-REFIT = ["series whole", "windows whole"]
+FACTS = ["statistics", "evidence", "transforms", "manifest"]
+TRAIN = ["series train", "windows train", "recent train"]
+REFIT = ["series whole", "windows whole", "recent whole"]
 
 
 def changed_after(series: dict[str, np.ndarray], kept: int, change) -> dict[str, np.ndarray]:
@@ -76,7 +97,7 @@ def changed_after(series: dict[str, np.ndarray], kept: int, change) -> dict[str,
         end = max(len(values) - kept, 0)
         result[name] = np.concatenate([values[:end], change(values[end:])])
     # A series needs one value to be in the shards at all.
-    result["a"][-1] = 1.0
+    result["a"][-1] = KEPT
     return result
 
 
@@ -92,10 +113,32 @@ def differing(left: dict[str, bytes], right: dict[str, bytes]) -> list[str]:
     return sorted(key for key in left if left[key] != right[key])
 
 
+def test_the_series_are_told_apart(series, prepared):
+    """The transforms that must not change are not all the same."""
+    chosen = dict(zip(LENGTHS, prepared(series)["transforms"].decode().split(), strict=True))
+    assert chosen["e"] == "none"
+    assert chosen["f"] == "seasonal_difference"
+    assert chosen["g"].startswith("log1p")
+
+
+@pytest.mark.parametrize("transform", ["auto", "none", "log1p", "seasonal_difference"])
 @pytest.mark.parametrize("change", list(CHANGES))
-def test_no_statistic_and_no_training_window_sees_a_value_after_the_train_cutoff(change, series, prepared):
+def test_no_fact_and_no_training_window_sees_a_value_after_the_train_cutoff(change, transform, series, prepared):
+    changed = prepared(changed_after(series, 12, CHANGES[change]), transform)
+    assert differing(prepared(series, transform), changed) == sorted([*REFIT, "validation"])
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_no_transform_of_untested_series_sees_a_value_after_the_train_cutoff(
+    change, series, prepared, monkeypatch
+):
+    """Most get the decision that is most frequent among a sample."""
+    monkeypatch.setattr(stationarity, "LIMIT", 3)
+    before = prepared(series)
+    tested = ~np.isnan(np.frombuffer(before["evidence"])).reshape(-1, 4)[:, 1]
+    assert 0 < tested.sum() < 4
     changed = prepared(changed_after(series, 12, CHANGES[change]))
-    assert differing(prepared(series), changed) == sorted([*REFIT, "validation"])
+    assert differing(before, changed) == sorted([*REFIT, "validation"])
 
 
 @pytest.mark.parametrize("change", list(CHANGES))
@@ -108,10 +151,30 @@ def test_no_validation_window_sees_a_value_after_the_validation_cutoff(change, s
 def test_no_window_of_any_single_series_sees_its_later_values(name, series, prepared):
     before = prepared(series)
     end = max(LENGTHS[name] - 12, 0)
-    alone = series | {name: np.concatenate([series[name][:end], np.arange(LENGTHS[name] - end) * -100.0])}
+    alone = series | {name: np.concatenate([series[name][:end], np.arange(LENGTHS[name] - end) * 100.0])}
     found = differing(before, prepared(alone))
-    assert not set(found) & set(TRAIN)
+    assert not set(found) & {*FACTS, *TRAIN}
     assert set(found) >= set(REFIT)
+
+
+@pytest.mark.parametrize("name", list(LENGTHS))
+@pytest.mark.parametrize("back", [12, 7, 6, 1])
+def test_a_negative_value_after_the_train_cutoff_costs_a_series_its_log_and_nothing_else(
+    name, back, series, prepared
+):
+    values = series[name].copy()
+    values[-min(back, len(values))] = -5.0
+    before, after = prepared(series), prepared(series | {name: values})
+    expected = before["transforms"].decode().split()
+    place = list(LENGTHS).index(name)
+    logged = expected[place].startswith("log1p")
+    assert logged == (name == "g")
+    expected[place] = expected[place].removeprefix("log1p").removeprefix("_") or "none"
+    assert after["transforms"].decode().split() == expected
+    assert before["evidence"] == after["evidence"]
+    # Without the log, statistics and windows are those of the values themselves.
+    if not logged:
+        assert not set(differing(before, after)) & {*FACTS, *TRAIN}
 
 
 LONG = [name for name, length in LENGTHS.items() if length >= 17]
@@ -122,7 +185,15 @@ LONG = [name for name, length in LENGTHS.items() if length >= 17]
 def test_one_value_before_the_train_cutoff_changes_statistics_and_training_windows(name, step, series, prepared):
     """The positive control: without it, the tests above could pass by looking at nothing."""
     at = 0 if step == "first" else LENGTHS[name] - 12 - 1
-    assert set(differing(prepared(series), prepared(changed_at(series, name, at)))) >= {*TRAIN, *REFIT}
+    found = set(differing(prepared(series), prepared(changed_at(series, name, at))))
+    assert found >= {"statistics", *TRAIN, *REFIT}
+    assert ("evidence" in found) == (LENGTHS[name] - 12 >= 10)
+
+
+def test_values_before_the_train_cutoff_change_transforms(series, prepared):
+    """The positive control of transforms."""
+    other = np.r_[np.arange(58.0), series["f"][58:]]
+    assert {"transforms", "manifest"} <= {*differing(prepared(series), prepared(series | {"f": other}))}
 
 
 @pytest.mark.parametrize("name", LONG)
@@ -143,7 +214,7 @@ def test_a_context_holds_no_value_at_or_after_its_cutoff_and_a_target_none_beyon
     series, make_panel_of, make_task
 ):
     """Whatever the cutoff: training, validation, backtest and forecast cut with the same cutter."""
-    values = list(series.values())
+    values = [one for one in series.values() if len(one) <= 50]
     before = WindowCutter(make_panel_of(*values), make_task())
     for number, one in enumerate(values):
         for cutoff in range(len(one) + 1):
@@ -154,4 +225,9 @@ def test_a_context_holds_no_value_at_or_after_its_cutoff_and_a_target_none_beyon
                     for other in values
                 ]
                 after = WindowCutter(make_panel_of(*later), make_task())
-                assert before.cut(*place)[part].tobytes() == after.cut(*place)[part].tobytes()
+                known, found = before.cut(*place), after.cut(*place)
+                if part:
+                    assert known[1].tobytes() == found[1].tobytes()
+                else:
+                    assert known[0].keys() == found[0].keys() == {"y"}
+                    assert known[0]["y"].tobytes() == found[0]["y"].tobytes()

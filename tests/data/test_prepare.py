@@ -142,6 +142,9 @@ def test_any_memory_budget_and_size_of_files_give_the_same_series(
     found, usual = read_back(tmp_path / "cut"), read_back(tmp_path / "usual")
     assert found == {f"{name}-{copy}": values for name, values in usual.items() for copy in range(20)}
     facts, before = table(tmp_path / "cut"), table(tmp_path / "usual")
+    # The one thing that depends on the order of the series.
+    assert facts.pop("series").tolist() == list(range(1, 101))
+    assert before.pop("series").tolist() == list(range(1, 6))
     for name in usual:
         pd.testing.assert_series_equal(facts.loc[f"{name}-7"], before.loc[name], check_names=False)
     assert len(rejected(tmp_path / "cut")) == manifest.rejected == 40
@@ -298,7 +301,9 @@ def test_all_series_too_short_is_refused_saying_how_many_steps_are_needed(make_f
 
 
 def test_series_too_short_to_train_on_are_prepared_when_they_are_only_forecast(make_frame, make_config, tmp_path):
-    assert prepare(make_config(), tmp_path / "shards", make_frame(a=[1.0]), for_training=False).series == 1
+    trained = tmp_path / "trained", prepare(make_config(), tmp_path / "trained", make_frame(a=np.arange(17.0)))
+    later = make_frame(a=[1.0], b=[2.0])
+    assert prepare(make_config(), tmp_path / "later", later, trained).longest == 1
 
 
 @pytest.mark.parametrize("content", ["unique_id,ds,y\n", "unique_id,ds,y\na,1,\nb,1,\n"])

@@ -1,7 +1,9 @@
 """Series to Parquet and back, and their statistics against NumPy one series at a time."""
 
 import hashlib
+import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import ShardWriter, checksum, read_panel, read_panels, row_groups, statistics
 from dist_lstm.errors import UserError
@@ -28,39 +31,46 @@ def oracle(values: np.ndarray, season: int) -> dict[str, float]:
             "max": np.nanmax(values) if len(values) else np.nan,
             "median": median,
             "iqr": three - quarter,
+            "mean_abs": np.nanmean(np.abs(values)),
             "seasonal_difference": np.nanmean(np.abs(values[season:] - values[:-season])),
         }
 
 
+NO_LOG = np.zeros(2, bool)
 VALUES = st.lists(st.floats(-1e6, 1e6, width=32) | st.just(np.nan), min_size=1, max_size=30)
 
 
 @settings(deadline=None, max_examples=100)
-@given(series=st.lists(st.tuples(VALUES, st.integers(0, 35)), min_size=1, max_size=5), season=st.integers(1, 4))
+@given(
+    series=st.lists(st.tuples(VALUES, st.integers(0, 35), st.booleans()), min_size=1, max_size=5),
+    season=st.integers(1, 4),
+)
 def test_statistics_equal_numpy_one_series_at_a_time(series, season):
-    values = [np.array(one, np.float32) for one, _ in series]
-    end = np.array([min(last, len(one)) for one, last in series])
+    values = [np.array(one, np.float32) for one, _, _ in series]
+    end = np.array([min(last, len(one)) for one, last, _ in series])
+    logged = np.array([log for _, _, log in series])
     offset = np.concatenate([[0], np.cumsum([len(one) for one in values])])
     panel = Panel(
         np.arange(len(values)).astype(str), np.zeros(len(values), np.int64), np.concatenate(values), offset
     )
-    found = statistics(panel, end, season)
-    for number, (one, last) in enumerate(zip(values, end, strict=True)):
-        expected = oracle(one[:last], season)
+    found = statistics(panel, end, season, logged)
+    for number, (one, last, log) in enumerate(zip(values, end, logged, strict=True)):
+        logs = [math.copysign(math.log1p(abs(value)), value) for value in one[:last].tolist()]
+        expected = oracle(np.array(logs) if log else one[:last], season)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(found[name][number], value, rtol=1e-9, atol=1e-6, err_msg=name)
 
 
 def test_a_constant_series_has_no_spread_and_large_values_keep_theirs(make_panel_of):
-    found = statistics(make_panel_of(np.full(9, 5.0), 1e7 + np.arange(9)), np.array([9, 9]), 2)
+    found = statistics(make_panel_of(np.full(9, 5.0), 1e7 + np.arange(9)), np.array([9, 9]), 2, NO_LOG)
     assert [found[name][0] for name in ("mean", "median", "min", "max")] == [5, 5, 5, 5]
     assert [found[name][0] for name in ("std", "iqr", "seasonal_difference")] == [0, 0, 0]
     assert found["std"][1] == pytest.approx(np.std(np.arange(9)))
 
 
 def test_statistics_of_nothing_are_nan(make_panel_of):
-    found = statistics(make_panel_of([np.nan, np.nan], [1.0, 2.0], [3.0]), np.array([2, 0, 1]), 1)
+    found = statistics(make_panel_of([np.nan, np.nan], [1.0, 2.0], [3.0]), np.array([2, 0, 1]), 1, np.zeros(3, bool))
     for name, values in found.items():
         assert np.isnan(values[:2]).all(), name
     assert np.isnan(found["seasonal_difference"][2])
@@ -156,19 +166,48 @@ def test_statistics_are_columns_of_the_shard_and_missing_values_are_null(odd_pan
     folder, manifest = write_panel(odd_panel, make_task(validation=2, test=2), group_steps=10)
     table = pa.concat_tables([pq.read_table(folder / shard.file) for shard in manifest.shards])
     end = np.maximum(odd_panel.length - 4, 0)
-    for name, values in statistics(odd_panel, end, 2).items():
+    for name, values in statistics(odd_panel, end, 2, np.zeros(10, bool)).items():
         expected = [None if np.isnan(value) else value for value in values]
         assert table[name].to_pylist() == expected
     assert table["y"].combine_chunks().flatten().null_count == np.isnan(odd_panel.y).sum()
     assert table.schema.field("y").type == pa.list_(pa.float32())
 
 
+@pytest.mark.parametrize(("group_steps", "shard_steps"), [(1 << 20, 1 << 24), (10, 20), (1, 1)])
+def test_facts_of_any_type_come_back_with_their_series(group_steps, shard_steps, odd_panel, write_panel, make_task):
+    names = odd_panel.unique_id
+    facts = {
+        "transform": np.array([*TRANSFORMS, *TRANSFORMS][:10], object),
+        "static:city": np.array([None, "", "NA", "nan", "ü", "a", "a", None, "b", "c"], object),
+        "static:size": np.arange(10, dtype=np.float32) / 3,
+        "series": np.arange(10) + 1,
+        "kpss": np.where(np.arange(10) % 3 == 0, np.nan, np.arange(10) / 7),
+        "static:kind": np.arange(10, dtype=np.int32),
+    }
+    folder, manifest = write_panel(replace(odd_panel, facts=facts), make_task(), group_steps, shard_steps)
+    seen = 0
+    for _, panels in read_panels(folder, manifest):
+        for panel in panels:
+            for row, name in enumerate(panel.unique_id):
+                at, seen = names.tolist().index(name), seen + 1
+                for key, values in facts.items():
+                    assert panel.facts[key].dtype == values.dtype
+                    np.testing.assert_equal(panel.facts[key][row], values[at])
+    assert seen == 10
+
+
+def test_text_that_is_null_everywhere_comes_back_as_none(numbered_panel, write_panel, make_task):
+    panel = replace(numbered_panel(3, 4), facts={"static:city": np.array([None, None], object)})
+    folder, manifest = write_panel(panel, make_task())
+    assert read_panel(row_groups(folder, manifest)[0]).facts["static:city"].tolist() == [None, None]
+
+
 def test_panels_written_one_by_one_follow_each_other(numbered_panel, tmp_path):
     panel = numbered_panel(3, 4, 5)
     with ShardWriter(tmp_path / "one by one") as writer:
         for number in range(3):
-            writer.write(panel.take(np.arange(3) == number), {})
-        writer.write(panel.take(np.zeros(3, bool)), {})
+            writer.write(panel.take(np.arange(3) == number))
+        writer.write(panel.take(np.zeros(3, bool)))
     assert [(shard.series, shard.steps) for shard in writer.shards] == [(3, 12)]
 
 

@@ -42,7 +42,9 @@ def test_a_window_at_any_cutoff_equals_a_loop_with_nan_outside_the_series(
     cutter = WindowCutter(make_panel_of(*values), make_task(context_length=context, horizon=horizon))
     places = [(series, cutoff) for series, one in enumerate(values) for cutoff in range(len(one) + 1)]
     places = [places[at] for at in generator.permutation(len(places))]
-    found_context, found_target = cutter.cut(*(np.array(axis) for axis in zip(*places, strict=True)))
+    inputs, found_target = cutter.cut(*(np.array(axis) for axis in zip(*places, strict=True)))
+    assert list(inputs) == ["y"]
+    found_context = inputs["y"]
     assert found_context.shape == (len(places), context)
     assert found_target.shape == (len(places), horizon)
     assert found_context.dtype == found_target.dtype == np.float32
@@ -66,10 +68,10 @@ def test_a_cutter_takes_little_more_memory_than_its_padded_series(numbered_panel
 
 def test_changing_a_window_does_not_change_the_next_one(numbered_panel, make_task):
     cutter = WindowCutter(numbered_panel(10), make_task())
-    context, target = cutter.cut(np.array([0]), np.array([6]))
-    context[:], target[:] = -1, -1
+    inputs, target = cutter.cut(np.array([0]), np.array([6]))
+    inputs["y"][:], target[:] = -1, -1
     again, _ = cutter.cut(np.array([0]), np.array([6]))
-    assert again.tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert again["y"].tolist() == [[0, 1, 2, 3, 4, 5]]
 
 
 @pytest.mark.parametrize(("validation", "test"), [(6, 6), (0, 6), (6, 0), (0, 0), (7, 5)])
@@ -172,6 +174,6 @@ def test_no_series_give_no_windows(make_panel_of, make_task):
     ):
         assert cutoffs.total == 0
         assert listed(cutoffs) == []
-    context, target = WindowCutter(make_panel_of([1.0]), make_task()).cut(none, none)
-    assert context.shape == (0, 6)
+    inputs, target = WindowCutter(make_panel_of([1.0]), make_task()).cut(none, none)
+    assert inputs["y"].shape == (0, 6)
     assert target.shape == (0, 3)

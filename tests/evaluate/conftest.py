@@ -12,7 +12,7 @@ import pytest
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
 from dist_lstm.config.schema import Config
-from dist_lstm.config.task import Task, make_task
+from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.prepare import prepare
@@ -54,7 +54,7 @@ def prepare_frame(tmp_path_factory) -> Callable[..., Prepared]:
         config = parse_config(values)
         manifest = prepare(config, folder / "shards")
         config = resolve(config, manifest.facts)
-        return Prepared(frame, config, make_task(config), (folder / "shards", manifest))
+        return Prepared(frame, config, manifest.make_task(config), (folder / "shards", manifest))
 
     return make
 
