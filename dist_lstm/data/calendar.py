@@ -32,9 +32,22 @@ def to_grid(utc: np.ndarray, freq: Frequency, timezone: str | None) -> np.ndarra
         timezone: Zone of the time stamps; None where they have none.
 
     Returns:
-        Time stamps or steps without a zone, `[R]`.
+        Time stamps or steps without a zone, `[R]`. Where days begin at midnight, the first time of a day whose
+        midnight a clock change skips stands for that midnight.
     """
-    return utc if timezone is None or freq.within_day else local_clock(utc, timezone)
+    if timezone is None or freq.within_day:
+        return utc
+    local = local_clock(utc, timezone)
+    midnight = local.astype("datetime64[D]").astype(local.dtype)
+    at_midnight = local == midnight
+    return np.where(at_midnight.any() & (_instants(midnight, timezone) == utc), midnight, local)
+
+
+def _instants(local: np.ndarray, timezone: str) -> np.ndarray:
+    """Times on the clock of a zone in UTC: of a skipped one the first after it, of a doubled one the first."""
+    first = np.ones(len(local), bool)
+    aware = pd.DatetimeIndex(local).tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
+    return aware.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[us]")
 
 
 def stamps(grid: np.ndarray, task: Task) -> pa.Array:
@@ -50,14 +63,8 @@ def stamps(grid: np.ndarray, task: Task) -> pa.Array:
     """
     if task.timezone is None:
         return pa.array(grid)
-    kind = pa.timestamp("us", task.timezone)
-    if task.freq.within_day:
-        return pa.array(grid.astype("datetime64[us]").astype(np.int64), kind)
-    first = np.ones(len(grid), bool)
-    local = pd.DatetimeIndex(grid).tz_localize(task.timezone, ambiguous=first, nonexistent="shift_forward")
-    return pa.array(
-        local.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64), kind
-    )
+    utc = grid.astype("datetime64[us]") if task.freq.within_day else _instants(grid, task.timezone)
+    return pa.array(utc.astype(np.int64), pa.timestamp("us", task.timezone))
 
 
 def places(grid: np.ndarray, task: Task) -> np.ndarray:

@@ -12,6 +12,7 @@ from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.load import parse_config
 from dist_lstm.config.schema import DataSettings
 from dist_lstm.config.task import Task
+from dist_lstm.data import prepare as prepare_module
 from dist_lstm.data import shards
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
@@ -151,3 +152,31 @@ def make_frame():
         )
 
     return make
+
+
+def to_table(frame: pd.DataFrame) -> pa.Table:
+    """A DataFrame as `read` gives it: `unique_id`, `ds`, `y`, then static covariates, text or numbers."""
+    zone = getattr(frame["ds"].dtype, "tz", None)
+    steps = frame["ds"].dtype.kind == "i"
+    kinds = {"unique_id": pa.string(), "ds": pa.int64() if steps else pa.timestamp("us", zone and str(zone))}
+    columns = {
+        name: pa.array(frame[name], kinds.get(name, None if name == "y" else _kind(frame[name])), from_pandas=True)
+        for name in frame.columns
+    }
+    return pa.table(columns | {"y": pa.array(frame["y"].to_numpy(np.float64), from_pandas=True)})
+
+
+def _kind(values: pd.Series) -> pa.DataType:
+    return pa.float64() if values.dtype.kind in "iuf" else pa.string()
+
+
+@pytest.fixture
+def read_rows(monkeypatch):
+    """From here on `prepare` takes the columns of a DataFrame as they are: zones and static covariates too."""
+
+    def read(settings, frame):
+        # In two pieces, as a file comes.
+        middle = len(frame) // 2
+        yield from (to_table(part) for part in (frame[:middle], frame[middle:]))
+
+    monkeypatch.setattr(prepare_module, "read", read)

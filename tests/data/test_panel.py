@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.data.panel import Panel, make_panel, sample_frequency, seasonal_error, series_mean
 from dist_lstm.errors import UserError
+from tests.data.conftest import to_table
 
 HOUR = pd.Timestamp("2024-02-28 22:00")
 MONTH = pd.Timestamp("2023-11-01")
@@ -24,17 +25,6 @@ def grid(freq: str | int, first: pd.Timestamp | None, periods: int) -> np.ndarra
     if isinstance(freq, int):
         return np.arange(periods) * freq - 5
     return pd.date_range(first, periods=periods, freq=freq, unit="us").to_numpy()
-
-
-def to_table(frame: pd.DataFrame) -> pa.Table:
-    ds = frame["ds"].to_numpy()
-    return pa.table(
-        {
-            "unique_id": pa.array(frame["unique_id"].tolist(), pa.string()),
-            "ds": pa.array(ds, pa.int64() if ds.dtype.kind == "i" else pa.timestamp("us")),
-            "y": pa.array(frame["y"].to_numpy(np.float64), from_pandas=True),
-        }
-    )
 
 
 def as_series(panel: Panel) -> dict[str, tuple[object, list[float]]]:
