@@ -52,11 +52,13 @@ class StaticValues:
                 self.numbers[name] = self.numbers.get(name, np.zeros(3)) + sums
 
     def vocabulary(self) -> tuple[dict[str, list[str]], dict[str, tuple[float, float]]]:
-        """By name the sorted values of each category; by name mean and standard deviation of each number."""
+        """The sorted values of each category; mean and standard deviation of each number, 0 where all are equal."""
         moments = {}
         for name, (count, total, squares) in self.numbers.items():
             mean = total / max(count, 1)
-            moments[name] = (float(mean), float(np.sqrt(max(squares / max(count, 1) - mean**2, 0.0))))
+            variance = squares / max(count, 1) - mean**2
+            # Rounding of equal numbers must not pass for variation.
+            moments[name] = (float(mean), float(np.sqrt(variance)) if variance > 1e-12 * mean**2 else 0.0)
         return {name: sorted(met) for name, met in self.categories.items()}, moments
 
 

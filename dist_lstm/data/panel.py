@@ -211,9 +211,10 @@ def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series
     differs = known & (values != values[first[series]])
     if differs.any():
         row = int(np.argmax(differs))
+        one, other = (column[int(place)].as_py() for place in (first[series[row]], row))
         raise UserError(
             f"data.path: the static covariate {name!r} changes within unique_id {names[series[row]]!r}: "
-            f"{values[first[series[row]]]!r} and {values[row]!r}; give each series one value"
+            f"{one!r} and {other!r}; give each series one value"
         )
     found = values[first]
     found[first < 0] = None if values.dtype == object else np.nan
