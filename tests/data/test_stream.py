@@ -63,7 +63,7 @@ def batches(windows: TrainingWindows, number: int, first_epoch: int = 0) -> list
 
 def epoch(windows: TrainingWindows, number: int = 0) -> list[tuple[int, int]]:
     """Series and cutoff of every window of an epoch."""
-    return [place for whole in windows.blocks(number) for place in places(whole[:, 6:])]
+    return [place for block in windows.blocks(number) for place in places(block["window"][:, 6:])]
 
 
 def places(target: np.ndarray) -> list[tuple[int, int]]:
@@ -95,7 +95,7 @@ def test_batches_have_the_shapes_and_types_of_the_input_spec(make_windows, make_
 
 
 @pytest.mark.parametrize("pools", [False, True])
-@pytest.mark.parametrize("sampling", ["series", "windows"])
+@pytest.mark.parametrize("sampling", ["series", "windows", "recent"])
 @pytest.mark.parametrize(("stride", "whole"), [(1, False), (3, False), (1, True)])
 def test_every_window_is_a_training_window_cut_at_its_place(
     stride, whole, sampling, pools, make_windows, make_task
@@ -118,20 +118,27 @@ def test_windows_and_series_to_draw_from_are_counted(stride, whole, make_windows
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 12])
-def test_series_sampling_draws_each_series_equally_often_give_or_take_one(steps, make_windows):
-    windows = make_windows(steps_per_epoch=steps)
+@pytest.mark.parametrize("sampling", ["series", "recent"])
+def test_series_sampling_draws_each_series_equally_often_give_or_take_one(sampling, steps, make_windows):
+    windows = make_windows(sampling=sampling, steps_per_epoch=steps)
     drawn = Counter(series for series, _ in epoch(windows))
     counts = [drawn[series] for series in range(windows.series)]
     assert sum(counts) == 8 * steps == drawn.total()
     assert max(counts) - min(counts) <= 1
 
 
-def test_series_sampling_draws_every_cutoff_of_a_series_about_equally_often(make_windows, make_task):
-    drawn = Counter(epoch(make_windows(steps_per_epoch=6000)))
-    assert set(drawn) == set(allowed(make_task))
+@pytest.mark.parametrize("pools", [False, True])
+@pytest.mark.parametrize(("sampling", "stride"), [("series", 1), ("recent", 1), ("recent", 3)])
+def test_cutoffs_of_a_series_are_drawn_about_equally_often_or_linearly_more_often_the_later_they_are(
+    sampling, stride, pools, make_windows, make_task
+):
+    drawn = Counter(epoch(make_windows(pools, sampling=sampling, steps_per_epoch=6000, stride=stride)))
+    assert set(drawn) == set(allowed(make_task, stride))
     for series, last in ((3, 17 - 3), (4, 48 - 3)):
-        counts = np.array([drawn[series, cutoff] for cutoff in range(2, last + 1)])
-        expected = counts.sum() / len(counts)
+        counts = np.array([drawn[series, cutoff] for cutoff in range(2, last + 1, stride)])
+        # Of a triangle cut into slices of equal width, the second has 3 times the area of the first.
+        weight = 2.0 * np.arange(len(counts)) + 1 if sampling == "recent" else np.ones(len(counts))
+        expected = counts.sum() * weight / weight.sum()
         assert counts.sum() == 8 * 6000 // 6
         chi_square = ((counts - expected) ** 2 / expected).sum()
         freedom = len(counts) - 1
@@ -153,7 +160,7 @@ def test_windows_sampling_repeats_nothing_before_all_was_drawn(make_windows):
         assert max(Counter(epoch(windows, number)).values()) == 1
 
 
-@pytest.mark.parametrize("sampling", ["series", "windows"])
+@pytest.mark.parametrize("sampling", ["series", "windows", "recent"])
 @pytest.mark.parametrize("pools", [False, True])
 def test_the_same_seed_gives_the_same_stream_and_another_seed_another(pools, sampling, make_windows):
     first = batches(make_windows(pools, sampling=sampling), 12)
@@ -175,9 +182,12 @@ def test_every_epoch_is_drawn_anew_and_in_another_order(make_windows):
 
 @pytest.mark.parametrize("pools", [False, True])
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_an_epoch_can_be_entered_directly_and_goes_on_as_if_it_had_been_reached(number, pools, make_windows):
-    whole = batches(make_windows(pools), 5 * number + 7)
-    assert same(batches(make_windows(pools), 7, first_epoch=number), whole[5 * number :])
+@pytest.mark.parametrize("sampling", ["series", "recent"])
+def test_an_epoch_can_be_entered_directly_and_goes_on_as_if_it_had_been_reached(
+    sampling, number, pools, make_windows
+):
+    whole = batches(make_windows(pools, sampling=sampling), 5 * number + 7)
+    assert same(batches(make_windows(pools, sampling=sampling), 7, first_epoch=number), whole[5 * number :])
 
 
 @pytest.mark.parametrize("block", [1, 3, 16])
