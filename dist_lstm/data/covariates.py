@@ -52,7 +52,7 @@ class StaticValues:
                 self.numbers[name] = self.numbers.get(name, np.zeros(3)) + sums
 
     def vocabulary(self) -> tuple[dict[str, list[str]], dict[str, tuple[float, float]]]:
-        """The sorted values of each category; mean and standard deviation of each number, 0 where all are equal."""
+        """Sorted values of each category; mean and standard deviation of each number, 0 where all are equal."""
         moments = {}
         for name, (count, total, squares) in self.numbers.items():
             mean = total / max(count, 1)

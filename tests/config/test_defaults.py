@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_lstm.config.defaults import Facts, resolve
+from dist_lstm.config.defaults import Facts, derive, resolve
 from dist_lstm.config.load import flatten, override, parse_config
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
 
-HOURLY = Facts(freq="h", series=7, shortest=1000, median=17420, longest=17420)
+HOURLY = Facts(freq="h", steps=7 * 17420, median=17420)
 FREE = ("task.", "split.", "model.", "train.", "backtest.")
 
 
@@ -29,17 +29,20 @@ def resolved(facts: Facts = HOURLY, horizon: int = 24, **changes) -> dict:
         ("h", 479, 24, (24, 24, 96, 24)),
         ("h", 480, 24, (24, 24, 168, 24)),
         ("h", 17420, 100, (24, 24, 216, 24)),
-        ("15min", 17420, 24, (96, 1, 384, 96)),
+        ("15min", 17420, 24, (96, 48, 384, 96)),
+        ("5min", 17420, 12, (288, 48, 1152, 288)),
         ("30min", 17420, 24, (48, 48, 192, 48)),
         ("D", 1000, 14, (7, 7, 49, 7)),
         ("MS", 60, 18, (12, 12, 48, 12)),
         ("QS", 40, 8, (4, 4, 16, 4)),
         ("YE", 30, 6, (1, 1, 12, 2)),
+        ("YE", 100, 6, (1, 1, 25, 2)),
         (1, 30, 1, (1, 1, 7, 2)),
+        (1, 1000, 13, (1, 1, 48, 2)),
     ],
 )
 def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, expected):
-    found = resolved(Facts(freq, 5, median, median, median), horizon)
+    found = resolved(Facts(freq, 5 * median, median), horizon)
     keys = ("task.season_length", "model.segment_length", "task.context_length", "task.min_context")
     assert tuple(found[key] for key in keys) == expected
 
@@ -48,7 +51,7 @@ def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, 
     ("median", "windows"), [(1, 1), (239, 1), (479, 1), (480, 2), (1199, 4), (2399, 9), (2400, 10), (10**6, 10)]
 )
 def test_the_test_range_is_a_tenth_of_the_median_series_in_horizons_one_to_ten(median, windows):
-    found = resolved(Facts("h", 5, 1, median, 10**7))
+    found = resolved(Facts("h", 5 * median, median))
     assert found["backtest.windows"] == windows
     assert found["split.test"] == found["split.validation"] == windows * 24
     assert found["backtest.stride"] == 24
@@ -89,6 +92,30 @@ def test_an_epoch_is_a_thirtieth_of_all_steps(steps, epoch):
     assert resolved(train__max_steps=steps)["train.steps_per_epoch"] == epoch
 
 
+@pytest.mark.parametrize(
+    ("steps", "units", "batch", "most"),
+    [
+        (100, 64, 32, 1000), (1023, 64, 32, 1000), (1024, 64, 64, 1000), (9999, 64, 512, 1000),
+        (10_000, 128, 512, 1500), (10**9, 128, 512, 1500),
+    ],
+)  # fmt: skip
+def test_the_size_of_the_training_follows_from_the_amount_of_data(steps, units, batch, most):
+    found = resolved(Facts("h", steps, 100))
+    keys = ("model.units", "train.batch_size", "train.max_steps")
+    assert tuple(found[key] for key in keys) == ((units,), batch, most)
+
+
+def test_every_default_has_its_reason_and_nothing_that_was_given_is_among_them():
+    job = config(task__context_length=96, train__max_steps=5, model__units=[3])
+    found = derive(job, HOURLY)
+    assert all(default.why for default in found.values())
+    given_ = {key for key, value in flatten(job) if value is not None}
+    assert not given_ & set(found)
+    assert found["train.steps_per_epoch"].value == 1
+    assert "7,420" not in found["task.season_length"].why
+    assert "121,940 steps" in found["train.batch_size"].why
+
+
 def test_a_given_context_that_a_season_does_not_divide_is_read_step_by_step():
     assert resolved(task__context_length=100)["model.segment_length"] == 1
     assert resolved(task__context_length=96)["model.segment_length"] == 24
@@ -111,10 +138,8 @@ FACTS = st.builds(
     freq=st.sampled_from(
         ["h", "15min", "min", "s", "D", "2D", "B", "W-SUN", "MS", "2MS", "QS-JAN", "YE-DEC", 1, 5]
     ),
-    series=st.integers(1, 10**6),
-    shortest=st.just(1),
+    steps=st.integers(1, 10**10),
     median=st.integers(1, 10**6),
-    longest=st.just(10**6),
 )
 
 
@@ -131,12 +156,16 @@ def test_whatever_is_left_out_gets_a_value_once_and_what_is_given_stays(facts, h
     job = config(horizon, **given_)
     found = resolve(job, facts)
     values = dict(flatten(found))
-    assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == []
+    # A time limit is the one setting that may stay away.
+    assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == [
+        "train.max_seconds"
+    ]
     assert {key: values[key] for key, value in flatten(job) if value is not None} == {
         key: value for key, value in flatten(job) if value is not None
     }
     assert resolve(found, facts) == found
     assert values["task.context_length"] % values["model.segment_length"] == 0
-    assert values["task.context_length"] >= max(2 * horizon, 4 * values["task.season_length"], least or 0)
+    seasons = 4 * values["task.season_length"] if values["task.season_length"] > 1 else 0
+    assert values["task.context_length"] >= max(2 * horizon, seasons, least or 0)
     shorter = values["task.context_length"] - values["model.segment_length"]
-    assert shorter < max(2 * horizon, 7 * values["task.season_length"], least or 0)
+    assert shorter < max(2 * horizon, 7 * values["task.season_length"], least or 0, 48)

@@ -69,7 +69,7 @@ BOUNDS = [
     ("split.validation", [0, 12, None], [-1, 11]),
     ("split.test", [0, 12, None], [-1, 11]),
     ("model.segment_length", [1, None], [0]),
-    ("model.units", [[1], [65536], [1, 1, 1]], [[], [0], [65537], None]),
+    ("model.units", [[1], [65536], [1, 1, 1], None], [[], [0], [65537]]),
     ("model.dropout", [0, 0.999], [-0.1, 1]),
     ("model.head", ["quantile", "mae", "mse", "huber"], ["median"]),
     ("model.scaling", ["standard", "robust", "minmax", "mean_abs", "none"], [None, "max"]),
@@ -79,6 +79,7 @@ BOUNDS = [
     ("model.id_dropout", [0, 0.999], [-0.1, 1]),
     ("train.batch_size", [1], [0]),
     ("train.max_steps", [1], [0]),
+    ("train.max_seconds", [0.001, 1e9, None], [0, -1, float("nan")]),
     ("train.steps_per_epoch", [1, None], [0]),
     ("train.learning_rate", [1e-12, 1], [0, -1e-3, 1.1]),
     ("train.warmup_steps", [0], [-1]),
@@ -112,7 +113,9 @@ def test_the_bounds_of_every_setting_are_tested():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("key", ["model.dropout", "model.id_dropout", "train.learning_rate", "train.weight_decay", "train.clip_norm"])
+@pytest.mark.parametrize(
+    "key", ["model.dropout", "model.id_dropout", "train.learning_rate", "train.weight_decay", "train.clip_norm"]
+)
 def test_a_setting_is_a_finite_number(key, value):
     with pytest.raises(UserError, match=f"{key}: .*finite"):
         override(CONFIG, {key: value})

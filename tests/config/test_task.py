@@ -128,4 +128,4 @@ def test_transforms_are_a_log_or_none_times_one_of_three_bases_the_weaker_first(
     pairs = {("_".join(["log1p"] * log + [base] * bool(base)) or "none"): (log, number)
              for base, number in bases.items() for log in (False, True)}  # fmt: skip
     assert dict(TRANSFORMS) == pairs
-    assert list(TRANSFORMS)[0] == "none"
+    assert next(iter(TRANSFORMS)) == "none"

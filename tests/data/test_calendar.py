@@ -16,7 +16,7 @@ from dist_lstm.data.panel import make_panel, sample_frequency
 from dist_lstm.errors import UserError
 from tests.data.conftest import to_table
 
-#: Zone, and a year in which its clock is changed, most of them at midnight.
+#: Zone, and a year in which its clock is changed, most at midnight.
 ZONES = [("Europe/Berlin", 2024), ("America/Sao_Paulo", 2018), ("America/Havana", 2024), ("Asia/Beirut", 2022),
          ("America/Asuncion", 2022), ("Australia/Lord_Howe", 2024), ("Asia/Kathmandu", 2024), ("UTC", 2024)]  # fmt: skip
 SKIPPED = {"America/Sao_Paulo": date(2018, 11, 4), "Asia/Beirut": date(2022, 3, 27),
@@ -62,9 +62,7 @@ def test_hours_of_berlin_are_23_and_25_on_the_days_of_a_clock_change(make_task):
         begin, end = (pd.Timestamp(day, tz="Europe/Berlin") + pd.DateOffset(days=more) for more in (0, 1))
         ds = pd.Series(pd.date_range(begin, end, freq="h", unit="us", inclusive="left"))
         assert len(ds) == hours
-        pd.testing.assert_series_equal(
-            there_and_back(ds, "h", "Europe/Berlin", make_task), ds, check_names=False
-        )
+        pd.testing.assert_series_equal(there_and_back(ds, "h", "Europe/Berlin", make_task), ds, check_names=False)
 
 
 @pytest.mark.parametrize(("zone", "year"), ZONES)
@@ -103,7 +101,7 @@ def test_a_day_that_is_off_the_grid_of_midnights_is_refused():
     ds = pd.Series(pd.date_range("2018-10-25", periods=9, freq="D", tz="America/Sao_Paulo", unit="us"))
     ds[5] += pd.Timedelta("1h")
     table = to_table(pd.DataFrame({"unique_id": "a", "ds": ds, "y": 1.0}))
-    with pytest.raises(UserError, match="'a' at 2018-10-30T01:00:00.* is off the grid"):
+    with pytest.raises(UserError, match=r"'a' at 2018-10-30T01:00:00.* is off the grid"):
         make_panel(table, parse_frequency("D"), "error")
 
 
@@ -190,7 +188,9 @@ def test_a_doubled_hour_of_local_stamps_without_a_zone_is_a_duplicate_and_a_skip
     np.testing.assert_array_equal(spring.y, [1, 2, np.nan, 3, 4, 5, 6])
     autumn = table("2024-10-27")
     if duplicates == "error":
-        with pytest.raises(UserError, match=r"1 rows repeat a time stamp, first unique_id 'a' at 2024-10-27T02:00"):
+        with pytest.raises(
+            UserError, match=r"1 rows repeat a time stamp, first unique_id 'a' at 2024-10-27T02:00"
+        ):
             make_panel(autumn, parse_frequency("h"), duplicates)
     else:
         found = make_panel(autumn, parse_frequency("h"), duplicates)

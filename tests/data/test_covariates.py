@@ -106,7 +106,8 @@ def test_a_vocabulary_is_every_value_once_in_order_whatever_the_panels():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    values=st.lists(st.floats(-1e6, 1e6) | st.just(NAN), min_size=1, max_size=30), cuts=st.lists(st.integers(0, 30))
+    values=st.lists(st.floats(-1e6, 1e6) | st.just(NAN), min_size=1, max_size=30),
+    cuts=st.lists(st.integers(0, 30)),
 )
 def test_mean_and_deviation_are_those_of_all_values_whatever_the_panels(values, cuts):
     bounds = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
@@ -145,7 +146,9 @@ def test_a_column_of_names_is_no_category(monkeypatch):
     monkeypatch.setattr(covariates, "_MOST_CATEGORIES", 3)
     panels = [panel_of(city=["a", "b"]), panel_of(city=["b", "c"]), panel_of(city=["d"])]
     assert collected(*panels[:2])[0] == {"city": ["a", "b", "c"]}
-    with pytest.raises(UserError, match=r"data\.static_categories: 'city' has more than 3 different values; leave"):
+    with pytest.raises(
+        UserError, match=r"data\.static_categories: 'city' has more than 3 different values; leave"
+    ):
         collected(*panels)
 
 
@@ -184,7 +187,9 @@ def test_location_and_scale_are_those_of_the_training_range_in_logs_where_the_lo
 
 @pytest.mark.parametrize("method", ["standard", "robust", "minmax"])
 @pytest.mark.parametrize("values", [[7.3] * 20, [1e30] * 20, [NAN] * 20, [0.0] * 20, [1e7, 1e7 + 1] * 10], ids=str)
-def test_a_training_range_that_does_not_vary_or_is_not_there_has_no_scale(method, values, make_panel_of, make_task):
+def test_a_training_range_that_does_not_vary_or_is_not_there_has_no_scale(
+    method, values, make_panel_of, make_task
+):
     panel = make_panel_of(values, values)
     panel = replace(panel, facts=statistics(panel, np.array([20, 0]), 2, np.zeros(2, bool)))
     assert np.isnan(series_inputs(panel, make_task(series_scaling=method))["series_scale"]).all()

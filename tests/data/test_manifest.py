@@ -24,7 +24,7 @@ def test_a_manifest_is_read_as_it_was_written(freq, tmp_path):
     save_manifest(manifest, tmp_path)
     assert load_manifest(tmp_path) == manifest
     assert type(load_manifest(tmp_path).freq) is type(freq)
-    assert load_manifest(tmp_path).facts == Facts(freq, series=3, shortest=5, median=10, longest=15)
+    assert load_manifest(tmp_path).facts == Facts(freq, steps=30, median=10)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,9 @@ def test_a_manifest_is_read_as_it_was_written(freq, tmp_path):
 def test_a_shard_can_not_lie_outside_the_folder(name, tmp_path):
     with pytest.raises(ValidationError):
         Shard.model_validate(SHARD | {"file": name})
-    (tmp_path / FILE).write_text(json.dumps(MANIFEST | {"schema_version": SCHEMA_VERSION, "shards": [SHARD | {"file": name}]}))
+    (tmp_path / FILE).write_text(
+        json.dumps(MANIFEST | {"schema_version": SCHEMA_VERSION, "shards": [SHARD | {"file": name}]})
+    )
     with pytest.raises(UserError, match="can't be read as a manifest"):
         load_manifest(tmp_path)
 

@@ -70,7 +70,9 @@ def test_a_constant_series_has_no_spread_and_large_values_keep_theirs(make_panel
 
 
 def test_statistics_of_nothing_are_nan(make_panel_of):
-    found = statistics(make_panel_of([np.nan, np.nan], [1.0, 2.0], [3.0]), np.array([2, 0, 1]), 1, np.zeros(3, bool))
+    found = statistics(
+        make_panel_of([np.nan, np.nan], [1.0, 2.0], [3.0]), np.array([2, 0, 1]), 1, np.zeros(3, bool)
+    )
     for name, values in found.items():
         assert np.isnan(values[:2]).all(), name
     assert np.isnan(found["seasonal_difference"][2])
@@ -174,7 +176,9 @@ def test_statistics_are_columns_of_the_shard_and_missing_values_are_null(odd_pan
 
 
 @pytest.mark.parametrize(("group_steps", "shard_steps"), [(1 << 20, 1 << 24), (10, 20), (1, 1)])
-def test_facts_of_any_type_come_back_with_their_series(group_steps, shard_steps, odd_panel, write_panel, make_task):
+def test_facts_of_any_type_come_back_with_their_series(
+    group_steps, shard_steps, odd_panel, write_panel, make_task
+):
     names = odd_panel.unique_id
     facts = {
         "transform": np.array([*TRANSFORMS, *TRANSFORMS][:10], object),
