@@ -72,10 +72,11 @@ def prepare(
         tables = partition(read(config.data, frame), config.data.memory_budget, scratch / "rows")
         raw, rejected = _write_panels(tables, config, scratch / "panels")
         resolved = resolve(config, raw.facts)
+        known = _known_series(trained)
         if trained is None:
             _check_length(raw.make_task(resolved), raw)
-        known = _known_series(trained)
-        if trained is not None:
+        else:
+            _check_zone(raw, trained[1])
             raw = raw.model_copy(update={"categories": trained[1].categories, "numbers": trained[1].numbers})
         changes = _write_shards((scratch / "panels", raw), resolved, known, temporary)
         remove(scratch)
@@ -168,6 +169,17 @@ def _check_length(task: Task, manifest: Manifest) -> None:
             f"data.path: all {manifest.series} series are too short: the longest has {manifest.longest} steps, "
             f"{needed} are needed (task.min_context {task.min_context} + task.horizon {task.horizon} + "
             f"split.validation {task.validation} + split.test {task.test}); lower one of these"
+        )
+
+
+def _check_zone(manifest: Manifest, trained: Manifest) -> None:
+    """Forecasts are stamped with the zone of training: a table must not lie on the grid of another clock."""
+    mine, theirs = manifest.timezone, trained.timezone
+    instants = mine is not None and theirs is not None and parse_frequency(trained.freq).within_day
+    if mine != theirs and not instants:
+        raise UserError(
+            f"data.path: the time stamps have the time zone {mine}, those the model was trained on {theirs}; "
+            "convert them to that"
         )
 
 

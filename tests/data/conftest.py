@@ -156,14 +156,13 @@ def make_frame():
 
 def to_table(frame: pd.DataFrame) -> pa.Table:
     """A DataFrame as `read` gives it: `unique_id`, `ds`, `y`, then static covariates, text or numbers."""
-    zone = getattr(frame["ds"].dtype, "tz", None)
-    steps = frame["ds"].dtype.kind == "i"
-    kinds = {"unique_id": pa.string(), "ds": pa.int64() if steps else pa.timestamp("us", zone and str(zone))}
-    columns = {
-        name: pa.array(frame[name], kinds.get(name, None if name == "y" else _kind(frame[name])), from_pandas=True)
-        for name in frame.columns
-    }
-    return pa.table(columns | {"y": pa.array(frame["y"].to_numpy(np.float64), from_pandas=True)})
+    ds = pa.array(frame["ds"], from_pandas=True)
+    ds = ds.cast(pa.int64() if pa.types.is_integer(ds.type) else pa.timestamp("us", ds.type.tz))
+    columns = {"unique_id": pa.array(frame["unique_id"].tolist(), pa.string()), "ds": ds}
+    columns["y"] = pa.array(frame["y"].to_numpy(np.float64), from_pandas=True)
+    for name in frame.columns.drop(list(columns)):
+        columns[name] = pa.array(frame[name], _kind(frame[name]), from_pandas=True)
+    return pa.table(columns)
 
 
 def _kind(values: pd.Series) -> pa.DataType:

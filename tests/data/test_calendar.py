@@ -18,7 +18,8 @@ from tests.data.conftest import to_table
 
 #: Zone, and a year in which its clock is changed, most at midnight.
 ZONES = [("Europe/Berlin", 2024), ("America/Sao_Paulo", 2018), ("America/Havana", 2024), ("Asia/Beirut", 2022),
-         ("America/Asuncion", 2022), ("Australia/Lord_Howe", 2024), ("Asia/Kathmandu", 2024), ("UTC", 2024)]  # fmt: skip
+         ("America/Asuncion", 2022), ("Australia/Lord_Howe", 2024), ("Asia/Kathmandu", 2024),
+         ("UTC", 2024)]  # fmt: skip
 SKIPPED = {"America/Sao_Paulo": date(2018, 11, 4), "Asia/Beirut": date(2022, 3, 27),
            "America/Havana": date(2024, 3, 10), "America/Asuncion": date(2022, 10, 2)}  # fmt: skip
 

@@ -206,6 +206,10 @@ def test_a_second_call_does_not_read_the_table(csv, make_config, tmp_path, monke
         {"task__context_length": 9},
         {"task__min_context": 3},
         {"model__units": [3]},
+        {"model__series_embedding": 3},
+        {"model__calendar": True},
+        {"model__scaling_by": "series"},
+        {"train__window_sampling": "recent"},
         {"train__seed": 7},
         {"data__memory_budget": 7},
         {"task__freq": 1},
@@ -228,6 +232,7 @@ def test_settings_that_shards_do_not_depend_on_find_them(change, csv, make_confi
         {"data__duplicates": "last"},
         {"data__columns": {"y": ["y"]}},
         {"data__static_numbers": ["x"]},
+        {"data__transform": "none"},
     ],
     ids=str,
 )
