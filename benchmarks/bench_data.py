@@ -4,8 +4,7 @@
 
 Runs `dist-lstm run` on each table with its horizon and season, the rest left to the defaults but for the time:
 60 seconds of training, and no refit, which does not change the scores. Covariates are not used. What is
-finished in RUNS is not repeated; each run has its `report.html` there. Where a competition's own test months
-are given, the forecasts of a model refitted on whole series would be scored on them; see `bench_configs.py`.
+finished in RUNS is not repeated; each run has its `report.html` there.
 """
 
 import argparse
@@ -106,6 +105,23 @@ def run_job(name: str, job: Job, data: Path, out: Path) -> dict[str, Any]:
     return facts | {"training": metrics["training"], "backtest": metrics["backtest"], "seconds": seconds}
 
 
+def make_table(tables: dict[str, dict[str, Any]]) -> Table:
+    """The results as a table, the same on the terminal and in a README."""
+    columns = ("table", "series", "steps", "MASE", "naive", "skill", "coverage 80", "training", "seconds")
+    table = Table(*columns, title="a minute of training with defaults")
+    for name, found in tables.items():
+        if "failed" in found:
+            table.add_row(name, found["failed"])
+            continue
+        model, naive = (found["backtest"][key] for key in ("LSTM", "SeasonalNaive"))
+        numbers = ["-" if one is None else f"{one:.3f}" for one in (model["mase"], naive["mase"])]
+        skill, coverage = found["backtest"]["skill"], model.get("coverage-80")
+        shares = ["-" if skill is None else f"{skill:+.1%}", "-" if coverage is None else f"{coverage:.0%}"]
+        counts = (f"{found['training']['steps']:,}", f"{found['seconds']:.0f}")
+        table.add_row(name, f"{found['series']:,}", f"{found['steps']:,}", *numbers, *shares, *counts)
+    return table
+
+
 def main() -> None:
     """Run every table, print a table of skills and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,37 +129,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     arguments = parser.parse_args()
     console = Console()
-    tables = {}
+    results: dict[str, Any] = {"machine": describe_machine(), "tables": {}}
     for name, job in JOBS.items():
-        tables[name] = run_job(name, job, arguments.data.absolute(), arguments.out.absolute())
-        skill = tables[name].get("backtest", {}).get("skill")
-        console.print(name, tables[name].get("failed") or (f"{skill:+.1%}" if skill is not None else "no skill"))
-    columns = (
-        "table",
-        "series",
-        "steps",
-        "MASE",
-        "naive's MASE",
-        "skill",
-        "coverage 80",
-        "training steps",
-        "seconds",
-    )
-    table = Table(*columns, title="a minute of training with defaults")
-    for name, found in tables.items():
-        if "failed" in found:
-            table.add_row(name, found["failed"])
-            continue
-        model, naive = (found["backtest"][key] for key in ("LSTM", "SeasonalNaive"))
-        numbers = [None if one is None else f"{one:.3f}" for one in (model["mase"], naive["mase"])]
-        skill, coverage = found["backtest"]["skill"], model.get("coverage-80")
-        shares = [None if one is None else f"{one:+.1%}" for one in (skill, coverage)]
-        counts = (f"{found['training']['steps']:,}", f"{found['seconds']:.0f}")
-        table.add_row(name, f"{found['series']:,}", f"{found['steps']:,}", *numbers, *shares, *counts)
-    console.print(table)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    results = {"machine": describe_machine(), "tables": tables}
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        found = results["tables"][name] = run_job(name, job, arguments.data.absolute(), arguments.out.absolute())
+        skill = found.get("backtest", {}).get("skill")
+        console.print(name, found.get("failed") or (f"{skill:+.1%}" if skill is not None else "no skill"))
+        # After each, so that what was measured stays where the rest is interrupted.
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    console.print(make_table(results["tables"]))
     console.print(f"written to {RESULTS.relative_to(ROOT)}")
 
 
