@@ -37,7 +37,7 @@ def summed_loss(
         The sum, and how many targets it counts.
     """
     outputs, transform = model(inputs, training=training), inputs.get("transform")
-    counted = tf.logical_and(tf.math.is_finite(target), outputs["scale"] > 0)
+    counted = tf.logical_and(tf.logical_not(tf.math.is_nan(target)), outputs["scale"] > 0)
     # Masked before the loss: the gradient of where() would be NaN for a NaN that is only masked after.
     known = tf.where(counted, target, tf.zeros_like(target))
     scaled = normalise_target(known, outputs, transform)

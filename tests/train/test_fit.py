@@ -100,7 +100,13 @@ from tests.train.test_step import BATCH
 
 def batches():
     while True:
-        yield {"y": np.ones((BATCH, 12), np.float32)}, np.full((BATCH, 4), np.inf, np.float32)
+        y = np.arange(BATCH * 12, dtype=np.float32).reshape(BATCH, 12)
+        yield {"y": y}, np.ones((BATCH, 4), np.float32)
+
+def broken():
+    model = build_model(TASK, settings())
+    model.set_weights([np.full_like(one, np.inf) for one in model.get_weights()])
+    return model
 
 spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
 endless = tf.data.Dataset.from_generator(batches, output_signature=spec)
@@ -108,7 +114,7 @@ endless = endless.prefetch(10**6)  # still fetching at the end
 phase = Phase("train", 20, lambda: iter(endless), None)
 train = TrainSettings(batch_size=BATCH, max_steps=20)
 try:
-    fit(lambda: build_model(TASK, settings()), LOSS, train, tf.distribute.get_strategy(), phase,
+    fit(broken, LOSS, train, tf.distribute.get_strategy(), phase,
         Monitor(sys.argv[1], Console(file=io.StringIO())))
 except UserError as error:
     kept = error  # and with it every local variable of fit

@@ -30,7 +30,7 @@ def test_a_warm_up_longer_than_the_training_is_cut_to_half_of_it():
 
 
 def test_biases_do_not_decay():
-    optimizer = make_optimizer(TrainSettings(weight_decay=0.1, warmup_steps=0, learning_rate=0.5))
+    optimizer = make_optimizer(TrainSettings(max_steps=100, weight_decay=0.1, warmup_steps=0, learning_rate=0.5))
     kernel, bias = tf.Variable([1.0], name="kernel"), tf.Variable([1.0], name="bias")
     optimizer.build([kernel, bias])
     optimizer.apply([tf.zeros(1), tf.zeros(1)], [kernel, bias])

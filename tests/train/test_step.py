@@ -82,8 +82,9 @@ def test_a_step_goes_down_the_clipped_mean_gradient_over_observed_targets(clip_n
     y, target = (part[:BATCH] for part in windows())
     with tf.GradientTape() as tape:
         outputs = model({"y": y}, training=True)
-        scale = outputs["loss_scale"]
-        errors = loss(target / scale, outputs["forecast"] / scale[..., None])
+        scale = outputs["scale"] * outputs["unit"]
+        base = outputs["base"] * outputs["unit"]
+        errors = loss((target - base) / scale, (outputs["forecast"] - base[..., None]) / scale[..., None])
         mean = tf.reduce_mean(tf.boolean_mask(errors, ~np.isnan(target)))
     gradients = [one.numpy() for one in tape.gradient(mean, model.trainable_variables)]
     norm = np.sqrt(sum((one**2).sum() for one in gradients))
