@@ -190,7 +190,7 @@ def test_a_doubled_hour_of_local_stamps_without_a_zone_is_a_duplicate_and_a_skip
     autumn = table("2024-10-27")
     if duplicates == "error":
         with pytest.raises(
-            UserError, match=r"1 rows repeat a time stamp, first unique_id 'a' at 2024-10-27T02:00"
+            UserError, match=r"rows that repeat a time stamp: 1, first unique_id 'a' at 2024-10-27T02:00"
         ):
             make_panel(autumn, parse_frequency("h"), duplicates)
     else:

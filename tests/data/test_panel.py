@@ -124,7 +124,7 @@ def test_rows_of_the_same_step_are_merged_as_pandas_groupby_does(duplicates, row
 def test_duplicates_are_refused_with_their_number_and_the_first_place():
     frame = pd.DataFrame({"unique_id": list("baabb"), "ds": [1, 2, 2, 1, 1], "y": 1.0})
     with pytest.raises(
-        UserError, match=r"3 rows repeat a time stamp, first unique_id 'a' at 2; set data\.duplicates"
+        UserError, match=r"rows that repeat a time stamp: 3, first unique_id 'a' at 2; set data\.duplicates"
     ):
         make_panel(to_table(frame), Frequency(1), "error")
 

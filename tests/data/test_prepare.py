@@ -170,7 +170,7 @@ def test_time_stamps_and_their_frequency_reach_the_shards(freq, make_frame, make
 
 def test_duplicates_are_merged_as_the_config_says(make_frame, make_config, tmp_path):
     frame = pd.concat([make_frame(a=np.arange(30.0)), make_frame(a=[10.0])])
-    with pytest.raises(UserError, match="1 rows repeat a time stamp"):
+    with pytest.raises(UserError, match="rows that repeat a time stamp: 1"):
         prepare(make_config(), tmp_path / "shards", frame)
     for duplicates, expected in (("first", 0.0), ("last", 10.0), ("mean", 5.0), ("sum", 10.0)):
         prepare(make_config(data__duplicates=duplicates), tmp_path / duplicates, frame)
