@@ -131,7 +131,7 @@ def test_duplicates_are_refused_with_their_number_and_the_first_place():
 
 def test_a_duplicate_without_a_value_is_a_duplicate_too():
     frame = pd.DataFrame({"unique_id": "a", "ds": [1, 1], "y": [1.0, np.nan]})
-    with pytest.raises(UserError, match="1 rows repeat"):
+    with pytest.raises(UserError, match="rows that repeat a time stamp: 1"):
         make_panel(to_table(frame), Frequency(1), "error")
 
 
