@@ -241,8 +241,8 @@ def _merge_duplicates(
     if duplicates == "error":
         row = int(np.argmax(same))
         raise UserError(
-            f"data.path: rows that repeat a time stamp: {int(same.sum()):,}, first unique_id {names[series[row]]!r} at "
-            f"{ds[row]}; set data.duplicates to first, last, mean or sum, or drop them"
+            f"data.path: rows that repeat a time stamp: {int(same.sum()):,}, first unique_id "
+            f"{names[series[row]]!r} at {ds[row]}; set data.duplicates to first, last, mean or sum, or drop them"
         )
     first = np.flatnonzero(~same)
     if duplicates == "first":

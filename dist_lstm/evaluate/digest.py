@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from dist_lstm.config.task import Task
+from dist_lstm.data.calendar import stamps
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import read_panels
@@ -147,7 +148,10 @@ def _of_panels(
             end = panel.length[place] - task.horizon
             number = np.arange(max(end - steps, 0), end)
             ds = task.freq.advance(np.repeat(panel.start[place], len(number)), number)
-            pasts[str(panel.unique_id[place])] = (ds, panel.y[panel.offset[place] + number])
+            pasts[str(panel.unique_id[place])] = (
+                _clock(stamps(ds, task).to_pandas()),
+                panel.y[panel.offset[place] + number],
+            )
     return pd.concat(scales), pasts
 
 
@@ -174,4 +178,9 @@ def _example(past: tuple[np.ndarray, np.ndarray], found: list[pd.DataFrame], tas
     """The last window of a series, from its rows."""
     last = pd.concat(found).iloc[-task.horizon :]
     values = last.drop(columns=["unique_id", "ds", "cutoff"])
-    return Example(past, last["ds"].to_numpy(), {name: values[name].to_numpy(np.float64) for name in values})
+    return Example(past, _clock(last["ds"]), {name: values[name].to_numpy(np.float64) for name in values})
+
+
+def _clock(ds: pd.Series) -> np.ndarray:
+    """Time stamps as their own clock shows them; steps as they are."""
+    return ds.dt.tz_localize(None).to_numpy() if isinstance(ds.dtype, pd.DatetimeTZDtype) else ds.to_numpy()

@@ -237,7 +237,7 @@ def _date_ticks(axes: Any) -> None:
 
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=_most_ticks(axes))
+    locator = AutoDateLocator(tz=UTC, minticks=2, maxticks=_most_ticks(axes))
     whole = ["", "%Y", "%B %Y", "%d %B %Y", "%d %B %Y", "%d %B %Y %H:%M"]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC, offset_formats=whole))

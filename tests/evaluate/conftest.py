@@ -59,6 +59,15 @@ def prepare_frame(tmp_path_factory) -> Callable[..., Prepared]:
     return make
 
 
+def zoned(name: str, y: Any, start: str, freq: str, zone: str) -> pd.DataFrame:
+    """One series with time stamps of a zone; days begin at its midnights, or at the first time after."""
+    table = series(name, y, start, freq)
+    clock = table["ds"].dt
+    ds = clock.tz_localize("UTC").dt.tz_convert(zone) if freq == "h" else clock.tz_localize(
+        zone, nonexistent="shift_forward")  # fmt: skip
+    return table.assign(ds=ds)
+
+
 def exact(task: Task) -> Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]:
     """A predictor that knows what happens: every quantile is the target."""
 

@@ -11,7 +11,7 @@ from dist_lstm.errors import UserError
 from dist_lstm.evaluate.actuals import evaluate_forecasts
 from dist_lstm.forecast.table import PartWriter, forecast_columns
 from dist_lstm.storage import mark
-from tests.evaluate.conftest import Prepared, series
+from tests.evaluate.conftest import Prepared, series, zoned
 
 HORIZON, SEASON = 3, 2
 SETTINGS = {
@@ -237,6 +237,42 @@ def test_actuals_of_a_wide_run_are_wide(prepare_frame, tmp_path):
     )
     assert (found["points"], found["series"]) == (6, 2)
     assert found["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("freq", "start", "zone"),
+    [
+        ("h", "2024-03-30 03:00", "Europe/Berlin"),
+        ("D", "2018-10-14", "America/Sao_Paulo"),
+        ("D", "2024-03-10", "+05:30"),
+    ],
+)
+def test_actuals_with_a_zone_are_scored_as_those_without_and_those_of_another_zone_are_refused(
+    freq, start, zone, prepare_frame, tmp_path
+):
+    def table(series: dict, zone: str | None) -> pd.DataFrame:
+        parts = [zoned(name, y, start, freq, zone or "UTC") for name, y in series.items()]
+        found = pd.concat(parts, ignore_index=True)
+        return found if zone else found.assign(ds=found["ds"].dt.tz_localize(None))
+
+    longer = {name: np.r_[PAST[name], FUTURE[name]] for name in PAST}
+    scores = []
+    for place in (zone, None):
+        prepared = prepare_frame(table(PAST, place), task__freq=freq, **SETTINGS)
+        folder = tmp_path / f"forecasts in {place is None}"
+        write_forecasts(prepared, folder, error=1.0)
+        work = (prepared.shards, prepared.config, prepared.task)
+        for number, other in enumerate((zone, None, "Asia/Tokyo")):
+            path = tmp_path / f"actuals {number}.parquet"
+            table(longer, other).to_parquet(path)
+            if other == place:
+                scores.append(evaluate_forecasts(*work, str(path), folder))
+            else:
+                with pytest.raises(UserError, match=r"--data: column ds holds .*, the forecasts hold"):
+                    evaluate_forecasts(*work, str(path), folder)
+    assert scores[0] == scores[1]
+    assert scores[0]["points"] == 9
+    assert scores[0]["skill_series"] == 3
 
 
 def test_forecasts_of_series_the_run_never_saw_are_scored_without_scale(case, tmp_path):

@@ -11,7 +11,7 @@ from utilsforecast.evaluation import evaluate
 from dist_lstm.data.windows import WindowCutter
 from dist_lstm.evaluate.backtest import Backtest, backtest, naive_forecast, summarise
 from dist_lstm.storage import is_marked
-from tests.evaluate.conftest import exact, series, spread
+from tests.evaluate.conftest import exact, series, spread, zoned
 
 HORIZON, WINDOWS, STRIDE, SEASON, TEST = 4, 3, 2, 7, 10
 SETTINGS = {
@@ -126,6 +126,30 @@ def test_the_cutoff_is_the_last_step_before_the_forecast(run, prepared):
         assert rows["cutoff"].tolist() == expected
     assert (read["cutoff"] < read["ds"]).all()
     assert read["cutoff"].dtype == read["ds"].dtype
+
+
+#: The clock changes in the test range: 10 steps, the last but few.
+CHANGES = [("h", "2024-03-28 20:00", "Europe/Berlin"), ("h", "2024-10-24 20:00", "Europe/Berlin"),
+           ("D", "2018-09-10", "America/Sao_Paulo"), ("D", "2024-02-05", "Europe/Berlin")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("freq", "start", "zone"), CHANGES)
+def test_time_stamps_and_cutoffs_of_a_table_with_a_zone_are_in_the_zone(
+    freq, start, zone, prepare_frame, tmp_path
+):
+    generator = np.random.default_rng(0)
+    frame = pd.concat([zoned(name, generator.normal(9, 1, 60), start, freq, zone) for name in ("one", "two")])
+    prepared = prepare_frame(frame.reset_index(drop=True), task__freq=freq, **SETTINGS)
+    backtest(prepared.shards, prepared.task, (WINDOWS, STRIDE), exact(prepared.task), tmp_path / "backtest")
+    read = pd.read_parquet(tmp_path / "backtest")
+    assert read["ds"].dtype == read["cutoff"].dtype == pd.DatetimeTZDtype("us", zone)
+    offsets = {one.utcoffset() for one in read["ds"]}
+    assert len(offsets) == 2
+    for name, rows in read.groupby("unique_id"):
+        windows = slow_cutoffs(prepared.frame, str(name))
+        source = prepared.frame["ds"]
+        assert rows["ds"].tolist() == [source[place] for window in windows for place in window]
+        assert rows["cutoff"].tolist() == [source[window[0] - 1] for window in windows for _ in window]
 
 
 def test_the_baseline_repeats_the_last_season_known_at_the_cutoff(run, prepared):

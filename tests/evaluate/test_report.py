@@ -22,7 +22,7 @@ from dist_lstm.evaluate.digest import compare_series, read_digest
 from dist_lstm.evaluate.report import Source, render_report
 from dist_lstm.evaluate.wording import number, percent, skill_sentence
 from dist_lstm.storage import write_json
-from tests.evaluate.conftest import Prepared, exact, series, spread
+from tests.evaluate.conftest import Prepared, exact, series, spread, zoned
 
 EVIL = "</text></svg><script>alert(1)</script>&amp; $x_1$ {{ 7 * 7 }} \x1b[31m -->"
 SCORED = {"scores", "examples", "by-step", "by-series", "residuals"}
@@ -217,6 +217,22 @@ class TestData:
     )
     def test_every_kind_of_series_has_a_page(self, page_of, frame):
         assert page_of(frame).sections >= ALWAYS | {"scores"}
+
+    @pytest.mark.parametrize(("freq", "zone"), [("h", "Europe/Berlin"), ("D", "America/Sao_Paulo")])
+    def test_series_with_a_zone_have_a_page(self, page_of, freq, zone):
+        y = 50 + np.random.default_rng(0).normal(0, 5, (2, 90)).cumsum(axis=1)
+        frame = pd.concat([zoned(name, one, "2018-10-01", freq, zone) for name, one in zip("ab", y, strict=True)])
+        assert page_of(frame).sections == SCORED | ALWAYS
+
+    @pytest.mark.parametrize(("freq", "zone"), [("h", "Europe/Berlin"), ("D", "America/Sao_Paulo")])
+    def test_examples_show_the_local_clock(self, prepare_frame, tmp_path, freq, zone):
+        frame = zoned("a", np.random.default_rng(0).normal(size=90), "2018-08-15", freq, zone)
+        prepared = prepare_frame(frame, **SETTINGS)
+        backtest(prepared.shards, prepared.task, (3, 4), exact(prepared.task), tmp_path / "backtest")
+        example = read_digest(tmp_path / "backtest", prepared.shards, prepared.task, ["a"]).examples["a"]
+        local = frame["ds"].dt.tz_localize(None).tolist()
+        assert pd.Series(example.past[0]).tolist() == local[-4 - len(example.past[0]) : -4]
+        assert pd.Series(example.ds).tolist() == local[-4:]
 
     def test_a_very_long_horizon_is_thinned_to_what_can_be_seen(self, page_of):
         steps = {"task__horizon": 3000, "split__validation": 0, "split__test": 3000, "backtest__windows": 1}
@@ -448,3 +464,10 @@ def test_a_browser_opens_the_page_without_a_complaint(prepare_frame, tmp_path, d
     page = Page(found.stdout)
     assert page.sections == SCORED | ALWAYS
     assert not [tag for tag, _ in page.tags if tag == "script"]
+
+
+@pytest.mark.parametrize(("freq", "steps"), [("h", 60), ("D", 60), ("MS", 60), ("MS", 120), ("W-SUN", 500)])
+def test_stamps_of_any_frequency_are_drawn_without_a_warning(freq, steps, page_of):
+    frame = noise("a", steps=steps)
+    frame["ds"] = pd.date_range("2024-03-01", periods=steps, freq=freq, tz="Europe/Berlin", unit="us")
+    assert "examples" in page_of(frame, task__freq=freq).sections

@@ -1,11 +1,14 @@
 """Forecasts of a model, window by window."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import ModelSettings
-from dist_lstm.config.task import Task
+from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
 from dist_lstm.forecast.predict import BATCH_SIZE, make_predictor
@@ -91,6 +94,46 @@ def test_forecasts_are_what_the_model_says_of_the_last_steps(model, panel, forec
     said = model[0]({"y": context}, training=False)["forecast"].numpy()
     known = ~np.isnan(context).all(axis=1)
     np.testing.assert_allclose(forecasts[known], said[known], rtol=1e-4, atol=1e-3)
+
+
+def test_forecasts_are_what_the_model_says_of_every_input():
+    """Series of the same values, which differ in all that a model is told beside them."""
+    number = 12
+    place = np.arange(number)
+    facts = {
+        "transform": np.array([list(TRANSFORMS)[one % 6] for one in place], object),
+        "mean": 100.0 + place,
+        "std": 10.0 + place,
+        "series": place[::-1],
+        "static:city": place % 3,
+        "static:size": np.where(place % 4 == 3, np.nan, place / number),
+    }
+    y = np.random.default_rng(0).normal(100, 20, TASK.context_length + 3).astype(np.float32)
+    panel = replace(make_panel([y] * number), facts=facts)
+    panel = replace(panel, start=np.datetime64("2024-03-01", "us") + place * np.timedelta64(1, "D"))
+    vocabulary = Vocabulary(number, (("city", 2),), ("size",))
+    task = replace(
+        TASK, freq=Frequency("D"), transformed=True, series_scaling="standard", series=number, calendar=True,
+        vocabulary=vocabulary,
+    )  # fmt: skip
+    settings = ModelSettings(units=(8,), segment_length=3, series_embedding=2, calendar=True, scaling_by="series")
+    set_seed(1, deterministic=False)
+    built = build_model(task, settings)
+    found, _ = make_predictor(built, task)(panel, forecast_cutoffs(panel.length))
+    days = pd.date_range("2024-03-01", periods=number) + pd.Timedelta(days=len(y))
+    month = days.month - 1 + (days.day - 1) / days.days_in_month
+    inputs = {
+        "y": np.tile(y[-TASK.context_length :], (number, 1)),
+        "transform": np.array([TRANSFORMS[name] for name in facts["transform"]], np.int32),
+        "series_scale": np.stack([facts["mean"], facts["std"]], axis=1).astype(np.float32),
+        "calendar": np.stack([days.day_of_week, month], axis=1).astype(np.float32),
+        "series": facts["series"].astype(np.int32)[:, None],
+        "categories": facts["static:city"].astype(np.int32)[:, None],
+        "numbers": facts["static:size"].astype(np.float32)[:, None],
+    }
+    said = built(inputs, training=False)["forecast"].numpy()
+    np.testing.assert_allclose(found, said, rtol=1e-4, atol=1e-3)
+    assert len({one.tobytes() for one in found}) == number
 
 
 def test_only_a_context_without_any_value_is_forecast_as_nan(panel, forecasts):

@@ -19,10 +19,12 @@ COMBINATIONS = [chosen for size in range(len(LEVELS) + 1) for chosen in combinat
 NAMES = {50.0: "50", 80.0: "80", 95.0: "95", 97.5: "97.5", 99.9: "99.9"}
 
 
-def make_task(levels: tuple[float, ...] = (80.0, 95.0), freq: str | int = 1, horizon: int = 3) -> Task:
+def make_task(
+    levels: tuple[float, ...] = (80.0, 95.0), freq: str | int = 1, horizon: int = 3, timezone: str | None = None
+) -> Task:
     return Task(
         horizon=horizon, context_length=4, min_context=1, freq=Frequency(freq), season_length=1, levels=levels,
-        validation=0, test=0,
+        validation=0, test=0, timezone=timezone,
     )  # fmt: skip
 
 
@@ -109,6 +111,38 @@ def test_time_stamps_go_on_after_the_last_step(freq, starts):
     ]
     assert table["ds"].tolist() == [stamp for stamps in expected for stamp in stamps]
     assert table["unique_id"].tolist() == ["series 0"] * horizon + ["series 1"] * horizon
+
+
+@pytest.mark.parametrize(
+    ("freq", "zone", "start"),
+    [
+        pytest.param("h", "Europe/Berlin", "2024-03-30 18:00", id="hours, one skipped"),
+        pytest.param("30min", "Europe/Berlin", "2024-10-26 22:00", id="half hours, two doubled"),
+        pytest.param("h", "+05:30", "2024-01-01", id="hours of a fixed offset"),
+        pytest.param("D", "Europe/Berlin", "2024-03-25", id="days, one of 23 hours"),
+        pytest.param("D", "America/Sao_Paulo", "2018-10-30", id="days, a midnight skipped"),
+        pytest.param("MS", "Europe/Berlin", "2023-11-01", id="months"),
+        pytest.param("W-SUN", "America/Havana", "2024-10-06", id="weeks, a midnight doubled"),
+    ],
+)
+def test_time_stamps_go_on_in_their_zone(freq, zone, start, tmp_path):
+    length, horizon = 5, 6
+    if pd.Timestamp(start).floor("D") == pd.Timestamp(start) and not freq.endswith(("h", "min")):
+        days = pd.date_range(start, periods=length + horizon, freq=freq, unit="us")
+        first = np.ones(len(days), bool)
+        expected = days.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
+        grid = days[:1].to_numpy()
+    else:
+        expected = pd.date_range(start, periods=length + horizon, freq=freq, unit="us", tz=zone)
+        grid = expected[:1].tz_convert("UTC").tz_localize(None).to_numpy()
+    panel, task = make_panel([length], grid), make_task(levels=(), freq=freq, horizon=horizon, timezone=zone)
+    values = np.zeros((1, horizon, 1), np.float32)
+    with PartWriter(tmp_path / "part-00000.parquet") as part:
+        part.write(forecast_columns(panel, task, forecast_cutoffs(panel.length), values))
+    assert pq.read_schema(tmp_path / "part-00000.parquet").field("ds").type == pa.timestamp("us", zone)
+    read = pd.read_parquet(tmp_path)["ds"]
+    assert read.tolist() == expected[length:].tolist()
+    assert [one.utcoffset() for one in read] == [one.utcoffset() for one in expected[length:]]
 
 
 @pytest.mark.parametrize("width", [1, 5])
