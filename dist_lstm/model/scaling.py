@@ -1,7 +1,7 @@
 """Raw values to unit scale and back, in the graph, so that a saved model takes raw values.
 
     log     z = sign(y) log(1 + |y|)    for a series whose transform says so, else z = y
-    unit    z / unit                    unit is the largest absolute value of the window: nothing overflows
+    unit    z / unit                    unit is the largest absolute value of the window: no square overflows
     base    what a forecast is a difference to: the location, the last value, or the last season
     scale   (z / unit - base) / scale   what the network forecasts and is trained on
 
@@ -19,6 +19,12 @@ _LARGEST_LOG = math.log1p(_LARGEST) * (1 - 1e-6)
 #: A seasonal difference is never measured in less than this share of the scale: next to an exact repetition
 #: any change would be infinite.
 _LEAST_SPREAD = 0.01
+#: Less variation than this, in units, is rounding.
+_ROUNDING = 1e-6
+#: The largest unit whose inverse is a normal float32.
+_LARGEST_UNIT = 2.0**125
+#: So many units of scale from the base all values are the same: a sum of squares must not overflow.
+_FARTHEST = 1e15
 #: By name: `features`, `[B, T, F]`; `base`, `[B, H]`; `scale` and `unit`, `[B, 1]`.
 Normalised = dict[str, keras.KerasTensor]
 
@@ -48,12 +54,11 @@ def _sorted_quantile(ordered: keras.KerasTensor, count: keras.KerasTensor, level
 def _changes(
     values: keras.KerasTensor, observed: keras.KerasTensor, lag: int
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Differences to the value some steps before, `[B, T]`, 0 where unknown, and their mean size, `[B, 1]`."""
+    """Differences to the value some steps before, 0 where unknown, and 1 where known, both `[B, T]`."""
     lag = min(lag, values.shape[1])
     before, both = (ops.pad(one[:, :-lag], ((0, 0), (lag, 0))) for one in (values, observed))
     both = both * observed
-    change = (values - before) * both
-    return change, _safe_mean(ops.abs(change), both)
+    return (values - before) * both, both
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
@@ -70,7 +75,7 @@ class Normalise(keras.layers.Layer):
 
     Where a forecast is a difference, the last value or the mean of the last season is the location, and the
     changes are an input as well; differences to the last season are forecast in units of their mean size in
-    the context.
+    the context, or in the usual scale where it holds no two values a season apart.
 
     Args:
         method: One of these.
@@ -107,30 +112,38 @@ class Normalise(keras.layers.Layer):
         missing = ops.isnan(y)
         observed = ops.cast(ops.logical_not(missing), y.dtype)
         values = _signed_log(ops.where(missing, ops.zeros_like(y), y), transform)
-        unit = ops.max(ops.abs(values), axis=1, keepdims=True)
         none = ops.full_like(ops.repeat(values[:, :1], 2, axis=1), float("nan"))
         given = none if series_scale is None else series_scale
-        known = ops.logical_not(ops.isnan(given[:, 1:]))
+        known = ops.isfinite(given[:, 1:])
         given = ops.where(known, given, ops.zeros_like(given))
-        unit = ops.maximum(unit, ops.max(ops.abs(given), axis=1, keepdims=True))
-        unit = ops.where(unit > 0, unit, ops.ones_like(unit))
+        unit = self._unit(values, given)
         values, given = values / unit, given / unit
         location, scale = self._location_and_scale(values, observed, unit)
         location, scale = ops.where(known, given[:, :1], location), ops.where(known, given[:, 1:], scale)
         # Rounding of a large constant must not pass for variation.
-        varies = ops.logical_and(scale > 1e-6 * ops.abs(location), ops.any(observed > 0, axis=1, keepdims=True))
+        varies = ops.logical_and(
+            scale > _ROUNDING * ops.abs(location), ops.any(observed > 0, axis=1, keepdims=True)
+        )
         scale = ops.where(varies, scale, ops.zeros_like(scale))
         level, base, spread, changes = location, ops.repeat(location, self.horizon, axis=1), scale, []
         if transform is not None:
             level, base, spread, change = self._difference(values, observed, (location, scale), transform[:, 1:])
             changes = [change]
-        scaled = (values - level) / ops.where(varies, scale, ops.ones_like(scale)) * observed
+        scaled = (values - level) * observed / ops.where(varies, scale, ops.ones_like(scale))
         return {
-            "features": ops.stack([scaled, observed, *changes], axis=-1),
+            "features": ops.clip(ops.stack([scaled, observed, *changes], axis=-1), -_FARTHEST, _FARTHEST),
             "base": base,
             "scale": spread,
             "unit": unit,
         }
+
+    def _unit(self, values: keras.KerasTensor, given: keras.KerasTensor) -> keras.KerasTensor:
+        """The largest absolute value of each window, and of the scale it is given, `[B, 1]`."""
+        unit = ops.max(ops.abs(ops.concatenate([values, given], axis=1)), axis=1, keepdims=True)
+        unit = ops.where(unit > 0, unit, ops.ones_like(unit))
+        # Without scaling a forecast may be far larger than its context.
+        unit = ops.maximum(unit, 1.0) if self.method == "none" else unit
+        return ops.minimum(unit, _LARGEST_UNIT)
 
     def _difference(
         self,
@@ -159,10 +172,12 @@ class Normalise(keras.layers.Layer):
         repeated = ops.tile(season, (1, -(-self.horizon // self.season_length)))[:, : self.horizon]
         base = ops.where(kind == 2, repeated, ops.repeat(level, self.horizon, axis=1))
         by_step, _ = _changes(values, observed, 1)
-        by_season, spread = _changes(values, observed, self.season_length)
+        by_season, pairs = _changes(values, observed, self.season_length)
         if self.method != "none":
             # The unit of MASE: a regular series counts as much as a noisy one.
-            scale = ops.where(kind == 2, ops.maximum(spread, _LEAST_SPREAD * scale), scale)
+            spread = ops.maximum(_safe_mean(ops.abs(by_season), pairs), _LEAST_SPREAD * scale)
+            measured = ops.logical_and(scale > 0, ops.any(pairs > 0, axis=1, keepdims=True))
+            scale = ops.where(ops.logical_and(kind == 2, measured), spread, scale)
         change = ops.where(kind == 2, by_season, by_step) / ops.where(scale > 0, scale, ops.ones_like(scale))
         return level, base, scale, ops.where(kind == 0, ops.zeros_like(change), change)
 
@@ -187,7 +202,7 @@ class Normalise(keras.layers.Layer):
         median = _sorted_quantile(ordered, count, 0.5)
         iqr = _sorted_quantile(ordered, count, 0.75) - _sorted_quantile(ordered, count, 0.25)
         deviation = _safe_mean(ops.abs(values - median), observed)
-        return median, ops.where(iqr > 1e-6 * ops.abs(median), iqr, deviation)
+        return median, ops.where(iqr > _ROUNDING, iqr, deviation)
 
     @staticmethod
     def _last_values(
@@ -221,10 +236,11 @@ def normalise_target(
         transform: Log or not, and kind of base, `[B, 2]`.
 
     Returns:
-        Scaled values, `[B, H]`; not scaled where the scale is 0.
+        Scaled values, `[B, H]`; not scaled where the scale is 0, and cut off at 1e15.
     """
     scale = ops.where(normalised["scale"] > 0, normalised["scale"], ops.ones_like(normalised["scale"]))
-    return (_signed_log(target, transform) / normalised["unit"] - normalised["base"]) / scale
+    scaled = (_signed_log(target, transform) / normalised["unit"] - normalised["base"]) / scale
+    return ops.clip(scaled, -_FARTHEST, _FARTHEST)
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
