@@ -86,8 +86,8 @@ class CalendarFeatures(keras.layers.Layer):
         waves = []
         for number, (name, period, advance) in enumerate(self.cycles):
             place = calendar[:, number : number + 1] + advance * steps
-            # All hours of a day are the same weekday; a thousandth makes up for rounding.
-            place = ops.floor(place + 1e-3) if name == "weekday" else place
+            # All hours of a day are the same weekday; less than a step makes up for rounding.
+            place = ops.floor(place + min(1e-3, advance / 2)) if name == "weekday" else place
             phase = place * (2 * math.pi / period)
             waves += [wave(harmonic * phase) for harmonic in _HARMONICS for wave in (ops.sin, ops.cos)]
         return ops.stack(waves, axis=-1)

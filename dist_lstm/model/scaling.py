@@ -121,9 +121,8 @@ class Normalise(keras.layers.Layer):
         location, scale = self._location_and_scale(values, observed, unit)
         location, scale = ops.where(known, given[:, :1], location), ops.where(known, given[:, 1:], scale)
         # Rounding of a large constant must not pass for variation.
-        varies = ops.logical_and(
-            scale > _ROUNDING * ops.abs(location), ops.any(observed > 0, axis=1, keepdims=True)
-        )
+        varies = scale > _ROUNDING * ops.abs(location)
+        varies = ops.logical_and(varies, ops.any(observed > 0, axis=1, keepdims=True))
         scale = ops.where(varies, scale, ops.zeros_like(scale))
         level, base, spread, changes = location, ops.repeat(location, self.horizon, axis=1), scale, []
         if transform is not None:
@@ -141,9 +140,8 @@ class Normalise(keras.layers.Layer):
         """The largest absolute value of each window, and of the scale it is given, `[B, 1]`."""
         unit = ops.max(ops.abs(ops.concatenate([values, given], axis=1)), axis=1, keepdims=True)
         unit = ops.where(unit > 0, unit, ops.ones_like(unit))
-        # Without scaling a forecast may be far larger than its context.
-        unit = ops.maximum(unit, 1.0) if self.method == "none" else unit
-        return ops.minimum(unit, _LARGEST_UNIT)
+        # Without scaling the scale is the inverse of the unit, and a forecast may be far larger than its context.
+        return ops.clip(unit, 1.0, _LARGEST_UNIT) if self.method == "none" else unit
 
     def _difference(
         self,

@@ -53,4 +53,6 @@ def clip(gradients: list[tf.Tensor], norm: float) -> tuple[list[tf.Tensor], tf.T
     Returns:
         The scaled gradient, and its norm before.
     """
-    return tf.clip_by_global_norm(gradients, norm)
+    # In float32 the square of a gradient above 1e19 is infinite, and all would become NaN.
+    whole = tf.linalg.global_norm([tf.cast(gradient, tf.float64) for gradient in gradients])
+    return tf.clip_by_global_norm(gradients, norm, use_norm=tf.cast(whole, tf.float32))

@@ -91,9 +91,8 @@ def normalise(
         differences = np.abs(changes(z, season))
         if scale > 0 and method != "none" and not np.isnan(differences).all():
             spread = max(np.nanmean(differences), 0.01 * scale)
-    unit = (
-        np.abs([*known, *(one for one in ([] if given is None else given) if not np.isnan(one)), 0]).max() or 1.0
-    )
+    sizes = np.abs(np.concatenate([known, np.zeros(1) if given is None else np.nan_to_num(given)]))
+    unit = max(sizes) or 1.0
     features = [np.nan_to_num((z - level) / (scale or unit)), ~np.isnan(z)]
     if transform is not None:
         change = changes(z, season if kind == 2 else 1) if kind else np.zeros(len(z))
@@ -207,11 +206,10 @@ def decode(
     if settings.decoder == "segment":
         vectors, (kernel, bias) = weights_of(model, "places")[0], weights_of(model, "decoder")
         weights = weights_of(model, "decoder_lstm")
-        numbers = [
-            lstm_step(np.concatenate([vectors[number], at(place), about]), hidden, cell, weights)[0] @ kernel
-            + bias
-            for number, place in enumerate(places)
-        ]
+        numbers = []
+        for number, place in enumerate(places):
+            query = np.concatenate([vectors[number], at(place), about])
+            numbers.append(lstm_step(query, hidden, cell, weights)[0] @ kernel + bias)
     else:
         *weights, kernel, bias = weights_of(model, "decoder")
         last, numbers = np.zeros(length * parameters), []

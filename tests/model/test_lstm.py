@@ -1,7 +1,8 @@
-"""The model against a NumPy LSTM written from the equations in `dist_lstm.model.lstm`."""
+"""The model against NumPy, and what must hold of every forecast."""
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,42 +10,23 @@ import pytest
 
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import ModelSettings
-from dist_lstm.config.task import Task, input_spec
+from dist_lstm.config.task import TRANSFORMS, Task, input_spec
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import load_model, save_model
+from tests.model import oracle
 
 TASK = Task(
     horizon=4, context_length=12, min_context=1, freq=Frequency(1), season_length=6,
     levels=(80.0, 95.0), validation=4, test=4,
 )  # fmt: skip
+TRANSFORMED = replace(TASK, transformed=True)
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-def numpy_lstm(x: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """All states of one layer, `[B, T, U]`, a step and a gate at a time."""
-    units = recurrent.shape[0]
-    w_i, w_f, w_g, w_o = np.split(kernel, 4, axis=1)
-    r_i, r_f, r_g, r_o = np.split(recurrent, 4, axis=1)
-    b_i, b_f, b_g, b_o = np.split(bias, 4)
-    h = c = np.zeros((len(x), units))
-    states = []
-    for step in range(x.shape[1]):
-        now = x[:, step]
-        i = sigmoid(now @ w_i + h @ r_i + b_i)
-        f = sigmoid(now @ w_f + h @ r_f + b_f)
-        g = np.tanh(now @ w_g + h @ r_g + b_g)
-        o = sigmoid(now @ w_o + h @ r_o + b_o)
-        c = f * c + i * g
-        h = o * np.tanh(c)
-        states.append(h)
-    return np.stack(states, axis=1)
-
-
-def forecast(model: keras.Model, y: np.ndarray) -> np.ndarray:
-    return model({"y": y})["forecast"].numpy()
+def forecast(model: keras.Model, y: np.ndarray, transform: str | None = None) -> np.ndarray:
+    inputs = {"y": y}
+    if transform is not None:
+        inputs["transform"] = np.tile(np.array(TRANSFORMS[transform], np.int32), (len(y), 1))
+    return model(inputs)["forecast"].numpy()
 
 
 def settings(**changes: object) -> ModelSettings:
@@ -61,24 +43,47 @@ def contexts(batch: int = 6) -> np.ndarray:
 
 def test_the_model_computes_the_equations_of_its_docstring():
     model = build_model(TASK, settings())
+    weights = np.random.default_rng(2).normal(0, 0.1, (24, 4))
+    model.get_layer("linear").set_weights([weights])
     y = contexts()
     observed = ~np.isnan(y)
     mean = np.nanmean(y, axis=1, keepdims=True)
     deviation = np.nanstd(y, axis=1, keepdims=True)
     scaled = np.where(observed, (y - mean) / deviation, 0)
-    steps = np.stack([scaled, observed], axis=-1).reshape(len(y), 4, 6)
-    first = numpy_lstm(steps, *(np.asarray(w, np.float64) for w in model.get_layer("lstm_0").get_weights()))
-    second = numpy_lstm(first, *(np.asarray(w, np.float64) for w in model.get_layer("lstm_1").get_weights()))
+    steps = np.stack([scaled, observed], axis=-1)
     kernel, bias = model.get_layer("decoder").get_weights()
-    raw = (second[:, -1] @ kernel + bias).reshape(len(y), 4, 5)
-    gap = np.log1p(np.exp(raw))
-    median = raw[..., 2]
-    ordered = np.stack(
-        [median - gap[..., 1] - gap[..., 0], median - gap[..., 1], median,
-         median + gap[..., 3], median + gap[..., 3] + gap[..., 4]], axis=-1,
-    )  # fmt: skip
-    expected = mean[..., None] + ordered * deviation[..., None]
-    np.testing.assert_allclose(forecast(model, y), expected, rtol=1e-4, atol=1e-4)
+    for window in range(len(y)):
+        first, *_ = oracle.lstm(steps[window].reshape(4, 6), oracle.weights_of(model, "lstm_0"))
+        _, hidden, _ = oracle.lstm(first, oracle.weights_of(model, "lstm_1"))
+        raw = (hidden @ kernel + bias).reshape(4, 5)
+        gap = np.log1p(np.exp(raw))
+        median = raw[:, 2]
+        quantiles = np.stack(
+            [median - gap[:, 1] - gap[:, 0], median - gap[:, 1], median,
+             median + gap[:, 3], median + gap[:, 3] + gap[:, 4]], axis=-1,
+        )  # fmt: skip
+        linear = sum(steps[window, step, feature] * weights[2 * step + feature]
+                     for step in range(12) for feature in range(2))  # fmt: skip
+        expected = mean[window] + (quantiles + linear[:, None]) * deviation[window]
+        np.testing.assert_allclose(forecast(model, y)[window], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_linear_part_starts_at_zero_and_can_be_left_out():
+    keras.utils.set_random_seed(1)
+    with_it = build_model(TASK, settings())
+    keras.utils.set_random_seed(1)
+    without = build_model(TASK, settings(linear=False))
+    np.testing.assert_array_equal(forecast(with_it, contexts()), forecast(without, contexts()))
+    assert "linear" not in [layer.name for layer in without.layers]
+
+
+def test_quantiles_shift_with_the_linear_part():
+    model = build_model(TASK, settings())
+    before = model({"y": contexts()})["scaled"].numpy()
+    model.get_layer("linear").set_weights([np.random.default_rng(2).normal(0, 1, (24, 4))])
+    shift = model({"y": contexts()})["scaled"].numpy() - before
+    assert np.abs(shift).min() > 0
+    np.testing.assert_allclose(shift, np.repeat(shift[..., :1], 5, axis=-1), rtol=1e-3, atol=1e-5)
 
 
 def test_a_keras_kernel_reaches_cudnn_in_the_order_of_the_docstring():
@@ -139,19 +144,40 @@ def test_every_architecture_is_saved_and_loaded_with_the_same_forecasts(tmp_path
     np.testing.assert_array_equal(forecast(loaded, contexts()), forecast(model, contexts()))
 
 
+@pytest.mark.parametrize("name", ["none", "difference", "seasonal_difference"])
 @pytest.mark.parametrize("scaling", ["standard", "robust", "minmax", "mean_abs"])
-def test_a_series_a_thousand_times_as_large_is_forecast_a_thousand_times_as_large(scaling):
-    model = build_model(TASK, settings(scaling=scaling))
-    small, large = (forecast(model, contexts() * factor) for factor in (1, 1024))
-    np.testing.assert_allclose(large, small * 1024, rtol=1e-4)
+def test_a_series_1024_times_as_large_is_forecast_1024_times_as_large(scaling, name):
+    model = build_model(TRANSFORMED, settings(scaling=scaling))
+    small, large = (forecast(model, contexts() * factor, name) for factor in (1, 1024))
+    # A power of two: no rounding differs.
+    np.testing.assert_array_equal(large, small * 1024)
+    untransformed = build_model(TASK, settings(scaling=scaling))
+    small, large = (forecast(untransformed, contexts() * factor) for factor in (1, 1024))
+    np.testing.assert_array_equal(large, small * 1024)
 
 
-@pytest.mark.parametrize("value", [0.0, 7.5, -3e6, 1e-9])
-def test_a_constant_context_is_forecast_as_the_constant(value):
+@pytest.mark.parametrize("name", ["none", "difference", "seasonal_difference"])
+def test_a_series_on_another_level_is_forecast_on_that_level(name):
     for scaling in ("standard", "robust", "minmax"):
-        model = build_model(TASK, settings(scaling=scaling))
-        found = forecast(model, np.full((2, 12), value, np.float32))
-        np.testing.assert_array_equal(found, np.float32(value))
+        model = build_model(TRANSFORMED, settings(scaling=scaling))
+        low, high = (forecast(model, contexts() + level, name) for level in (0, 1000))
+        np.testing.assert_allclose(high - 1000, low, atol=0.01)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.5, -3e6, 1e-9, 3e38])
+def test_a_constant_context_is_forecast_as_the_constant(value):
+    window = np.full((2, 12), value, np.float32)
+    window[1, :9] = np.nan
+    for scaling in ("standard", "robust", "minmax"):
+        plain, model = (build_model(task, settings(scaling=scaling)) for task in (TASK, TRANSFORMED))
+        np.testing.assert_array_equal(forecast(plain, window), np.float32(value))
+        for name, (log, _) in TRANSFORMS.items():
+            found = forecast(model, window, name)
+            if log:
+                # A rounding of the log of 3e38, 88, is 1e-5 of the value.
+                np.testing.assert_allclose(found, np.float32(value), rtol=2e-5)
+            else:
+                np.testing.assert_array_equal(found, np.float32(value))
 
 
 def test_what_lies_before_the_start_of_a_series_does_not_change_its_scale():

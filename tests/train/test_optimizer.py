@@ -45,3 +45,19 @@ def test_clipping_keeps_the_direction_of_the_whole_gradient():
     np.testing.assert_allclose(np.concatenate([one.numpy().ravel() for one in clipped]), [0.6, 0.0, 0.8])
     untouched, _ = clip(gradients, 10.0)
     np.testing.assert_array_equal(untouched[0].numpy(), [3.0, 0.0])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e19, 1e25, 1e37])
+def test_clipping_keeps_the_direction_of_a_gradient_of_any_size(size):
+    gradients = [tf.constant([3.0 * size, 0.0]), tf.constant([[4.0 * size]])]
+    clipped, norm = clip(gradients, size)
+    assert float(norm) == pytest.approx(5.0 * size)
+    found = np.concatenate([one.numpy().ravel() for one in clipped])
+    np.testing.assert_allclose(found / np.float32(size), [0.6, 0.0, 0.8], rtol=1e-6)
+
+
+def test_a_gradient_that_is_no_number_stays_one():
+    """So that the loss shows it, and training ends with advice."""
+    for value in (np.nan, np.inf):
+        clipped, _ = clip([tf.constant([value, 1.0])], 1.0)
+        assert np.isnan(clipped[0].numpy()).all()
