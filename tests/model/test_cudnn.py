@@ -1,15 +1,19 @@
 """The fast path, traced as on a GPU; the graph is looked at, never run."""
 
+import itertools
 import sys
+from typing import Any
 
 import keras
 import pytest
 import tensorflow as tf
 
+from dist_lstm.config.task import Task, input_spec
 from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, graph_ops, off_fast_path, uses_cudnn
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.step import summed_loss
+from tests.model.test_architectures import AXES, make
 from tests.model.test_lstm import TASK, settings
 
 
@@ -21,16 +25,28 @@ def fake_gpu(monkeypatch):
     monkeypatch.setattr(sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True)
 
 
-def training_graph(model: keras.Model) -> set[str]:
-    loss = head_loss("quantile", TASK)
+def nodes_of(function: Any) -> list[Any]:
+    """All ops of a traced function, those of the functions it calls included."""
+    graph = function.graph.as_graph_def()
+    return [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
+
+
+def traced(model: keras.Model, task: Task, head: str) -> Any:
+    """The loss of a model and its gradient, traced."""
+    loss = head_loss(head, task)
 
     @tf.function
-    def gradients(y: tf.Tensor, target: tf.Tensor) -> list[tf.Tensor]:
+    def gradients(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            total, _ = summed_loss(model, loss, {"y": y}, target, training=True)
+            total, _ = summed_loss(model, loss, inputs, target, training=True)
         return tape.gradient(total, model.trainable_variables)
 
-    return graph_ops(gradients.get_concrete_function(tf.TensorSpec((8, 12)), tf.TensorSpec((8, 4))))
+    specs = {name: tf.TensorSpec((8, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+    return gradients.get_concrete_function(specs, tf.TensorSpec((8, task.horizon)))
+
+
+def training_graph(model: keras.Model) -> set[str]:
+    return graph_ops(traced(model, TASK, "quantile"))
 
 
 @pytest.mark.parametrize("segment_length", [1, 3])
@@ -41,6 +57,29 @@ def test_with_a_gpu_training_runs_through_cudnn_and_holds_no_loop(fake_gpu, segm
     assert not found & LOOP_OPS
 
 
+VARIANTS = list(itertools.product(AXES["decoder"], (False, True), (False, True)))
+
+
+@pytest.mark.parametrize(("number", "variant"), list(enumerate(VARIANTS)), ids=str)
+def test_with_a_gpu_every_layer_of_every_variant_is_on_the_fast_path(fake_gpu, number, variant):
+    decoder, bidirectional, residual = variant
+    choice = {"decoder": decoder, "bidirectional": bidirectional, "residual": residual, "linear": True}
+    known, values = AXES["known"][number % 5], AXES["values"][number % 4]
+    head = ("quantile", "mae")[number % 2]
+    task, model_settings = make(choice | {"known": known, "values": values, "head": head}, number)
+    nodes = nodes_of(traced(build_model(task, model_settings), task, head))
+    layers = len(model_settings.units) * (2 if bidirectional else 1) + (decoder == "segment")
+    for op in (CUDNN_OP, "CudnnRNNBackpropV3"):
+        assert sum(node.op == op for node in nodes) == layers
+    loops = [node.name for node in nodes if node.op in LOOP_OPS]
+    if decoder == "recursive":
+        # One forwards, one for its gradient: the decoder reads its own forecasts.
+        assert len(loops) == 2
+        assert all("decoder" in name for name in loops)
+    else:
+        assert not loops
+
+
 def test_without_a_gpu_training_runs_in_a_loop():
     model = build_model(TASK, settings())
     found = training_graph(model)
@@ -49,14 +88,18 @@ def test_without_a_gpu_training_runs_in_a_loop():
     assert not uses_cudnn(model)
 
 
-def test_with_a_gpu_a_model_says_that_it_uses_cudnn(fake_gpu):
-    assert uses_cudnn(build_model(TASK, settings()))
+@pytest.mark.parametrize("decoder", AXES["decoder"])
+def test_with_a_gpu_a_model_says_that_it_uses_cudnn(fake_gpu, decoder):
+    assert uses_cudnn(build_model(TASK, settings(decoder=decoder)))
 
 
-def test_no_layer_that_we_build_leaves_the_fast_path():
-    layers = [one for one in build_model(TASK, settings()).layers if isinstance(one, keras.layers.LSTM)]
-    assert len(layers) == 2
-    assert [off_fast_path(layer) for layer in layers] == [[], []]
+@pytest.mark.parametrize("decoder", AXES["decoder"])
+def test_no_layer_that_we_build_leaves_the_fast_path(decoder):
+    for bidirectional in (False, True):
+        model = build_model(TASK, settings(decoder=decoder, bidirectional=bidirectional))
+        layers = [one for one in model._flatten_layers() if isinstance(one, keras.layers.LSTM)]
+        assert len(layers) == (4 if bidirectional else 2) + (decoder == "segment")
+        assert [off_fast_path(layer) for layer in layers] == [[]] * len(layers)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,29 @@
 """Training steps: replicas, calls, clipping, missing targets."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import TrainSettings
-from dist_lstm.data.stream import distribute
+from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec
+from dist_lstm.data.stream import ValidationWindows, distribute
 from dist_lstm.model.encoder import ReplicaDropout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
+from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.optimizer import make_optimizer
 from dist_lstm.train.step import make_mean_loss, make_train_steps, summed_loss
+from tests.model import oracle
 from tests.model.test_lstm import TASK, settings
 
 BATCH = 8
+RICH = replace(TASK, transformed=True, series=5, vocabulary=Vocabulary(5, (("colour", 3),), ("price",)))
+FULL = replace(RICH, series_scaling="standard", calendar=True, freq=Frequency("D"))
 SETTINGS = TrainSettings(batch_size=BATCH, max_steps=40, warmup_steps=5, learning_rate=0.01, clip_norm=0.5)
 ONE_DEVICE = tf.distribute.get_strategy()
 
@@ -31,22 +38,33 @@ def windows(steps: int = 12) -> tuple[np.ndarray, np.ndarray]:
     return y, target
 
 
-def batches() -> tf.data.Dataset:
+def batches(task: Task = TASK) -> tf.data.Dataset:
     y, target = windows()
-    return tf.data.Dataset.from_tensor_slices(({"y": y}, target)).batch(BATCH, drop_remainder=True)
+    generator = np.random.default_rng(6)
+    made = {
+        "y": y,
+        "transform": np.array(list(TRANSFORMS.values()))[np.arange(len(y)) % len(TRANSFORMS)],
+        "series_scale": np.where(generator.random((len(y), 1)) < 0.5, np.nan, [[3.0, 2.0]]),
+        "calendar": generator.integers(0, 7, (len(y), len(task.freq.cycles))),
+        "series": generator.integers(0, task.series + 1, (len(y), 1)),
+        "categories": generator.integers(0, 4, (len(y), 1)),
+        "numbers": np.where(generator.random((len(y), 1)) < 0.2, np.nan, generator.normal(size=(len(y), 1))),
+    }
+    inputs = {name: made[name].astype(kind) for name, (_, kind) in input_spec(task).items()}
+    return tf.data.Dataset.from_tensor_slices((inputs, target)).batch(BATCH, drop_remainder=True)
 
 
 def train(
-    strategy: tf.distribute.Strategy, calls: list[int], dropout: float = 0.0
+    strategy: tf.distribute.Strategy, calls: list[int], task: Task = TASK, **changes: object
 ) -> tuple[list[np.ndarray], float]:
     """Weights and mean loss after some calls of some steps each."""
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        model = build_model(TASK, settings(dropout=dropout))
+        model = build_model(task, settings(**{"dropout": 0.0, "id_dropout": 0.0} | changes))
         optimizer = make_optimizer(SETTINGS)
         optimizer.build(model.trainable_variables)
-    steps = make_train_steps(model, optimizer, head_loss("quantile", TASK), SETTINGS.clip_norm, strategy)
-    iterator = distribute(batches, strategy, BATCH)
+    steps = make_train_steps(model, optimizer, head_loss("quantile", task), SETTINGS.clip_norm, strategy)
+    iterator = distribute(lambda: batches(task), strategy, BATCH)
     sums = tf.zeros(3, tf.float64)
     for number in calls:
         sums = steps(iterator, tf.constant(number), sums)
@@ -62,15 +80,46 @@ def test_two_replicas_and_one_end_with_the_same_weights(two_cpus):
     assert both_loss == pytest.approx(alone_loss, rel=1e-6)
 
 
-def test_training_changes_every_weight():
+@pytest.mark.parametrize("decoder", ["direct", "segment", "recursive"])
+def test_so_do_they_with_embeddings_and_transforms(two_cpus, decoder):
+    """The gradient of an embedding comes as slices of it, other rows on each replica."""
+    alone, alone_loss = train(ONE_DEVICE, [12], RICH, decoder=decoder, series_embedding=3)
+    both, both_loss = train(two_cpus, [12], RICH, decoder=decoder, series_embedding=3)
+    for one, two in zip(alone, both, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5)
+    assert both_loss == pytest.approx(alone_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize(("task", "changes"), [(TASK, {}), (RICH, {"series_embedding": 3})])
+def test_training_changes_every_weight(task, changes):
     keras.utils.set_random_seed(1)
-    before = build_model(TASK, settings(dropout=0.0)).get_weights()
-    after, _ = train(ONE_DEVICE, [12])
+    before = build_model(task, settings(dropout=0.0, **changes)).get_weights()
+    after, _ = train(ONE_DEVICE, [12], task, **changes)
+    assert len(before) == len(after)
     assert all((one != two).any() for one, two in zip(before, after, strict=True))
 
 
+def test_an_embedding_that_no_window_names_does_not_change():
+    """The slices of a gradient are put where they belong."""
+    task = replace(RICH, series=9)
+    model = build_model(task, settings(dropout=0.0, id_dropout=0.0, series_embedding=3))
+    table = model.get_layer("series_embedding").embeddings
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(model.trainable_variables)
+    before = table.numpy()
+    steps = make_train_steps(model, optimizer, head_loss("quantile", task), 1.0, ONE_DEVICE)
+    # Only numbers 0 to 5 are drawn.
+    data = batches(RICH)
+    steps(iter(data), tf.constant(1), tf.zeros(3, tf.float64))
+    named = {int(one) for one in next(iter(data))[0]["series"].numpy().ravel()}
+    changed = {row for row in range(10) if (table.numpy()[row] != before[row]).any()}
+    assert changed == named
+
+
 def test_dividing_steps_into_calls_changes_nothing_bit_for_bit():
-    (one, one_loss), (several, several_loss) = train(ONE_DEVICE, [12], 0.2), train(ONE_DEVICE, [1, 4, 7], 0.2)
+    changes = {"dropout": 0.2, "id_dropout": 0.3, "series_embedding": 3}
+    one, one_loss = train(ONE_DEVICE, [12], RICH, **changes)
+    several, several_loss = train(ONE_DEVICE, [1, 4, 7], RICH, **changes)
     for left, right in zip(one, several, strict=True):
         np.testing.assert_array_equal(left, right)
     assert one_loss == several_loss
@@ -82,9 +131,9 @@ def test_a_step_goes_down_the_clipped_mean_gradient_over_observed_targets(clip_n
     y, target = (part[:BATCH] for part in windows())
     with tf.GradientTape() as tape:
         outputs = model({"y": y}, training=True)
-        scale = outputs["scale"] * outputs["unit"]
-        base = outputs["base"] * outputs["unit"]
-        errors = loss((target - base) / scale, (outputs["forecast"] - base[..., None]) / scale[..., None])
+        location, scale = outputs["base"] * outputs["unit"], outputs["scale"] * outputs["unit"]
+        # In units of scale, and in target units divided by scale, is the same.
+        errors = loss((target - location) / scale, (outputs["forecast"] - location[..., None]) / scale[..., None])
         mean = tf.reduce_mean(tf.boolean_mask(errors, ~np.isnan(target)))
     gradients = [one.numpy() for one in tape.gradient(mean, model.trainable_variables)]
     norm = np.sqrt(sum((one**2).sum() for one in gradients))
@@ -109,11 +158,65 @@ def test_a_missing_target_has_no_gradient_and_no_loss():
         np.testing.assert_array_equal(gradient.numpy(), 0.0)
 
 
-def test_a_window_without_any_context_does_not_count():
-    model = build_model(TASK, settings(dropout=0.0))
-    y = np.full((2, 12), np.nan, np.float32)
-    _, count = summed_loss(model, head_loss("quantile", TASK), {"y": y}, tf.ones((2, 4)), training=False)
-    assert float(count) == 0.0
+@pytest.mark.parametrize("name", list(TRANSFORMS))
+def test_a_window_whose_context_does_not_vary_does_not_count(name):
+    """Nor one without any: its forecast is the base, whatever the weights."""
+    task = replace(TASK, transformed=True)
+    model, loss = build_model(task, settings(dropout=0.0)), head_loss("quantile", task)
+    y = np.stack([np.full(12, np.nan), np.full(12, 7.0), np.zeros(12), [np.nan] * 11 + [3.0], np.arange(12.0)])
+    y[1, ::5] = np.nan
+    inputs = {"y": y.astype(np.float32), "transform": np.tile(np.array(TRANSFORMS[name], np.int32), (5, 1))}
+    target = np.random.default_rng(0).normal(3, 100, (5, 4)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        total, count = summed_loss(model, loss, inputs, target, training=False)
+    gradients = [one.numpy() for one in tape.gradient(total, model.trainable_variables)]
+    assert float(count) == 4.0
+    alone = {name: values[4:] for name, values in inputs.items()}
+    with tf.GradientTape() as tape:
+        expected, _ = summed_loss(model, loss, alone, target[4:], training=False)
+    assert float(total) == pytest.approx(float(expected), rel=1e-6)
+    for one, two in zip(gradients, tape.gradient(expected, model.trainable_variables), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_target_that_is_no_number_changes_neither_loss_nor_gradient(value):
+    task = replace(TASK, transformed=True)
+    model, loss = build_model(task, settings(dropout=0.0)), head_loss("quantile", task)
+    y, target = (part[: len(TRANSFORMS)] for part in windows())
+    target = np.nan_to_num(target)
+    inputs = {"y": y, "transform": np.array(list(TRANSFORMS.values()), np.int32)}
+    outputs = model(inputs)
+    errors = loss(normalise_target(target, outputs, inputs["transform"]), outputs["scaled"]).numpy()
+    target[:, 1] = value
+    with tf.GradientTape() as tape:
+        total, count = summed_loss(model, loss, inputs, target, training=False)
+    assert float(count) == 3 * len(TRANSFORMS)
+    assert float(total) == pytest.approx(errors[:, [0, 2, 3]].sum(), rel=1e-5)
+    for gradient in tape.gradient(total, model.trainable_variables):
+        assert np.isfinite(gradient).all()
+
+
+def test_the_loss_is_measured_as_the_network_forecasts():
+    """Under a log in differences of logs, and seasonal differences in their mean size."""
+    task = replace(TASK, transformed=True)
+    rows = settings(dropout=0.0, scaling="standard", head="mae")
+    model, loss = build_model(task, rows), head_loss("mae", task)
+    y, target = (np.abs(part[:BATCH]) + 1 for part in windows())
+    for code in TRANSFORMS.values():
+        inputs = {"y": y, "transform": np.tile(np.array(code, np.int32), (BATCH, 1))}
+        scaled = model(inputs)["scaled"].numpy()[..., 0]
+        expected, counted = 0.0, 0
+        for window in range(BATCH):
+            normal = oracle.normalise(y[window], "standard", 6, 4, np.array(code))
+            for step in range(4):
+                z = oracle.signed_log(target[window, step]) if code[0] else target[window, step]
+                if not np.isnan(z):
+                    expected += abs((z - normal.base[step]) / normal.scale - scaled[window, step])
+                    counted += 1
+        total, count = summed_loss(model, loss, inputs, target, training=False)
+        assert float(count) == counted
+        assert float(total) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_loss_of_a_series_does_not_depend_on_its_unit():
@@ -129,18 +232,21 @@ def test_the_loss_of_a_series_does_not_depend_on_its_unit():
     assert mean_loss(4096.0) == pytest.approx(mean_loss(1.0), rel=1e-5)
 
 
-def test_the_mean_loss_of_padded_batches_is_that_of_the_windows():
-    model, loss = build_model(TASK, settings(dropout=0.0)), head_loss("quantile", TASK)
-    y, target = windows(1)
+@pytest.mark.parametrize("task", [TASK, FULL], ids=["values alone", "every input"])
+def test_the_mean_loss_of_padded_batches_is_that_of_the_windows(task):
+    """What fills a batch has no values, and no place in the calendar."""
+    changes = {"calendar": True, "series_embedding": 3} if task is FULL else {}
+    model, loss = build_model(task, settings(dropout=0.0, **changes)), head_loss("quantile", task)
+    inputs, target = next(batches(task).as_numpy_iterator())
 
-    def padded(part: np.ndarray) -> np.ndarray:
-        return np.concatenate([part, np.full((BATCH - len(part), 12), np.nan, np.float32)])
+    def mean_loss(batch_size: int) -> float:
+        windows = ValidationWindows(inputs, target, BATCH, batch_size)
+        return make_mean_loss(model, loss)(windows.batches())
 
-    def mean_loss(cut: int) -> float:
-        halves = [({"y": padded(y[:cut])}, target[:cut]), ({"y": padded(y[cut:])}, target[cut:])]
-        return make_mean_loss(model, loss)(iter(halves))
-
-    assert mean_loss(3) == pytest.approx(mean_loss(BATCH), rel=1e-6)
+    whole = mean_loss(BATCH)
+    assert np.isfinite(whole)
+    for batch_size in (3, 5, 2 * BATCH):
+        assert mean_loss(batch_size) == pytest.approx(whole, rel=1e-6)
 
 
 def test_dropout_differs_between_replicas_and_from_step_to_step(two_cpus):
