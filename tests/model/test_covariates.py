@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 from dist_lstm.config.frequency import Frequency
-from dist_lstm.config.schema import ModelSettings
 from dist_lstm.config.task import Task, Vocabulary
 from dist_lstm.model.covariates import CalendarFeatures, IdDropout, KnownNumbers
 from dist_lstm.model.lstm import build_model
@@ -178,5 +177,5 @@ def test_settings_of_the_layers_make_the_same_layers_again():
 
 
 def test_an_embedding_is_only_there_where_the_task_names_series():
-    layers = [one.name for one in build_model(TASK, ModelSettings(segment_length=3)).layers]
+    layers = [one.name for one in build_model(TASK, settings(series_embedding=3)).layers]
     assert not {"series_embedding", "series_dropout", "category_0", "numbers_known"} & set(layers)

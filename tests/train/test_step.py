@@ -179,8 +179,7 @@ def test_a_window_whose_context_does_not_vary_does_not_count(name):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_target_that_is_no_number_changes_neither_loss_nor_gradient(value):
+def test_a_missing_target_among_others_changes_neither_loss_nor_gradient():
     task = replace(TASK, transformed=True)
     model, loss = build_model(task, settings(dropout=0.0)), head_loss("quantile", task)
     y, target = (part[: len(TRANSFORMS)] for part in windows())
@@ -188,7 +187,7 @@ def test_a_target_that_is_no_number_changes_neither_loss_nor_gradient(value):
     inputs = {"y": y, "transform": np.array(list(TRANSFORMS.values()), np.int32)}
     outputs = model(inputs)
     errors = loss(normalise_target(target, outputs, inputs["transform"]), outputs["scaled"]).numpy()
-    target[:, 1] = value
+    target[:, 1] = np.nan
     with tf.GradientTape() as tape:
         total, count = summed_loss(model, loss, inputs, target, training=False)
     assert float(count) == 3 * len(TRANSFORMS)
