@@ -21,7 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, name: str, out: Path, *settings: str) -
     monkeypatch.setattr(sys, "argv", ["dist-lstm", "run", f"configs/{name}.yaml", "--out", str(out), *arguments])
     with pytest.raises(SystemExit) as end:
         main()
-    assert end.value.code == 0
+    assert not end.value.code
     return json.loads((out / "metrics.json").read_text()), pd.read_parquet(out / "forecasts")
 
 
