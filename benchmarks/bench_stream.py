@@ -27,6 +27,7 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
+from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.config.task import make_task
 from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import TrainingWindows, make_draw
@@ -54,7 +55,7 @@ def rate(batches: Callable[[], Any], size: int) -> float:
 
 def main() -> None:
     """Measure in turns, print a table and write the results file."""
-    make_strategy(0)
+    make_strategy(ResourceSettings(gpus=0))
     y = np.random.default_rng(0).normal(size=SERIES * STEPS).astype(np.float32)
     results: dict[str, Any] = {"machine": describe_machine(), "windows_per_second": {}}
     with tempfile.TemporaryDirectory() as scratch:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -269,9 +270,22 @@ def _error(message: str) -> None:
     typer.echo(f"error: {one_line(message)}", err=True)
 
 
+#: Exit statuses: 130 is what typer makes of a KeyboardInterrupt, 143 what a shell shows of a SIGTERM.
+_INTERRUPTED, _PRE_EMPTED = 130, 143
+
+
+def _pre_empted(*_: Any) -> None:
+    raise SystemExit(_PRE_EMPTED)
+
+
 def main() -> None:
-    """Run the command line; the exit status is 0, 1 (our fault), 2 (the user's) or 130 (interrupted)."""
+    """Run the command line.
+
+    The exit status is 0, 1 (our fault), 2 (the user's), 130 (interrupted), or 143 (told to end, as a cluster does
+    that needs the machine for others; what was done is saved).
+    """
     words = sys.argv[1:]
+    signal.signal(signal.SIGTERM, _pre_empted)
     try:
         status = app(words or ["--help"], prog_name=app.info.name, standalone_mode=False)
     except UserError as error:
@@ -282,8 +296,11 @@ def main() -> None:
         verb = context.command_path if context else app.info.name
         _error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
         status = error.exit_code
-    if status == 130:  # what typer makes of a KeyboardInterrupt
+    except SystemExit as end:
+        status = end.code
+    if status in (_INTERRUPTED, _PRE_EMPTED):
         # Over the ^C that a terminal echoes.
         start = "\r" if sys.stderr.isatty() else ""
-        typer.echo(f"{start}interrupted; go on with: {shlex.join(['dist-lstm', *words])}", err=True)
+        what = "interrupted" if status == _INTERRUPTED else "told to end, work saved"
+        typer.echo(f"{start}{what}; go on with: {shlex.join(['dist-lstm', *words])}", err=True)
     sys.exit(status)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dist_lstm.config.defaults import derive, resolve
+from dist_lstm.config.load import override
 from dist_lstm.config.schema import Config
 from dist_lstm.config.section import known
 from dist_lstm.data.partition import MIB
@@ -41,12 +42,15 @@ def make_plan(config: Config) -> dict[str, Any]:
         from dist_lstm.model.lstm import build_model
 
         resolved = resolve(config, manifest.facts)
-        task, train = manifest.make_task(resolved), resolved.train
-        strategy = make_strategy(resolved.resources.gpus)
+        # What training will measure is estimated with the usual batch.
+        usual = override(resolved, {"train.batch_size": None}) if resolved.train.batch_size == "auto" else resolved
+        usual = resolve(usual, manifest.facts)
+        task, train = manifest.make_task(usual), usual.train
+        strategy = make_strategy(resolved.resources)
         batch_size, max_steps = known(train.batch_size), known(train.max_steps)
-        windows = TrainingWindows(folder, manifest, task, make_draw(resolved, whole=False))
+        windows = TrainingWindows(folder, manifest, task, make_draw(usual, whole=False))
         validation = validation_windows(folder, manifest, task, batch_size, train.seed)
-    model = build_model(task, resolved.model)
+    model = build_model(task, usual.model)
     derived = derive(config, manifest.facts)
     return {
         "config": resolved.model_dump(mode="json"),
@@ -62,7 +66,7 @@ def make_plan(config: Config) -> dict[str, Any]:
             "windows_drawn": max_steps * batch_size,
         },
         "model": {"parameters": model.count_params(), "replicas": strategy.num_replicas_in_sync},
-        "memory_mib": _memory(resolved, manifest.steps, manifest.series, model.count_params()),
+        "memory_mib": _memory(usual, manifest.steps, manifest.series, model.count_params()),
         "devices": describe_devices(),
     }
 
@@ -78,7 +82,7 @@ def _memory(config: Config, steps: int, series: int, parameters: int) -> dict[st
     estimate = {
         # Weights, gradient, and two moments of the optimizer; the best weights are kept as well.
         "weights": 5 * _FLOAT * parameters,
-        "activations": batch * per_window,
+        "activations": batch * per_window / config.train.accumulate,
         "series": 2 * held,
         "batches": 4 * BLOCK * batch * window,
     }
@@ -99,11 +103,15 @@ def show_plan(plan: dict[str, Any], console: Console) -> None:
                 table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
         console.print(table)
     console.print(_transforms(plan["data"]))
-    columns = "setting", Column("value", overflow="fold"), Column("derived from", overflow="fold")
+    longest = max(len(name) for name, _ in _leaves("", plan["config"]))
+    columns = (
+        Column("setting", no_wrap=True, width=longest),
+        Column("value", overflow="fold"),
+        Column("derived from", overflow="fold"),
+    )
     table = Table(*columns, title="config", title_justify="left")
-    for section, settings in plan["config"].items():
-        for name, value in _leaves(f"{section}.", settings):
-            table.add_row(name, str(value), plan["derived"].get(name, {}).get("why", ""))
+    for name, value in _leaves("", plan["config"]):
+        table.add_row(name, str(value), plan["derived"].get(name, {}).get("why", ""))
     console.print(table)
     for device in plan["devices"]:
         console.print("device  " + ", ".join(f"{name} {value}" for name, value in device.items()))

@@ -15,7 +15,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pandas as pd
 from rich.console import Console
 
 from dist_lstm.config.defaults import resolve
-from dist_lstm.config.load import differences, dump_config, load_config, override
+from dist_lstm.config.load import differences, dump_config, load_config, measured_before, override
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
@@ -102,7 +102,9 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
             _refuse_other_work(config, folder)
         manifest = prepare(config, folder / SHARDS, frame)
         resolved = resolve(config, manifest.facts)
-        if not (folder / CONFIG).exists():
+        if (folder / CONFIG).exists():
+            resolved = override(resolved, measured_before(resolved, load_config(folder / CONFIG)))
+        else:
             write_text(folder / CONFIG, dump_config(resolved))
         rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
         console.print(
@@ -143,7 +145,7 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
 
 def run_all(run: Run) -> None:
     """Every stage after prepare; `_SUCCESS` is written last."""
-    train(run)
+    run = train(run)
     backtest(run)
     forecast(run)
     report(run)
@@ -152,66 +154,61 @@ def run_all(run: Run) -> None:
 
 
 @timed("train")
-def train(run: Run) -> None:
+def train(run: Run) -> Run:
     """Choose the number of steps on the validation range, then train on whole series for as many.
 
     Leaves `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`,
-    `tensorboard/`, `environment.json`, and the section `training` of `metrics.json`.
+    `tensorboard/`, `environment.json`, and the section `training` of `metrics.json`. While it works,
+    `checkpoints/` holds what it takes to go on.
 
     Args:
         run: The run; nothing happens where it is trained already.
+
+    Returns:
+        The run, with what `auto` was measured to be in its config.
 
     Raises:
         UserError: If training diverges.
     """
     if "training" in run.metrics and (run.folder / MODEL).exists():
         run.console.print("train     already done")
-        return
-    from dist_lstm.train.checkpoint import save_model
+        return run
+    from dist_lstm.train.checkpoint import CHECKPOINTS, save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
+    from dist_lstm.train.measure import measure
     from dist_lstm.train.monitor import Monitor
-    from dist_lstm.train.phases import train_phase
+    from dist_lstm.train.phases import Training, train_phase
 
-    strategy = make_strategy(run.config.resources.gpus)
-    monitor = Monitor(run.folder, run.console)
-    work = (run.shards, run.config, run.task, strategy, monitor)
-    fitted = train_phase(*work)
-    training = {
-        "steps": fitted.steps,
-        "validation_loss": fitted.validation_loss,
-        "stopped_early": fitted.stopped_early,
-        "out_of_time": fitted.out_of_time,
-        "parameters": fitted.model.count_params(),
-        "refit": False,
-    }
-    final = fitted
-    if run.config.train.refit and run.task.validation + run.task.test > 0:
+    strategy = make_strategy(run.config.resources, run.config.train.precision)
+    training = Training(run.folder, run.shards, run.config, run.task, strategy, Monitor(run.folder, run.console))
+    measured = measure(training)
+    if measured:
+        run = replace(run, config=override(run.config, measured))
+        write_text(run.folder / CONFIG, dump_config(run.config))
+        training = replace(training, config=run.config)
+    fitted = final = train_phase(training)
+    refit = run.config.train.refit and run.task.validation + run.task.test > 0
+    if refit:
         save_model(fitted.model, run.folder / BACKTEST_MODEL)
-        final = train_phase(*work, refit_steps=fitted.steps)
-        training["refit"] = True
+        final = train_phase(training, refit_steps=fitted.steps)
     save_model(final.model, run.folder / MODEL)
-    monitor.close()
-    environment = describe_environment(strategy, final.model) | {
-        "windows_per_second": round(fitted.speed.windows_per_second, 1),
-        "input_wait_share": None if run.config.train.deterministic else round(fitted.speed.input_wait_share, 4),
-    }
+    training.monitor.close([*fitted.history, *(final.history if refit else [])])
+    environment = describe_environment(strategy, final.model, run.config.train) | fitted.speed.describe()
     write_json(run.folder / ENVIRONMENT, environment)
-    run.add_metrics("training", training)
-    ended = ", stopped early" if fitted.stopped_early else ", out of time" if fitted.out_of_time else ""
-    said = [f"{fitted.steps} steps{ended}"]
-    said.append(f"{fitted.speed.windows_per_second:,.0f} windows/s")
-    if not run.config.train.deterministic:
-        said.append(f"input wait {fitted.speed.input_wait_share:.1%}")
-    said.append("cuDNN" if environment["cudnn"] else "no cuDNN")
-    refit = f"; refit on whole series for {final.steps} steps" if training["refit"] else ""
-    run.console.print(f"train     {', '.join(said)}{refit}")
+    run.add_metrics("training", fitted.describe() | {"refit": refit})
+    remove(run.folder / CHECKPOINTS)
+    refitted = f"; refit on whole series for {final.steps} steps" if refit else ""
+    run.console.print(f"train     {fitted.summary}, {'' if environment['cudnn'] else 'no '}cuDNN{refitted}")
+    return run
 
 
 def _predictor(run: Run, name: str) -> Any:
     from dist_lstm.train.checkpoint import load_model  # first: it imports TensorFlow quietly
+    from dist_lstm.train.devices import make_strategy
 
     from dist_lstm.forecast.predict import make_predictor  # isort: skip
 
+    make_strategy(run.config.resources, run.config.train.precision)
     return make_predictor(load_model(run.folder / name), run.task)
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from dist_lstm import cli
-from dist_lstm.train.monitor import Monitor
+from dist_lstm.train.monitor import Monitor, Speed
 from tests.test_bad_input import TABLE, line_of
 
 CONFIG = """
@@ -131,9 +131,9 @@ def test_an_interrupted_bar_is_erased_and_leaves_room_for_the_echo_of_ctrl_c(tmp
     monitor = Monitor(tmp_path, console)
 
     def interrupted() -> None:
-        with monitor.phase("refit", 100_000):
-            monitor.step(99_999, 0.12345, 123_456.7)
-            monitor._progress.refresh()
+        with monitor.phase("refit", 100_000, cudnn=False):
+            monitor.step(99_999, 0.12345, Speed(512, True, 10.0, 2411, 0.5))
+            monitor._bar.refresh()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -141,10 +141,11 @@ def test_an_interrupted_bar_is_erased_and_leaves_room_for_the_echo_of_ctrl_c(tmp
     shown = console.file.getvalue()
     drawn = [re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", line).strip() for line in re.split(r"[\r\n]", shown)]
     longest = max(drawn, key=len)
-    assert "99999/100000 loss 0.1235  123,457 windows/s" in longest
+    assert longest.startswith("123,443 windows/s  241.1 steps/s  input wait 5%  no cuDNN  ")
+    assert any("99999/100000 loss 0.1235" in line for line in drawn)
     assert len(longest) <= 80 - len("^C")
-    # The cursor is shown again, goes up to the bar's line, and erases it.
-    assert shown.endswith("\n\x1b[?25h\r\x1b[1A\x1b[2K")
+    # The cursor is shown again, goes up over both lines, and erases them.
+    assert shown.endswith("\n\x1b[?25h\r\x1b[1A\x1b[2K\x1b[1A\x1b[2K")
 
 
 def test_a_plan_fits_80_columns_cuts_nothing_and_has_no_control_codes_in_a_pipe(call, job, monkeypatch):

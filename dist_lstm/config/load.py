@@ -208,15 +208,25 @@ def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 #: Settings that change where and how fast something is computed, but not what. The memory budget is none of
 #: them: in which pools windows are drawn depends on it.
-WITHOUT_EFFECT = ("resources.", "train.steps_per_call")
+#: Settings for which `auto` is measured when training starts; config.yaml then holds the number.
+MEASURED = ("train.batch_size", "train.learning_rate")
+
+WITHOUT_EFFECT = (
+    "resources.",
+    "train.steps_per_call",
+    "train.checkpoint_every",
+    "train.checkpoint_seconds",
+    "train.keep_checkpoints",
+    "train.profile",
+)
 
 
 def differences(left: Config, right: Config) -> list[str]:
     """Settings in which two configs describe different work.
 
     Args:
-        left: One config.
-        right: The other.
+        left: One config; that of the run directory, where it is one.
+        right: The other; `auto` is no other work than what it was measured to be.
 
     Returns:
         Texts such as `task.horizon is 24, not 48`, in the order of the schema.
@@ -225,8 +235,22 @@ def differences(left: Config, right: Config) -> list[str]:
     return [
         f"{key} is {value!r}, not {others[key]!r}"
         for key, value in flatten(left)
-        if value != others[key] and not key.startswith(WITHOUT_EFFECT)
+        if value != others[key] and not key.startswith(WITHOUT_EFFECT) and key not in measured_before(right, left)
     ]
+
+
+def measured_before(config: Config, stored: Config) -> dict[str, Any]:
+    """Settings that a config leaves to be measured (`auto`), and that an earlier command has measured.
+
+    Args:
+        config: The config.
+        stored: The config of a run directory.
+
+    Returns:
+        What they were measured to be, by dotted key.
+    """
+    found = dict(flatten(stored))
+    return {key: found[key] for key, value in flatten(config) if key in MEASURED and value == "auto"}
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:

@@ -4,30 +4,29 @@
 (`dist_lstm.config.defaults`); `dist-lstm plan` shows what it becomes.
 """
 
-import difflib
-import zoneinfo
-from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    Discriminator,
     Field,
     StrictBool,
-    Tag,
     field_validator,
     model_validator,
 )
 
-from dist_lstm.config.section import Section
+from dist_lstm.config.section import Section, told_once
+from dist_lstm.config.table import DataSettings
 
 Level = Annotated[float, Field(gt=0, lt=100)]
-Units = Annotated[int, Field(ge=1, le=65536)]
-Name = Annotated[str, Field(min_length=1)]
-#: Without the tags an error would be told twice, once for each type.
-NameOrNames = Annotated[
-    Annotated[Name, Tag("str")] | Annotated[tuple[Name, ...], Field(min_length=1), Tag("tuple")],
-    Discriminator(lambda value: "tuple" if isinstance(value, list | tuple) else "str"),
+Whole = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["auto"], told_once("'auto' or a whole number of at least 1")
 ]
+GPUs = Annotated[
+    Annotated[int, Field(ge=0)] | Literal["auto"], told_once("'auto' or a whole number of at least 0")
+]
+Rate = Annotated[
+    Annotated[float, Field(gt=0, le=1)] | Literal["auto"], told_once("'auto' or above 0 and at most 1")
+]
+Units = Annotated[int, Field(ge=1, le=65536)]
 
 
 class TaskSettings(Section):
@@ -61,120 +60,6 @@ class TaskSettings(Section):
             if round(level, 2) != level or not 0.01 <= level <= 99.99:
                 raise ValueError(f"task.levels must lie in 0.01 to 99.99 with at most 2 decimals, got {level}")
         return levels
-
-
-class ColumnSettings(Section):
-    """Which column of the table is which."""
-
-    unique_id: Name | None = Field(
-        default="unique_id",
-        description="Name of the series, item_id where there is no unique_id; null for a table of one series.",
-    )
-    ds: Name = Field(
-        default="ds", description="Time stamp (timestamp where there is no ds), or whole number of the step."
-    )
-    y: NameOrNames = Field(
-        default="y",
-        description="Value to forecast (target where there is no y); null or NaN is a missing value. Each column "
-        "of a list is a series of its own, called unique_id/column, or column where unique_id is null.",
-    )
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The columns of values that are named, also where it is one."""
-        return (self.y,) if isinstance(self.y, str) else self.y
-
-
-class DataSettings(Section):
-    """The table, and how it is read."""
-
-    path: str = Field(
-        min_length=1,
-        description="CSV(.gz), Parquet or Feather: a file, a folder, a glob or a URI; $VARIABLES are expanded.",
-    )
-    layout: Literal["long", "wide"] = Field(
-        default="long",
-        description="One row a series and time stamp (long), or beside data.columns.ds one column a series (wide):"
-        " those of data.columns.y where it is set, else all.",
-    )
-    columns: ColumnSettings = Field(default=ColumnSettings(), description="Names of the columns.")
-    static_categories: tuple[Name, ...] = Field(
-        default=(), description="Columns of text, whole numbers or booleans that describe a whole series."
-    )
-    static_numbers: tuple[Name, ...] = Field(
-        default=(), description="Columns of numbers that describe a whole series."
-    )
-    timezone: str | None = Field(
-        default=None,
-        description="Zone of aware time stamps in calendar features and output, such as Europe/Berlin; needed "
-        "where text carries several offsets. Time stamps without a zone are refused then.",
-    )
-    duplicates: Literal["error", "first", "last", "mean", "sum"] = Field(
-        default="error", description="What to do with rows that have the same series and time stamp."
-    )
-    transform: Literal[
-        "auto",
-        "none",
-        "log1p",
-        "difference",
-        "seasonal_difference",
-        "log1p_difference",
-        "log1p_seasonal_difference",
-    ] = Field(
-        default="auto",
-        description="What of a series is forecast: its value, the log of 1 + value, the difference to the last "
-        "value or to the last season, or both; auto decides by tests, for each series.",
-    )
-    memory_budget: int = Field(
-        default=1024, ge=1, description="MiB of table and of windows that may be held in memory at a time."
-    )
-
-    @field_validator("timezone")
-    @classmethod
-    def _check_timezone(cls, name: str | None) -> str | None:
-        try:
-            return name if name is None else zoneinfo.ZoneInfo(name).key
-        except (LookupError, ValueError, OSError) as error:
-            shown = str(name)[:50]
-            near = difflib.get_close_matches(shown, sorted(zoneinfo.available_timezones()), n=1)
-            hint = f"did you mean {near[0]}?" if near else "take one such as Europe/Berlin or UTC"
-            raise ValueError(f"data.timezone: {shown!r} is not a zone of the IANA database; {hint}") from error
-
-    @property
-    def every_column(self) -> bool:
-        """Whether every column but the time stamp is a series."""
-        return self.layout == "wide" and self.columns.y == "y"
-
-    @property
-    def named_columns(self) -> list[str]:
-        """The columns that the settings name, those that are left at their default too."""
-        series = [self.columns.unique_id] if self.layout == "long" and self.columns.unique_id is not None else []
-        targets = () if self.every_column else self.columns.targets
-        return [*series, self.columns.ds, *targets, *self.static_categories, *self.static_numbers]
-
-    @model_validator(mode="after")
-    def _check_names(self) -> Self:
-        statics = self.static_categories + self.static_numbers
-        if self.layout == "wide" and (statics or self.columns.unique_id not in ("unique_id", None)):
-            key = "data.static_categories and data.static_numbers" if statics else "data.columns.unique_id"
-            raise ValueError(f"data.layout wide has one column a series and no place for {key}; leave it out")
-        twice = next((name for name, count in Counter(self.named_columns).items() if count > 1), None)
-        if twice is not None:
-            raise ValueError(f"data.columns and static covariates: column {twice!r} is given twice")
-        taken = {"unique_id", "ds", "y"} & {*statics}
-        if taken:
-            raise ValueError(f"data: {taken.pop()!r} is the name of another column, not of a static covariate")
-        targets = {*self.columns.targets}
-        for name in targets if self.layout == "long" and self.columns.unique_id is not None else ():
-            parts = name.split("/")
-            tails = {"/".join(parts[first:]) for first in range(1, len(parts))} & targets
-            if tails:
-                # 'a' with 'b/c' and 'a/b' with 'c' are both a/b/c.
-                raise ValueError(
-                    f"data.columns.y: {name!r} and {tails.pop()!r} can name the same series, as names are put "
-                    "together as unique_id/column; rename one of them"
-                )
-        return self
 
 
 class SplitSettings(Section):
@@ -238,7 +123,15 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """The training loop."""
 
-    batch_size: int | None = Field(default=None, ge=1, description="Windows a step, over all replicas.")
+    batch_size: Whole | None = Field(
+        default=None,
+        description="Windows a step, over all replicas; auto measures how many fill the machine.",
+    )
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        description="Parts a replica's batch is worked through in, to save memory; the step stays the same.",
+    )
     max_steps: int | None = Field(
         default=None, ge=1, description="Steps at most; the learning rate decays over them."
     )
@@ -250,12 +143,26 @@ class TrainSettings(Section):
     steps_per_epoch: int | None = Field(
         default=None, ge=1, description="Steps between two looks at the validation loss."
     )
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Highest learning rate of AdamW.")
+    learning_rate: Rate = Field(
+        default=1e-3, description="Highest learning rate of AdamW; auto finds it by a sweep before training."
+    )
     warmup_steps: int = Field(
         default=100, ge=0, description="Steps in which the learning rate rises to its highest."
     )
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay of AdamW.")
     clip_norm: float = Field(default=1.0, gt=0, description="Greatest norm of the whole gradient.")
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay a step of the moving average of the weights, which is validated and kept; 0 for none.",
+    )
+    max_bad_steps: int = Field(
+        default=10,
+        ge=1,
+        description="Steps in a row whose loss is no number, before training goes back to its last checkpoint at "
+        "half the learning rate; a second time ends it.",
+    )
     patience: int = Field(default=10, ge=1, description="Epochs without a better validation loss before the end.")
     window_sampling: Literal["series", "windows", "recent"] = Field(
         default="series",
@@ -264,8 +171,22 @@ class TrainSettings(Section):
     )
     stride: int = Field(default=1, ge=1, description="Steps between the cutoffs of a series' training windows.")
     seed: int = Field(default=1, ge=0, lt=2**31, description="Seed of weights, dropout and windows.")
-    steps_per_call: int | Literal["auto"] = Field(
+    steps_per_call: Whole = Field(
         default="auto", description="Steps one graph call runs; does not change the result."
+    )
+    precision: Literal["auto", "float32", "tf32", "float16", "bfloat16"] = Field(
+        default="auto",
+        description="Arithmetic of the network: auto is tf32 on a GPU, float32 on a CPU; weights stay float32.",
+    )
+    checkpoint_every: int | None = Field(
+        default=500, ge=1, description="Steps between two checkpoints; null to go by the clock alone."
+    )
+    checkpoint_seconds: float | None = Field(
+        default=60.0, gt=0, description="Seconds between two checkpoints; null to go by steps alone."
+    )
+    keep_checkpoints: int = Field(default=3, ge=1, description="Newest checkpoints that are kept.")
+    profile: StrictBool = Field(
+        default=False, description="Write a profile of some steps for TensorBoard into tensorboard/."
     )
     deterministic: StrictBool = Field(
         default=False, description="Same result bit for bit on the same machine, at some cost on a GPU."
@@ -273,12 +194,6 @@ class TrainSettings(Section):
     refit: StrictBool = Field(
         default=True, description="Train the final model on whole series, for the number of steps chosen."
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.steps_per_call != "auto" and self.steps_per_call < 1:
-            raise ValueError(f"train.steps_per_call must be 'auto' or at least 1, got {self.steps_per_call}")
-        return self
 
 
 class BacktestSettings(Section):
@@ -293,13 +208,10 @@ class BacktestSettings(Section):
 class ResourceSettings(Section):
     """What of the machine is used; none of it changes what is computed."""
 
-    gpus: int | Literal["auto"] = Field(default="auto", description="GPUs to use; auto takes all, 0 the CPU.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.gpus != "auto" and self.gpus < 0:
-            raise ValueError(f"resources.gpus must be 'auto' or at least 0, got {self.gpus}")
-        return self
+    gpus: GPUs = Field(default="auto", description="GPUs to use; auto takes all, 0 the CPU.")
+    threads: Whole = Field(
+        default="auto", description="Threads an operation on the CPU may use; auto takes all cores."
+    )
 
 
 class Config(Section):

@@ -1,15 +1,23 @@
 """What every group of settings shares."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, LiteralString, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 _T = TypeVar("_T")
 
 
-def known(setting: _T | None) -> _T:
-    """A setting that may be left out, where it has been filled in.
+def known(setting: _T | Literal["auto"] | None) -> _T:
+    """A setting that may be left out or left to the machine, where it has been filled in.
 
     Args:
         setting: Its value.
@@ -18,11 +26,30 @@ def known(setting: _T | None) -> _T:
         The value.
 
     Raises:
-        ValueError: If it is None: the config is not resolved.
+        ValueError: If it is None or `auto`: the config is not resolved.
     """
-    if setting is None:
+    if setting is None or setting == "auto":
         raise ValueError("the config is not resolved; see dist_lstm.config.defaults.resolve")
     return setting
+
+
+def told_once(expected: LiteralString) -> WrapValidator:
+    """Tell what a setting of several types must be in one sentence, instead of one a type.
+
+    Args:
+        expected: What it must be.
+
+    Returns:
+        A validator to annotate the type with.
+    """
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise PydanticCustomError("one_of_several", "input should be " + expected) from error
+
+    return WrapValidator(validate)
 
 
 class Section(BaseModel):

@@ -150,18 +150,19 @@ class TrainingWindows:
         panel = _join([read_panel(known[key]) for key in groups])
         return WindowCutter(panel, self.task), self._cutoffs(panel.length)
 
-    def blocks(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
+    def blocks(self, epoch: int, batch: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """The windows of one epoch, cut many at a time.
 
         Args:
             epoch: Number of the epoch: its place in the sequence.
+            batch: Batch of the epoch to begin with.
 
         Yields:
             By name, b up to 16 batches: `window`, `[b, T + H]`, contexts followed by targets; and the model
             inputs beside `y`, each `[b, ...]`.
         """
         size, length = self._epoch_size, self._pass_length
-        place, end = epoch * size, (epoch + 1) * size
+        place, end = epoch * size + batch * self.draw.batch_size, (epoch + 1) * size
         while place < end:
             number, begin = divmod(place, length)
             until = min(end - number * length, length)

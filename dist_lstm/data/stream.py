@@ -23,12 +23,13 @@ from dist_lstm.errors import UserError
 _VALIDATION_WINDOWS = 1 << 14
 
 
-def training_dataset(windows: TrainingWindows, first_epoch: int = 0) -> tf.data.Dataset:
+def training_dataset(windows: TrainingWindows, epoch: int = 0, batch: int = 0) -> tf.data.Dataset:
     """Batches of training windows without end, epoch after epoch.
 
     Args:
         windows: The windows to draw from.
-        first_epoch: Epoch to begin with.
+        epoch: Epoch to begin with.
+        batch: Batch of that epoch to begin with; nothing before it is read.
 
     Returns:
         Pairs of model inputs as in `input_spec` and targets, `[B, H]`, B the global batch size.
@@ -36,8 +37,9 @@ def training_dataset(windows: TrainingWindows, first_epoch: int = 0) -> tf.data.
     context, horizon = windows.task.context_length, windows.task.horizon
 
     def generate() -> Iterator[dict[str, np.ndarray]]:
-        for epoch in itertools.count(first_epoch):
-            yield from windows.blocks(epoch)
+        yield from windows.blocks(epoch, batch)
+        for later in itertools.count(epoch + 1):
+            yield from windows.blocks(later)
 
     def split(block: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         whole = block.pop("window")
@@ -155,7 +157,7 @@ def _fill(inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
 
 
 def distribute(
-    make: Callable[[], tf.data.Dataset], strategy: tf.distribute.Strategy, batch_size: int
+    make: Callable[[], tf.data.Dataset], strategy: tf.distribute.Strategy, batch_size: int, parts: int = 1
 ) -> Iterator[tuple[dict[str, tf.Tensor], tf.Tensor]]:
     """Give each replica its part of every batch.
 
@@ -163,18 +165,21 @@ def distribute(
         make: Makes the dataset of global batches.
         strategy: The strategy that trains.
         batch_size: Windows of a global batch.
+        parts: Parts that each replica will divide its share into.
 
     Returns:
         An iterator for `strategy.run`: consecutive parts of a batch go to consecutive replicas.
 
     Raises:
-        UserError: If the batch can't be divided evenly over the replicas.
+        UserError: If the batch can't be divided evenly.
     """
     replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
+    rest = batch_size % (replicas * parts)
+    if rest:
+        accumulated = f" and train.accumulate {parts}" if parts > 1 else ""
         raise UserError(
-            f"train.batch_size: {batch_size} windows can't be divided over {replicas} replicas; "
-            f"take {batch_size + replicas - batch_size % replicas}"
+            f"train.batch_size: {batch_size} windows can't be divided over {replicas} replicas{accumulated}; "
+            f"take {batch_size + replicas * parts - rest}"
         )
 
     def make_input(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -34,9 +34,12 @@ _NAMED = 5
 _ENVIRONMENT = {
     "devices": "Devices",
     "replicas": "Replicas",
+    "precision": "Precision",
     "cudnn": "cuDNN",
     "windows_per_second": "Training windows a second",
+    "steps_per_second": "Training steps a second",
     "input_wait_share": "Time spent waiting for input",
+    "peak_memory_mib": "Most memory in use, MiB",
     "machine": "Machine",
     "versions": "Versions",
 }

@@ -60,30 +60,27 @@ def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
 
     from dist_lstm.config.defaults import Facts, resolve
     from dist_lstm.config.load import parse_config
+    from dist_lstm.config.schema import ResourceSettings
     from dist_lstm.config.task import make_task
     from dist_lstm.model.cudnn import graph_ops
     from dist_lstm.model.heads import head_loss
-    from dist_lstm.train.optimizer import make_optimizer
+    from dist_lstm.train.learner import make_learner
     from dist_lstm.train.step import make_train_steps
 
     config = resolve(parse_config(_JOB), Facts(freq=1, steps=1000, median=1000))
     task = make_task(config)
-    strategy = make_strategy(int(on_gpu))
-    with strategy.scope():
-        model = _build(config, task, use_cudnn)
-        optimizer = make_optimizer(config.train)
-        optimizer.build(model.trainable_variables)
-    loss = head_loss(config.model.head, task)
+    strategy = make_strategy(ResourceSettings(gpus=int(on_gpu)))
+    learner = make_learner(lambda: _build(config, task, use_cudnn), config.train, strategy)
     # The loop is a tf.function, which the type of TrainSteps does not say.
-    train_steps: Any = make_train_steps(model, optimizer, loss, config.train.clip_norm, strategy)
+    train_steps: Any = make_train_steps(learner, head_loss(config.model.head, task), config.train)
     y = np.random.default_rng(0).normal(size=(_BATCH_SIZE, task.context_length + task.horizon)).astype(np.float32)
     batch = ({"y": y[:, : task.context_length]}, y[:, task.context_length :])
-    batches, sums = iter(tf.data.Dataset.from_tensors(batch).repeat()), tf.zeros(3, tf.float64)
+    batches, sums = iter(tf.data.Dataset.from_tensors(batch).repeat()), tf.zeros(5, tf.float64)
     ops = graph_ops(train_steps.get_concrete_function(batches, tf.constant(1), sums))
 
     def seconds(steps: int) -> float:
         begin = time.perf_counter()
-        train_steps(batches, tf.constant(steps), sums).numpy()
+        train_steps(batches, tf.constant(steps), sums)[1].numpy()
         return time.perf_counter() - begin
 
     seconds(1)  # what is done once only, such as choosing algorithms

@@ -23,6 +23,9 @@ Gers, Schmidhuber & Cummins, "Learning to Forget", Neural Computation 12 (2000).
 Axes: B batch, T context, H horizon, P head parameters, E numbers that describe a series, S segments.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import keras
 from keras import ops
 
@@ -34,13 +37,31 @@ from dist_lstm.model.encoder import encode
 from dist_lstm.model.heads import apply_head, head_parameters
 from dist_lstm.model.scaling import Denormalise, Normalise
 
+#: Precisions in which the network computes with half as many bits as its weights have.
+HALF = ("float16", "bfloat16")
 
-def build_model(task: Task, settings: ModelSettings) -> keras.Model:
+#: Larger values of features would be infinite in float16.
+_LARGEST_HALF = 6e4
+
+
+@contextmanager
+def _network_in(precision: str) -> Iterator[None]:
+    """Layers built in the block compute in a precision; their weights are float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{precision}" if precision in HALF else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_model(task: Task, settings: ModelSettings, precision: str = "float32") -> keras.Model:
     """The model of a task.
 
     Args:
         task: Lengths, quantile levels and inputs.
         settings: The architecture, resolved.
+        precision: As `train.precision`; scaling, the linear part and the forecast stay in float32 in all of them.
 
     Returns:
         A model from the inputs of `input_spec(task)` to `forecast`, `[B, H, P]`, in target units; and what
@@ -63,9 +84,14 @@ def build_model(task: Task, settings: ModelSettings) -> keras.Model:
     series = describe_series(inputs, task, settings)
     features = normalised.pop("features")
     segments = ops.reshape(features, (-1, context // segment, features.shape[-1] * segment))
+    if precision == "float16":
+        segments = ops.clip(segments, -_LARGEST_HALF, _LARGEST_HALF)
     calendar = calendar_waves(inputs, task, range(-context, 0, segment), "calendar_past")
-    state = encode(_beside(segments, series, calendar), settings)
-    raw = _decode(state, series, inputs, task, settings)
+    with _network_in(precision):
+        state = encode(_beside(segments, series, calendar), settings)
+        raw = _decode(state, series, inputs, task, settings)
+    if precision in HALF:
+        raw = ops.cast(raw, "float32")
     scaled = apply_head(raw, settings.head, task)
     if settings.linear:
         scaled = scaled + _linear(features, task.horizon)

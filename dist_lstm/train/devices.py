@@ -1,6 +1,7 @@
 """The machine to one strategy. Called before any layer is built: that starts TensorFlow's runtime."""
 
 import platform
+import resource
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -8,25 +9,30 @@ import keras
 import tensorflow as tf
 
 from dist_lstm import __version__
+from dist_lstm.config.schema import ResourceSettings, TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import uses_cudnn
 
 _PACKAGES = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
 
 
-def make_strategy(gpus: int | Literal["auto"]) -> tf.distribute.Strategy:
-    """Take the GPUs to train on.
+def make_strategy(resources: ResourceSettings, precision: str = "auto") -> tf.distribute.Strategy:
+    """Take the part of the machine that a job may use.
 
     Args:
-        gpus: How many; `auto` takes all that are visible, 0 the CPU.
+        resources: GPUs and threads.
+        precision: `train.precision`; TensorFloat-32 is switched for the whole process.
 
     Returns:
         A MirroredStrategy over two GPUs or more; TensorFlow's default strategy, which costs nothing, on
         one GPU or the CPU.
 
     Raises:
-        UserError: If fewer GPUs are visible than asked for.
+        UserError: If fewer GPUs are visible than asked for, or TensorFlow has started with another choice.
     """
+    _limit_threads(resources.threads)
+    tf.config.experimental.enable_tensor_float_32_execution(precision in ("auto", "tf32"))
+    gpus = resources.gpus
     visible = tf.config.list_physical_devices("GPU")
     wanted = len(visible) if gpus == "auto" else gpus
     if wanted > len(visible):
@@ -43,6 +49,33 @@ def make_strategy(gpus: int | Literal["auto"]) -> tf.distribute.Strategy:
     if wanted > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
     return tf.distribute.get_strategy()
+
+
+def _limit_threads(threads: int | Literal["auto"]) -> None:
+    wanted = 0 if threads == "auto" else threads  # 0 is TensorFlow's word for all cores
+    if tf.config.threading.get_intra_op_parallelism_threads() == wanted:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(wanted)
+        tf.config.threading.set_inter_op_parallelism_threads(wanted)
+    except RuntimeError as error:
+        raise UserError("resources.threads: can't be changed after TensorFlow started in this process") from error
+
+
+def peak_memory() -> int:
+    """Most bytes in use so far: on the GPU where one is used, of the process otherwise."""
+    used = [
+        tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
+        for number in range(len(tf.config.get_visible_devices("GPU")))
+    ]
+    return max(used) if used else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def resolve_precision(precision: str) -> str:
+    """What `train.precision` is on this machine: `auto` is tf32 on a GPU, float32 on a CPU."""
+    if precision == "auto":
+        return "tf32" if tf.config.get_visible_devices("GPU") else "float32"
+    return precision
 
 
 def set_seed(seed: int, deterministic: bool) -> None:
@@ -76,16 +109,19 @@ def describe_devices() -> list[dict[str, Any]]:
     return described
 
 
-def describe_environment(strategy: tf.distribute.Strategy, model: keras.Model) -> dict[str, Any]:
+def describe_environment(
+    strategy: tf.distribute.Strategy, model: keras.Model, settings: TrainSettings
+) -> dict[str, Any]:
     """What a model is trained with.
 
     Args:
         strategy: The strategy it is trained under.
         model: The model.
+        settings: Of the training.
 
     Returns:
         `versions` of the packages by name, `machine` (`system` and `processor`), `devices`, the number of
-        `replicas`, and whether the model takes the `cudnn` path.
+        `replicas`, the `precision`, whether the model takes the `cudnn` path, and `peak_memory_mib`.
     """
     versions = {"dist_lstm": __version__, "python": platform.python_version()}
     return {
@@ -93,5 +129,7 @@ def describe_environment(strategy: tf.distribute.Strategy, model: keras.Model) -
         "machine": {"system": platform.platform(), "processor": platform.machine()},
         "devices": describe_devices(),
         "replicas": strategy.num_replicas_in_sync,
+        "precision": resolve_precision(settings.precision),
         "cudnn": uses_cudnn(model),
+        "peak_memory_mib": peak_memory() >> 20,
     }

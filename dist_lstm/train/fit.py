@@ -1,9 +1,13 @@
-"""The training loop: epochs of steps, validation, early stopping, the best weights kept."""
+"""The training loop: epochs of steps, validation, early stopping, checkpoints, the best weights kept.
+
+Whatever the loop knows stands in the variables and in `Progress`; a checkpoint holds both. So a training that
+was killed goes on from its last checkpoint as if nothing had happened, bit for bit where ops are deterministic.
+"""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
@@ -13,16 +17,28 @@ import tensorflow as tf
 from dist_lstm.config.schema import TrainSettings
 from dist_lstm.config.section import known
 from dist_lstm.errors import UserError
+from dist_lstm.model.cudnn import uses_cudnn
 from dist_lstm.model.heads import Loss
+from dist_lstm.train.checkpoint import Checkpoints
+from dist_lstm.train.learner import Learner, make_learner
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
-from dist_lstm.train.optimizer import make_optimizer
-from dist_lstm.train.step import TrainSteps, make_mean_loss, make_train_steps
+from dist_lstm.train.signals import HeldSignals
+from dist_lstm.train.step import (
+    COUNT,
+    IN_A_ROW,
+    LOSS,
+    SKIPPED,
+    WAITED,
+    TrainSteps,
+    make_mean_loss,
+    make_train_steps,
+)
 
-#: With `steps_per_call: auto`, a call takes about this long: progress moves and Ctrl-C is heard.
+#: With `steps_per_call: auto`, a call takes about this long: progress moves, and signals are heard.
 _SECONDS_A_CALL = 0.5
 
-#: Inputs and targets, batch after batch.
-Batches = Callable[[], Iterator[Any]]
+#: The endless iterator of training batches from an epoch and a batch of it on, distributed to the replicas.
+Batches = Callable[[int, int], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,14 +48,16 @@ class Phase:
     Attributes:
         name: `train` or `refit`.
         steps: Steps at most.
-        batches: Makes the endless iterator of training batches, distributed to the replicas.
+        batches: Makes the training batches.
         validation: Makes the batches to choose the number of steps on; None to take all steps.
+        checkpoints: Where the training is saved, and goes on from.
     """
 
     name: str
     steps: int
     batches: Batches
-    validation: Batches | None
+    validation: Callable[[], Iterator[Any]] | None
+    checkpoints: Checkpoints
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,9 @@ class Fitted:
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
         out_of_time: Whether `train.max_seconds` ended it.
+        skipped: Steps that were not taken because their loss was no number.
         speed: How fast it was.
+        history: Its epochs.
     """
 
     model: keras.Model
@@ -60,7 +80,63 @@ class Fitted:
     validation_loss: float
     stopped_early: bool
     out_of_time: bool
+    skipped: int
     speed: Speed
+    history: list[EpochRecord]
+
+    def describe(self) -> dict[str, Any]:
+        """What `metrics.json` says of it."""
+        names = ("steps", "validation_loss", "stopped_early", "out_of_time")
+        counts = {"skipped_steps": self.skipped, "parameters": self.model.count_params()}
+        return {name: getattr(self, name) for name in names} | counts
+
+    @property
+    def summary(self) -> str:
+        """Steps and speed in a few words."""
+        ended = ", stopped early" if self.stopped_early else ", out of time" if self.out_of_time else ""
+        skipped = f", {self.skipped} not taken: their loss was no number" if self.skipped else ""
+        wait = self.speed.input_wait_share
+        waited = "" if wait is None else f", input wait {wait:.1%}"
+        return f"{self.steps} steps{ended}{skipped}, {self.speed.windows_per_second:,.0f} windows/s{waited}"
+
+
+@dataclass
+class Progress:
+    """Where a training stands, beside its variables.
+
+    Attributes:
+        step: Steps so far.
+        epoch: Epochs that are complete.
+        sums: Sums over the steps of this epoch, as `dist_lstm.train.step` defines them.
+        skipped: Steps of the epochs before that were not taken because their loss was no number.
+        best_steps: Steps after which the validation loss was best.
+        best_loss: That loss; NaN where nothing is validated.
+        waited: Epochs since.
+        seconds: Seconds so far, of all processes that worked on it.
+        late: Whether they are over.
+        halved: Whether it went back to a checkpoint at half the learning rate.
+        speed: How fast it is.
+        history: The epochs so far.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
+    skipped: int = 0
+    best_steps: int = 0
+    best_loss: float = float("inf")
+    waited: int = 0
+    seconds: float = 0.0
+    late: bool = False
+    halved: bool = False
+    speed: Speed = field(default_factory=Speed)
+    history: list[EpochRecord] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> "Progress":
+        """From plain values, as `asdict` gives them."""
+        history = [EpochRecord(**record) for record in values["history"]]
+        return cls(**values | {"speed": Speed(**values["speed"]), "history": history})
 
 
 def fit(
@@ -71,7 +147,9 @@ def fit(
     phase: Phase,
     monitor: Monitor,
 ) -> Fitted:
-    """Train a model.
+    """Train a model, from its last checkpoint where there is one.
+
+    SIGINT and SIGTERM are heard between two calls, once a checkpoint is saved.
 
     Args:
         build: Builds the model; called inside the strategy's scope.
@@ -85,74 +163,200 @@ def fit(
         The trained model, and how training went.
 
     Raises:
-        UserError: If the loss is no longer a number.
+        UserError: If the loss is no longer a number, also at half the learning rate; or a checkpoint can't be
+            written.
     """
-    with strategy.scope():
-        model = build()
-        optimizer = make_optimizer(settings)
-        optimizer.build(model.trainable_variables)
-    timed = not settings.deterministic
-    train_steps = make_train_steps(model, optimizer, loss, settings.clip_norm, strategy, timed)
-    mean_loss = make_mean_loss(model, loss)
-    best_steps, best_loss, best_weights, waited, stopped = 0, float("inf"), None, 0, False
-    deadline, late = time.perf_counter() + (settings.max_seconds or float("inf")), False
-    with closing(_Run(train_steps, phase, settings, monitor)) as run, monitor.phase(phase.name, phase.steps):
-        while run.step < phase.steps and not stopped and not late:
-            train_loss = run.epoch()
-            validation_loss = mean_loss(phase.validation()) if phase.validation else float("nan")
-            rate = float(optimizer.learning_rate)
-            monitor.epoch(EpochRecord(phase.name, run.epochs, run.step, rate, train_loss, validation_loss))
-            if not np.isfinite(train_loss) or np.isinf(validation_loss):
-                raise UserError(
-                    f"training diverged: the loss is {train_loss} at step {run.step}; lower train.learning_rate "
-                    f"({settings.learning_rate}) or train.clip_norm ({settings.clip_norm})"
-                )
-            waited += 1
-            if np.isnan(validation_loss) or validation_loss < best_loss:
-                best_steps, best_loss, best_weights, waited = run.step, validation_loss, model.get_weights(), 0
-            stopped, late = waited >= settings.patience, time.perf_counter() > deadline
-    if best_weights is not None:
-        model.set_weights(best_weights)
-    return Fitted(model, best_steps, best_loss, stopped, late and not stopped, run.speed)
+    learner = make_learner(build, settings, strategy)
+    train_steps, mean_loss = make_train_steps(learner, loss, settings), make_mean_loss(learner.model, loss)
+    with closing(_Training(learner, settings, phase, monitor)) as training:
+        training.start()
+        with monitor.phase(phase.name, phase.steps, uses_cudnn(learner.model)), HeldSignals() as held:
+            while not training.ended and held.number is None:
+                training.call(train_steps)
+                if training.at_end_of_epoch:
+                    training.end_epoch(mean_loss)
+                if training.diverged:
+                    training.go_back_at_half_rate()
+                elif training.ended or training.checkpoint_is_due or held.number is not None:
+                    training.save()
+        return training.finish()
 
 
-class _Run:
-    """Runs a phase epoch by epoch, some steps a call."""
+class _Training:
+    """A phase in this process: runs calls, keeps the best weights, saves and goes back."""
 
-    def __init__(self, train_steps: TrainSteps, phase: Phase, settings: TrainSettings, monitor: Monitor) -> None:
-        self._train_steps = train_steps
-        self._batches = phase.batches()
-        self._last = phase.steps
+    def __init__(self, learner: Learner, settings: TrainSettings, phase: Phase, monitor: Monitor) -> None:
+        self._learner = learner
         self._settings = settings
+        self._phase = phase
         self._monitor = monitor
-        self.step = 0
-        self.epochs = 0
-        self.speed = Speed(known(settings.batch_size))
+        self._batches: Iterator[Any] | None = None
+        self._calls = 0
+        self._best: list[np.ndarray] = []
+        self._clock = self._saved = time.perf_counter()
+        self._progress = Progress(speed=Speed(known(settings.batch_size), timed=not settings.deterministic))
+        self._validation_is_number = True
 
     def close(self) -> None:
         """Let go of the input: threads that still fetch batches would keep the process from ending."""
         self._batches = None
 
-    def epoch(self) -> float:
-        """Run the steps of one epoch; returns their mean loss."""
-        until = min(self.step + (self._settings.steps_per_epoch or self._last), self._last)
-        sums = tf.zeros(3, tf.float64)
-        while self.step < until:
-            steps = min(self._steps_a_call(), until - self.step)
-            begin, before = time.perf_counter(), sums
-            sums = self._train_steps(self._batches, tf.constant(steps), sums)
-            total, count, waited = (sums - before).numpy()
-            if self.step:
-                self.speed.add(time.perf_counter() - begin, steps, waited)
-            self.step += steps
-            self._monitor.step(self.step, total / max(count, 1), self.speed.windows_per_second)
-        self.epochs += 1
-        total, count, _ = sums.numpy()
-        return float(total / max(count, 1))
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to do."""
+        progress = self._progress
+        return progress.step >= self._phase.steps or progress.waited >= self._settings.patience or progress.late
 
-    def _steps_a_call(self) -> int:
-        if self._settings.steps_per_call != "auto":
-            return self._settings.steps_per_call
-        if not self.speed.steps:
-            return 1
-        return max(1, int(_SECONDS_A_CALL * self.speed.steps / self.speed.seconds))
+    @property
+    def _begin_of_epoch(self) -> int:
+        return self._progress.epoch * (self._settings.steps_per_epoch or self._phase.steps)
+
+    @property
+    def _end_of_epoch(self) -> int:
+        return min(self._begin_of_epoch + (self._settings.steps_per_epoch or self._phase.steps), self._phase.steps)
+
+    @property
+    def at_end_of_epoch(self) -> bool:
+        """Whether all steps of the epoch were run."""
+        return self._progress.step == self._end_of_epoch and not self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Whether too many steps in a row had a loss that is no number, or the validation has."""
+        return self._progress.sums[IN_A_ROW] >= self._settings.max_bad_steps or not self._validation_is_number
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether it is time to save, by steps or by the clock."""
+        every, seconds = self._settings.checkpoint_every, self._settings.checkpoint_seconds
+        by_step = every is not None and self._progress.step % every == 0
+        return by_step or (seconds is not None and time.perf_counter() - self._saved > seconds)
+
+    def start(self) -> None:
+        """Go on from the last checkpoint, or save the beginning, to which a training that diverges goes back."""
+        if not self._go_back():
+            self.save()
+        elif self._progress.step:
+            self._monitor.say(f"{self._phase.name}: going on from step {self._progress.step}")
+
+    def call(self, train_steps: TrainSteps) -> None:
+        """Run some steps, up to the end of the epoch at most."""
+        progress = self._progress
+        if self._batches is None:
+            self._batches = self._phase.batches(progress.epoch, progress.step - self._begin_of_epoch)
+        begin, before = time.perf_counter(), progress.sums
+        with self._profile():
+            taken, sums = train_steps(self._batches, tf.constant(self._steps()), tf.constant(before, tf.float64))
+            steps, progress.sums = int(taken), sums.numpy().tolist()
+        if self._calls:
+            progress.speed.add(time.perf_counter() - begin, steps, progress.sums[WAITED] - before[WAITED])
+        self._calls += 1
+        progress.step += steps
+        count = progress.sums[COUNT] - before[COUNT]
+        self._monitor.step(
+            progress.step, (progress.sums[LOSS] - before[LOSS]) / count if count else float("nan"), progress.speed
+        )
+        self._tick()
+
+    def _steps(self) -> int:
+        """Steps of the next call."""
+        progress, wanted = self._progress, self._settings.steps_per_call
+        if wanted == "auto":
+            speed = progress.speed
+            wanted = max(1, int(_SECONDS_A_CALL * speed.steps / speed.seconds)) if speed.steps else 1
+        left = self._end_of_epoch - progress.step
+        every = self._settings.checkpoint_every or left
+        return min(wanted, left, every - progress.step % every)
+
+    def _profile(self) -> Any:
+        """Profile the second call; the first one traces the graph."""
+        if self._settings.profile and self._calls == 1 and self._phase.name == "train":
+            return tf.profiler.experimental.Profile(str(self._monitor.tensorboard))
+        return nullcontext()
+
+    def end_epoch(self, mean_loss: Callable[[Iterator[Any]], float]) -> None:
+        """Validate, and keep the weights if they are the best so far."""
+        progress, sums = self._progress, self._progress.sums
+        train_loss = sums[LOSS] / sums[COUNT] if sums[COUNT] else float("nan")
+        with self._learner.averaged():
+            validation = self._phase.validation
+            loss = mean_loss(validation()) if validation else float("nan")
+            progress.waited += 1
+            if np.isnan(loss) or loss < progress.best_loss:
+                progress.best_steps, progress.best_loss, progress.waited = progress.step, loss, 0
+                self._best = self._learner.model.get_weights()
+        rate = float(self._learner.optimizer.learning_rate)
+        progress.epoch += 1
+        record = EpochRecord(self._phase.name, progress.epoch, progress.step, rate, train_loss, loss)
+        progress.history.append(record)
+        progress.skipped += int(sums[SKIPPED])
+        progress.sums = [0.0, 0.0, 0.0, 0.0, sums[IN_A_ROW]]
+        self._validation_is_number = not np.isinf(loss)
+        self._tick()
+        progress.late = progress.seconds > (self._settings.max_seconds or float("inf"))
+        self._monitor.epoch(record)
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._progress.seconds += now - self._clock
+        self._clock = now
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        arrays = {f"variable/{place}": value for place, value in enumerate(self._learner.read())}
+        arrays |= {f"best/{place}": value for place, value in enumerate(self._best)}
+        self._phase.checkpoints.save(self._progress.step, asdict(self._progress), arrays)
+        self._saved = time.perf_counter()
+
+    def _go_back(self) -> bool:
+        """Return to the last checkpoint; False where there is none."""
+        found = self._phase.checkpoints.load()
+        if found is None:
+            return False
+        values, arrays = found
+        self._progress, self._batches = Progress.parse(values), None
+        self._validation_is_number = True
+
+        def group(name: str) -> list[np.ndarray]:
+            return [
+                arrays[f"{name}/{place}"] for place in range(sum(key.startswith(f"{name}/") for key in arrays))
+            ]
+
+        self._learner.write(group("variable"))
+        self._best = group("best")
+        return True
+
+    def go_back_at_half_rate(self) -> None:
+        """Return to the last checkpoint at half the learning rate; a second time ends the training."""
+        step, halved = self._progress.step, self._progress.halved
+        if halved or not self._go_back():
+            raise UserError(
+                f"training diverged: the loss is no number at step {step}, at half the learning rate as well; "
+                f"lower train.learning_rate ({self._settings.learning_rate}) or train.clip_norm "
+                f"({self._settings.clip_norm})"
+            )
+        self._progress.halved = True
+        self._learner.halve_rate()
+        self.save()
+        self._monitor.say(
+            f"{self._phase.name}: the loss is no number at step {step}; back to step {self._progress.step} at "
+            "half the learning rate"
+        )
+
+    def finish(self) -> Fitted:
+        """What training ended with; the model has its best weights."""
+        progress, model = self._progress, self._learner.model
+        if self._best:
+            with self._learner.strategy.scope():
+                model.set_weights(self._best)
+        stopped = progress.waited >= self._settings.patience
+        return Fitted(
+            model=model,
+            steps=progress.best_steps,
+            validation_loss=progress.best_loss,
+            stopped_early=stopped,
+            out_of_time=progress.late and not stopped,
+            skipped=progress.skipped,
+            speed=progress.speed,
+            history=progress.history,
+        )

@@ -2,16 +2,18 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from dist_lstm.storage import write_text
+from dist_lstm.train.devices import peak_memory
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,18 @@ class EpochRecord:
 
 @dataclass
 class Speed:
-    """How fast a phase is; the first call, which traces the graph, is left out.
+    """How fast a phase is; the first call of a process, which traces the graph, is left out.
 
     Attributes:
         batch_size: Windows a step.
         seconds: Time in training steps.
         steps: Steps in that time.
         waited: Seconds of that time in which the next batch was waited for.
+        timed: Whether waiting is measured.
     """
 
-    batch_size: int
+    batch_size: int = 0
+    timed: bool = True
     seconds: float = 0.0
     steps: int = 0
     waited: float = 0.0
@@ -63,9 +67,36 @@ class Speed:
         return self.steps * self.batch_size / self.seconds if self.seconds else 0.0
 
     @property
-    def input_wait_share(self) -> float:
-        """Share of the time in which input was waited for; 0 where nothing was counted."""
+    def steps_per_second(self) -> float:
+        """Steps in a second; 0 where nothing was counted."""
+        return self.steps / self.seconds if self.seconds else 0.0
+
+    @property
+    def input_wait_share(self) -> float | None:
+        """Share of the time in which input was waited for; None where that is not measured."""
+        if not self.timed:
+            return None
         return self.waited / self.seconds if self.seconds else 0.0
+
+    def describe(self) -> dict[str, float | None]:
+        """What `environment.json` says of it."""
+        wait = self.input_wait_share
+        return {
+            "windows_per_second": round(self.windows_per_second, 1),
+            "steps_per_second": round(self.steps_per_second, 2),
+            "input_wait_share": None if wait is None else round(wait, 4),
+        }
+
+
+class _Bar(Progress):
+    """A bar, and a line below it."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar and the line."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.below, overflow="ellipsis", no_wrap=True)
 
 
 class Monitor:
@@ -79,18 +110,24 @@ class Monitor:
     def __init__(self, folder: Path, console: Console) -> None:
         self._folder = folder
         self._console = console
-        self.history: list[EpochRecord] = []
-        self._progress: Progress | None = None
+        self._bar: _Bar | None = None
         self._task: Any = None
+        self._cudnn = False
         self._speed = ""
 
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files."""
+        return self._folder / "tensorboard"
+
     @contextmanager
-    def phase(self, name: str, steps: int) -> Iterator[None]:
+    def phase(self, name: str, steps: int, cudnn: bool) -> Iterator[None]:
         """Show the progress of a phase: a bar on a terminal, else a line an epoch.
 
         Args:
             name: What is being done.
             steps: Steps at most.
+            cudnn: Whether the model runs through cuDNN.
 
         Yields:
             Nothing.
@@ -102,56 +139,70 @@ class Monitor:
         columns = (
             TextColumn("{task.description}"),
             # Short: where the line is full, an echoed ^C wraps, and the bar is no longer erased.
-            BarColumn(bar_width=16),
-            TextColumn("{task.completed}/{task.total} {task.fields[numbers]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total} {task.fields[loss]}"),
             TimeRemainingColumn(compact=True),
         )
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            self._progress, self._task = progress, progress.add_task(name, total=steps, numbers="")
+        self._cudnn = cudnn
+        with _Bar(*columns, console=self._console, transient=True) as bar:
+            self._bar, self._task = bar, bar.add_task(name, total=steps, loss="")
             try:
                 yield
             finally:
-                self._progress = None
+                self._bar = None
 
     def say(self, line: str) -> None:
         """Print a line."""
         self._console.print(line)
 
-    def step(self, step: int, loss: float, windows_per_second: float) -> None:
+    def step(self, step: int, loss: float, speed: Speed) -> None:
         """Show where training is.
 
         Args:
             step: Steps so far.
             loss: Mean loss of the last call.
-            windows_per_second: Speed so far; 0 where it is not known yet.
+            speed: How fast it is so far.
         """
-        self._speed = f"  {windows_per_second:,.0f} windows/s" if windows_per_second else ""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step, numbers=f"loss {loss:.4f}{self._speed}")
+        self._speed = f"  {speed.windows_per_second:,.0f} windows/s" if speed.steps else ""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
+            if speed.steps:
+                wait = speed.input_wait_share
+                waited = "" if wait is None else f"  input wait {wait:.0%}"
+                self._bar.below = (
+                    f"{self._speed}  {speed.steps_per_second:,.1f} steps/s{waited}  "
+                    f"{'' if self._cudnn else 'no '}cuDNN  {peak_memory() / 2**30:.1f} GiB"
+                )
 
     def epoch(self, record: EpochRecord) -> None:
-        """Keep the numbers of an epoch; print them where there is no bar."""
-        self.history.append(record)
+        """Print the numbers of an epoch where there is no bar."""
         if not self._console.is_terminal:
             known = record.validation_loss == record.validation_loss
             validation = f"  validation {record.validation_loss:.4f}" if known else ""
             self._console.print(f"  step {record.step}  loss {record.loss:.4f}{validation}{self._speed}")
 
-    def close(self) -> None:
-        """Write `history.csv` and the TensorBoard files."""
+    def close(self, history: Sequence[EpochRecord]) -> None:
+        """Write `history.csv` and the TensorBoard files.
+
+        Args:
+            history: All epochs.
+        """
         names = [field.name for field in fields(EpochRecord)]
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(record) for record in self.history)
+        writer.writerows(asdict(record) for record in history)
         write_text(self._folder / "history.csv", text.getvalue())
-        self._write_tensorboard()
+        self._write_tensorboard(history)
 
-    def _write_tensorboard(self) -> None:
+    def _write_tensorboard(self, history: Sequence[EpochRecord]) -> None:
         from tensorboardX import SummaryWriter
 
-        with SummaryWriter(str(self._folder / "tensorboard")) as writer:
-            for record in self.history:
+        # What an earlier attempt left would be drawn beside it.
+        for file in self.tensorboard.glob("events.*"):
+            file.unlink()
+        with SummaryWriter(str(self.tensorboard)) as writer:
+            for record in history:
                 for name in ("loss", "validation_loss", "learning_rate"):
                     value = getattr(record, name)
                     if value == value:

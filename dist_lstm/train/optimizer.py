@@ -9,12 +9,38 @@ from dist_lstm.config.schema import TrainSettings
 from dist_lstm.config.section import known
 
 
+class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a variable factor, 1 at first.
+
+    Args:
+        schedule: Learning rate by step.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self.factor = keras.Variable(1.0, trainable=False, dtype="float32", name="learning_rate_factor")
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate of a step."""
+        return self._schedule(step) * self.factor
+
+    def get_config(self) -> dict[str, Any]:
+        """Settings to make the same schedule again."""
+        return {"schedule": self._schedule}
+
+
 class ReducedAdamW(keras.optimizers.AdamW):
-    """AdamW for gradients that are already summed over replicas.
+    """AdamW for gradients that are already summed over replicas, with a factor on its learning rate.
 
     Keras clips on each replica before it sums; the step of this package sums first, then clips. So the
     optimizer must not sum again.
     """
+
+    @property
+    def learning_rate_factor(self) -> keras.Variable:
+        """What the learning rates of the schedule are multiplied by."""
+        return self._learning_rate.factor
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
         return grads_and_vars
@@ -24,21 +50,26 @@ def make_optimizer(settings: TrainSettings) -> keras.optimizers.Optimizer:
     """The optimizer of a run; to be made and built inside the strategy's scope.
 
     Args:
-        settings: Learning rate, warm-up, steps and weight decay.
+        settings: Learning rate, warm-up, steps, weight decay and moving average; resolved.
 
     Returns:
         AdamW whose learning rate rises linearly over `warmup_steps`, then falls to 0 along a cosine at
-        `max_steps`. Biases do not decay.
+        `max_steps`. Biases do not decay. With `ema` it keeps a moving average of the weights as well.
     """
-    steps = known(settings.max_steps)
+    steps, rate = known(settings.max_steps), known(settings.learning_rate)
     warmup = min(settings.warmup_steps, steps // 2)
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        initial_learning_rate=0.0 if warmup else rate,
         decay_steps=steps - warmup,
-        warmup_target=settings.learning_rate if warmup else None,
+        warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
-    optimizer = ReducedAdamW(learning_rate=schedule, weight_decay=settings.weight_decay)
+    optimizer = ReducedAdamW(
+        learning_rate=ScaledSchedule(schedule),
+        weight_decay=settings.weight_decay,
+        use_ema=settings.ema > 0,
+        ema_momentum=settings.ema,
+    )
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer
 

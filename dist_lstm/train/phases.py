@@ -1,7 +1,10 @@
 """The two trainings of a run: up to the validation range, and on whole series."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from dist_lstm.config.schema import Config
 from dist_lstm.config.section import known
@@ -10,49 +13,78 @@ from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.sampling import TrainingWindows, make_draw
 from dist_lstm.data.stream import distribute, training_dataset, validation_windows
 from dist_lstm.model.heads import head_loss
-from dist_lstm.model.lstm import build_model
+from dist_lstm.model.lstm import HALF, build_model
+from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.devices import set_seed
 from dist_lstm.train.fit import Fitted, Phase, fit
 from dist_lstm.train.monitor import Monitor
 
 
-def train_phase(
-    shards: tuple[Path, Manifest],
-    config: Config,
-    task: Task,
-    strategy: Any,
-    monitor: Monitor,
-    refit_steps: int | None = None,
-) -> Fitted:
-    """Train a model from its first weights.
+@dataclass(frozen=True)
+class Training:
+    """What both trainings of a run share.
 
-    Args:
-        shards: Folder and manifest.
-        config: Resolved.
+    Attributes:
+        folder: The run directory.
+        shards: Folder and manifest of the shards.
+        config: Resolved, nothing left to be measured.
         task: The task of both.
         strategy: The strategy to train under.
         monitor: Follows the training.
+    """
+
+    folder: Path
+    shards: tuple[Path, Manifest]
+    config: Config
+    task: Task
+    strategy: Any
+    monitor: Monitor
+
+
+def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
+    """Train a model from its first weights, or from where a process before this one was stopped.
+
+    Args:
+        training: What to train.
         refit_steps: Steps to train on whole series; None to train on the training range and choose the
             number of steps on the validation range.
 
     Returns:
-        The trained model, and how training went.
+        The trained model, which computes in float32 whatever the precision it was trained in, and how training
+        went.
+
+    Raises:
+        UserError: If the batch can't be divided, training diverges, or a checkpoint can't be written.
     """
+    config, task, monitor = training.config, training.task, training.monitor
     settings, whole = config.train, refit_steps is not None
     batch_size = known(settings.batch_size)
     set_seed(settings.seed, settings.deterministic)
-    windows = TrainingWindows(*shards, task, make_draw(config, whole))
-    validation = None if whole else validation_windows(*shards, task, batch_size, settings.seed)
+    windows = TrainingWindows(*training.shards, task, make_draw(config, whole))
+    validation = None if whole else validation_windows(*training.shards, task, batch_size, settings.seed)
     if validation is not None:
         monitor.say(
             f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
             f"{validation.used:,} of {validation.available:,} to validate on"
         )
+    name = "refit" if whole else "train"
     phase = Phase(
-        name="refit" if whole else "train",
+        name=name,
         steps=refit_steps or known(settings.max_steps),
-        batches=lambda: distribute(lambda: training_dataset(windows), strategy, batch_size),
+        batches=lambda epoch, batch: distribute(
+            lambda: training_dataset(windows, epoch, batch), training.strategy, batch_size, settings.accumulate
+        ),
         validation=validation.batches if validation and validation.used else None,
+        checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.say),
     )
     loss = head_loss(config.model.head, task)
-    return fit(lambda: build_model(task, config.model), loss, settings, strategy, phase, monitor)
+
+    def build() -> keras.Model:
+        return build_model(task, config.model, settings.precision)
+
+    fitted = fit(build, loss, settings, training.strategy, phase, monitor)
+    if settings.precision not in HALF:
+        return fitted
+    plain = build_model(task, config.model)
+    plain.set_weights(fitted.model.get_weights())
+    return replace(fitted, model=plain)

@@ -10,14 +10,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dist_lstm.config.schema import TrainSettings
 from dist_lstm.model.heads import Loss
 from dist_lstm.model.scaling import normalise_target
+from dist_lstm.train.learner import Learner
 from dist_lstm.train.optimizer import clip
 
-#: Takes an iterator of batches, a number of steps, and the sums so far: the loss over observed targets,
-#: their count, and the seconds in which a batch was waited for, float64 `[3]`. Returns the new sums. They
-#: go through the graph, so that the same steps give the same sums however they are divided into calls.
-TrainSteps = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
+#: What the steps so far add up to, float64 `[5]`: the loss over observed targets, their count, the seconds in
+#: which a batch was waited for, the steps that were not taken because the loss was no number, and how many of
+#: those came last in a row.
+LOSS, COUNT, WAITED, SKIPPED, IN_A_ROW = range(5)
+
+#: Takes an iterator of batches, a number of steps, and the sums so far. Returns the steps that were run, fewer
+#: where too many in a row were not taken, and the new sums. They go through the graph, so that the same steps
+#: give the same sums however they are divided into calls.
+TrainSteps = Callable[[Any, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def summed_loss(
@@ -46,32 +53,25 @@ def summed_loss(
     return tf.reduce_sum(errors * weight), tf.reduce_sum(weight)
 
 
-def make_train_steps(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    loss: Loss,
-    clip_norm: float,
-    strategy: Any,
-    timed: bool = True,
-) -> TrainSteps:
+def make_train_steps(learner: Learner, loss: Loss, settings: TrainSettings) -> TrainSteps:
     """Build the graph of several training steps.
 
     The gradient of the summed loss is summed over replicas, divided by the number of observed targets of
-    all of them, then clipped, then applied: so any number of replicas takes the same step.
+    all of them, then clipped, then applied: so any number of replicas takes the same step. A step whose loss or
+    gradient is no number is not applied.
 
     Args:
-        model: Built inside the strategy's scope.
-        optimizer: Made and built inside the strategy's scope; must not sum gradients itself.
+        learner: Model, optimizer and strategy; the optimizer must not sum gradients over replicas itself.
         loss: The head's loss.
-        clip_norm: Greatest norm of the gradient.
-        strategy: The strategy.
-        timed: Whether waiting for input is measured; TensorFlow forbids clocks among deterministic ops.
+        settings: Clipping, parts of a batch, bad steps in a row; with `deterministic`, waiting for input is
+            not measured: TensorFlow forbids clocks among deterministic ops.
 
     Returns:
         The function; it is traced once, whatever the number of steps.
     """
-    now = tf.timestamp if timed else lambda: tf.constant(0.0, tf.float64)
-    replica_step = _make_replica_step(model, optimizer, loss, clip_norm)
+    now = (lambda: tf.constant(0.0, tf.float64)) if settings.deterministic else tf.timestamp
+    gradient_of_replica = _make_replica_gradient(learner, loss, settings)
+    strategy, loss_scale, weights = learner.strategy, learner.loss_scale, learner.model.trainable_variables
 
     def one_step(batches: Any, sums: tf.Tensor) -> tf.Tensor:
         # The clock starts when the step before is done, or a wait hidden behind it would count.
@@ -81,44 +81,83 @@ def make_train_steps(
             batch = next(batches)
         with tf.control_dependencies(tf.nest.flatten(strategy.experimental_local_results(batch))):
             waited = now() - begin
-        reduced = strategy.run(replica_step, args=(batch,))
+        gradients, numbers = strategy.run(gradient_of_replica, args=(batch,))
         # Already summed over replicas: any one's value is the value.
-        total, count = (strategy.experimental_local_results(one)[0] for one in reduced)
-        return sums + tf.stack([tf.cast(total, tf.float64), tf.cast(count, tf.float64), waited])
+        total, count, norm = tf.unstack(strategy.experimental_local_results(numbers)[0])
+        number = tf.math.is_finite(total)
+        fine = number & tf.math.is_finite(norm)
+
+        def apply() -> tf.Tensor:
+            strategy.run(lambda summed: learner.optimizer.apply(summed, weights), args=(gradients,))
+            return tf.constant(0.0, tf.float64)
+
+        # In float16 a gradient may overflow where the loss is a number: that is what the scale is there for.
+        bad = tf.cond(fine, apply, lambda: tf.constant(1.0, tf.float64))
+        if loss_scale is not None:
+            loss_scale.update(fine)
+            bad = tf.where(number & (loss_scale.scale > _LEAST_LOSS_SCALE), tf.zeros_like(bad), bad)
+        in_a_row = (sums[IN_A_ROW] + 1) * bad
+        counted = [tf.where(fine, tf.cast(one, tf.float64), 0.0) for one in (total, count)]
+        return tf.stack([sums[LOSS] + counted[0], sums[COUNT] + counted[1], sums[WAITED] + waited,
+                         sums[SKIPPED] + bad, in_a_row])  # fmt: skip
 
     # AutoGraph could write this loop, but not where it can't see the source, as under coverage on Python 3.12.
     @tf.function(autograph=False)
-    def train_steps(batches: Any, steps: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
-        _, sums = tf.while_loop(
-            lambda step, _: step < steps,
+    def train_steps(batches: Any, steps: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.while_loop(
+            lambda step, sums: (step < steps) & (sums[IN_A_ROW] < settings.max_bad_steps),
             lambda step, sums: (step + 1, one_step(batches, sums)),
             (tf.constant(0), sums),
         )
-        return sums
 
     return train_steps
 
 
-def _make_replica_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, clip_norm: float
-) -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
-    """One step of one replica: a batch to the sum of its loss and its count, over all replicas."""
+#: Below this, a gradient that overflows is no fault of float16.
+_LEAST_LOSS_SCALE = 2.0**-16
+
+#: The gradient of the mean loss, one tensor a weight, clipped; and the summed loss, its count and the norm of
+#: the gradient before clipping, float32 `[3]`: all of all replicas together.
+_ReplicaGradient = Callable[[Any], tuple[list[tf.Tensor], tf.Tensor]]
+
+
+def _make_replica_gradient(learner: Learner, loss: Loss, settings: TrainSettings) -> _ReplicaGradient:
+    """What one replica does with its part of a batch."""
+    model, loss_scale, parts = learner.model, learner.loss_scale, settings.accumulate
     weights = model.trainable_variables
 
-    def replica_step(batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs, target = batch
+    def of_part(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             total, count = summed_loss(model, loss, inputs, target, training=True)
+            scaled = total if loss_scale is None else total * loss_scale.scale
         # The gradient of an embedding comes as slices, which can't be divided or clipped with the others.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(total, weights)]
-        replicas = tf.distribute.get_replica_context()
-        *gradients, total, count = replicas.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, total, count])
-        mean = [gradient / tf.maximum(count, 1.0) for gradient in gradients]
-        clipped, _ = clip(mean, clip_norm)
-        optimizer.apply(clipped, weights)
-        return total, count
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(scaled, weights)]
+        if loss_scale is not None:
+            gradients = [gradient / loss_scale.scale for gradient in gradients]
+        return [*gradients, total, count]
 
-    return replica_step
+    def of_parts(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> list[tf.Tensor]:
+        divided = tf.nest.map_structure(
+            lambda one: tf.reshape(one, tf.concat([[parts, -1], tf.shape(one)[1:]], 0)), (inputs, target)
+        )
+
+        def add(part: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            here = tf.nest.map_structure(lambda one: one[part], divided)
+            return part + 1, [one + more for one, more in zip(sums, of_part(*here), strict=True)]
+
+        zeros = [tf.zeros(weight.shape) for weight in weights] + [tf.constant(0.0)] * 2
+        # One at a time: that is what saves memory.
+        _, sums = tf.while_loop(lambda part, _: part < parts, add, (tf.constant(0), zeros), parallel_iterations=1)
+        return sums
+
+    def replica_gradient(batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        summed = of_part(*batch) if parts == 1 else of_parts(*batch)
+        replicas = tf.distribute.get_replica_context()
+        *gradients, total, count = replicas.all_reduce(tf.distribute.ReduceOp.SUM, summed)
+        clipped, norm = clip([gradient / tf.maximum(count, 1.0) for gradient in gradients], settings.clip_norm)
+        return clipped, tf.stack([total, count, tf.cast(norm, tf.float32)])
+
+    return replica_gradient
 
 
 def make_mean_loss(model: keras.Model, loss: Loss) -> Callable[[Iterator[Any]], float]:

@@ -26,7 +26,7 @@ from dist_lstm.errors import UserError
 MINIMAL = "task: {horizon: 2}\ndata: {path: a.csv}\n"
 CONFIG = parse_config({"task": {"horizon": 2}, "data": {"path": "a.csv"}})
 BOOLEAN = ("model.bidirectional", "model.linear", "model.residual", "model.calendar", "train.deterministic",
-           "train.refit")  # fmt: skip
+           "train.refit", "train.profile")  # fmt: skip
 
 
 @pytest.fixture
@@ -203,8 +203,11 @@ def test_a_section_of_which_every_line_is_commented_out_is_as_good_as_none(read)
         ("model.units=128", "model.units: .*, got 128"),
         ("model.head=median", "model.head: input should be 'quantile', 'mae', 'mse' or 'huber', got 'median'"),
         ("train.refit=1", "train.refit: .*boolean, got 1"),
-        ("train.steps_per_call=0", "train.steps_per_call must be 'auto' or at least 1, got 0"),
-        ("resources.gpus=-1", "resources.gpus must be 'auto' or at least 0, got -1"),
+        (
+            "train.steps_per_call=0",
+            "train.steps_per_call: input should be 'auto' or a whole number of at least 1, got 0",
+        ),
+        ("resources.gpus=-1", "resources.gpus: input should be 'auto' or a whole number of at least 0, got -1"),
         ("resources.gpus=all", "resources.gpus: .*, got 'all'"),
         ("data.columns.y=2024", "data.columns.y: .*string, got 2024"),
         ("task=3", "task: expected settings, got 3"),
@@ -354,7 +357,9 @@ def test_differences_name_each_setting_that_changes_the_work_in_the_order_of_the
     assert differences(CONFIG, CONFIG) == []
 
 
-@pytest.mark.parametrize(("key", "value"), [("resources.gpus", 0), ("train.steps_per_call", 3)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("resources.gpus", 0), ("train.steps_per_call", 3), ("train.checkpoint_every", 7)]
+)
 def test_settings_without_an_effect_on_the_result_are_no_difference(key, value):
     assert differences(CONFIG, override(CONFIG, {key: value})) == []
 

@@ -77,11 +77,18 @@ BOUNDS = [
     ("model.decoder", ["direct", "segment", "recursive"], [None, "mlp"]),
     ("model.series_embedding", [0, 1, 1024], [-1, 1025, None]),
     ("model.id_dropout", [0, 0.999], [-0.1, 1]),
-    ("train.batch_size", [1], [0]),
+    ("train.batch_size", [1, "auto", None], [0, "all"]),
+    ("train.accumulate", [1, 8], [0]),
     ("train.max_steps", [1], [0]),
     ("train.max_seconds", [0.001, 1e9, None], [0, -1, float("nan")]),
     ("train.steps_per_epoch", [1, None], [0]),
-    ("train.learning_rate", [1e-12, 1], [0, -1e-3, 1.1]),
+    ("train.learning_rate", [1e-12, 1, "auto"], [0, -1e-3, 1.1, "fast"]),
+    ("train.ema", [0, 0.999], [-0.1, 1]),
+    ("train.max_bad_steps", [1], [0]),
+    ("train.precision", ["auto", "float32", "tf32", "float16", "bfloat16"], ["float64"]),
+    ("train.checkpoint_every", [1, None], [0]),
+    ("train.checkpoint_seconds", [0.1, None], [0]),
+    ("train.keep_checkpoints", [1], [0]),
     ("train.warmup_steps", [0], [-1]),
     ("train.weight_decay", [0, 1], [-0.1, 1.1]),
     ("train.clip_norm", [1e-9], [0, -1]),
@@ -93,6 +100,7 @@ BOUNDS = [
     ("backtest.windows", [1, None], [0]),
     ("backtest.stride", [1, None], [0]),
     ("resources.gpus", [0, 8, "auto"], [-1, "all"]),
+    ("resources.threads", [1, "auto"], [0, "all"]),
 ]
 
 
@@ -108,7 +116,7 @@ def test_values_are_taken_up_to_their_bounds_and_refused_beyond(key, inside, bey
 
 def test_the_bounds_of_every_setting_are_tested():
     yes_or_no = {f"model.{name}" for name in ("bidirectional", "linear", "residual", "calendar")}
-    unbounded = {"task.freq", "train.deterministic", "train.refit", *yes_or_no}
+    unbounded = {"task.freq", "train.deterministic", "train.refit", "train.profile", *yes_or_no}
     assert {key for key, _ in flatten(CONFIG)} == {key for key, _, _ in BOUNDS} | unbounded
 
 
@@ -117,7 +125,7 @@ def test_the_bounds_of_every_setting_are_tested():
     "key", ["model.dropout", "model.id_dropout", "train.learning_rate", "train.weight_decay", "train.clip_norm"]
 )
 def test_a_setting_is_a_finite_number(key, value):
-    with pytest.raises(UserError, match=f"{key}: .*finite"):
+    with pytest.raises(UserError, match=f"{key}: .*(finite|above 0 and at most 1)"):
         override(CONFIG, {key: value})
 
 

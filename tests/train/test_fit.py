@@ -18,6 +18,7 @@ from dist_lstm.config.schema import TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
+from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.fit import Fitted, Phase, fit
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.step import make_mean_loss
@@ -28,14 +29,22 @@ from tests.train.test_step import BATCH, batches, windows
 LOSS = head_loss("quantile", TASK)
 
 
-def run(folder: Path, validation: Any, text: io.StringIO | None = None, **changes: Any) -> tuple[Fitted, Monitor]:
+def batches_from(epoch: int, batch: int) -> Iterator[Any]:
+    """The same endless batches whatever the epoch; epochs have 5."""
+    return iter(batches().repeat().skip(5 * epoch + batch))
+
+
+def run(folder: Path, validation: Any, text: io.StringIO | None = None, **changes: Any) -> Fitted:
+    """Train, from the checkpoints of the folder on."""
     values = {"batch_size": BATCH, "max_steps": 30, "steps_per_epoch": 5, "learning_rate": 0.02, "warmup_steps": 0}
     train = TrainSettings.model_validate(values | changes)
     keras.utils.set_random_seed(train.seed)
     monitor = Monitor(folder, Console(file=text or io.StringIO(), width=80))
-    phase = Phase("train", train.max_steps, lambda: iter(batches().repeat()), validation)
+    checkpoints = Checkpoints(folder, "train", train.keep_checkpoints, monitor.say)
+    phase = Phase("train", train.max_steps, batches_from, validation, checkpoints)
     fitted = fit(lambda: build_model(TASK, settings()), LOSS, train, tf.distribute.get_strategy(), phase, monitor)
-    return fitted, monitor
+    monitor.close(fitted.history)
+    return fitted
 
 
 def validation() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
@@ -46,31 +55,31 @@ def validation() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
 
 
 def test_the_weights_kept_are_those_with_the_least_validation_loss(tmp_path):
-    fitted, monitor = run(tmp_path, validation)
-    losses = [record.validation_loss for record in monitor.history]
+    fitted = run(tmp_path, validation)
+    losses = [record.validation_loss for record in fitted.history]
     best = int(np.argmin(losses))
-    assert fitted.steps == monitor.history[best].step
+    assert fitted.steps == fitted.history[best].step
     assert fitted.validation_loss == losses[best]
     assert make_mean_loss(fitted.model, LOSS)(validation()) == pytest.approx(losses[best], rel=1e-6)
 
 
 def test_patience_ends_a_training_that_does_not_get_better(tmp_path):
-    fitted, monitor = run(tmp_path, validation, max_steps=400, patience=2, learning_rate=0.2)
+    fitted = run(tmp_path, validation, max_steps=400, patience=2, learning_rate=0.2)
     assert fitted.stopped_early
-    assert monitor.history[-1].step == fitted.steps + 2 * 5 < 400
+    assert fitted.history[-1].step == fitted.steps + 2 * 5 < 400
 
 
 def test_without_validation_all_steps_are_taken(tmp_path):
-    fitted, monitor = run(tmp_path, None)
+    fitted = run(tmp_path, None)
     assert fitted.steps == 30
     assert not fitted.stopped_early
     assert np.isnan(fitted.validation_loss)
-    assert [record.step for record in monitor.history] == [5, 10, 15, 20, 25, 30]
+    assert [record.step for record in fitted.history] == [5, 10, 15, 20, 25, 30]
 
 
 def test_an_epoch_that_does_not_divide_the_steps_ends_with_a_short_one(tmp_path):
-    _, monitor = run(tmp_path, None, max_steps=12)
-    assert [record.step for record in monitor.history] == [5, 10, 12]
+    fitted = run(tmp_path, None, max_steps=12)
+    assert [record.step for record in fitted.history] == [5, 10, 12]
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
@@ -79,21 +88,23 @@ def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
         model.set_weights([np.full_like(one, np.inf) for one in model.get_weights()])
         return model
 
-    phase = Phase("train", 10, lambda: iter(batches().repeat()), None)
-    train = TrainSettings(batch_size=BATCH, max_steps=10, learning_rate=1.0)
     monitor = Monitor(tmp_path, Console(file=io.StringIO()))
+    phase = Phase("train", 20, batches_from, None, Checkpoints(tmp_path, "train", 3, monitor.say))
+    train = TrainSettings(batch_size=BATCH, max_steps=20, learning_rate=1.0)
     with pytest.raises(UserError, match=r"diverged.*lower train.learning_rate \(1.0\)"):
         fit(broken, LOSS, train, tf.distribute.get_strategy(), phase, monitor)
 
 
 ENDLESS = """
 import io, sys
+from pathlib import Path
 import numpy as np
 from rich.console import Console
 from dist_lstm.train.fit import Phase, fit  # first: imports TensorFlow quietly
 import tensorflow as tf
 from dist_lstm.config.schema import TrainSettings
 from dist_lstm.errors import UserError
+from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.monitor import Monitor
 from tests.train.test_fit import LOSS, build_model, settings, TASK
 from tests.train.test_step import BATCH
@@ -111,11 +122,11 @@ def broken():
 spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
 endless = tf.data.Dataset.from_generator(batches, output_signature=spec)
 endless = endless.prefetch(10**6)  # still fetching at the end
-phase = Phase("train", 20, lambda: iter(endless), None)
+phase = Phase("train", 20, lambda *place: iter(endless), None, Checkpoints(Path(sys.argv[1]), "train", 3, print))
 train = TrainSettings(batch_size=BATCH, max_steps=20)
 try:
     fit(broken, LOSS, train, tf.distribute.get_strategy(), phase,
-        Monitor(sys.argv[1], Console(file=io.StringIO())))
+        Monitor(Path(sys.argv[1]), Console(file=io.StringIO())))
 except UserError as error:
     kept = error  # and with it every local variable of fit
     print(error)
@@ -130,32 +141,28 @@ def test_a_process_whose_training_fails_in_the_middle_of_endless_input_ends(tmp_
 
 def test_the_same_seed_gives_the_same_history_byte_for_byte(tmp_path):
     for name, steps_per_call in (("one", "auto"), ("two", 3)):
-        _, monitor = run(tmp_path / name, validation, steps_per_call=steps_per_call)
-        monitor.close()
+        run(tmp_path / name, validation, steps_per_call=steps_per_call)
     assert (tmp_path / "one/history.csv").read_bytes() == (tmp_path / "two/history.csv").read_bytes()
-    _, other = run(tmp_path / "three", validation, seed=2)
-    other.close()
+    run(tmp_path / "three", validation, seed=2)
     assert (tmp_path / "one/history.csv").read_bytes() != (tmp_path / "three/history.csv").read_bytes()
 
 
 def test_the_history_file_holds_every_epoch(tmp_path):
-    _, monitor = run(tmp_path, validation)
-    monitor.close()
+    fitted = run(tmp_path, validation)
     rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
-    assert [int(row["step"]) for row in rows] == [record.step for record in monitor.history]
-    assert [float(row["loss"]) for row in rows] == [record.loss for record in monitor.history]
+    assert [int(row["step"]) for row in rows] == [record.step for record in fitted.history]
+    assert [float(row["loss"]) for row in rows] == [record.loss for record in fitted.history]
     assert rows[0]["phase"] == "train"
 
 
 def test_tensorboard_can_read_what_is_written(tmp_path):
-    _, monitor = run(tmp_path, validation)
-    monitor.close()
+    fitted = run(tmp_path, validation)
     (file,) = (tmp_path / "tensorboard").glob("events.*")
     values = {}
     for record in tf.data.TFRecordDataset(str(file)):
         event = tf.compat.v1.Event.FromString(record.numpy())
         values |= {(one.tag, event.step): one.simple_value for one in event.summary.value}
-    for record in monitor.history:
+    for record in fitted.history:
         assert values["train/validation_loss", record.step] == pytest.approx(record.validation_loss, rel=1e-6)
 
 
@@ -169,7 +176,7 @@ def test_without_a_terminal_progress_is_a_plain_line_an_epoch(tmp_path):
 
 
 def test_speed_counts_steps_after_the_first_call(tmp_path):
-    fitted, _ = run(tmp_path, None, steps_per_call=10)
+    fitted = run(tmp_path, None, steps_per_call=10)
     assert fitted.speed.steps == 25
     assert fitted.speed.windows_per_second == pytest.approx(25 * BATCH / fitted.speed.seconds)
     assert 0 <= fitted.speed.input_wait_share <= 1

@@ -3,6 +3,7 @@
 import io
 from itertools import islice
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dist_lstm.config.load import parse_config
 from dist_lstm.data.prepare import prepare
 from dist_lstm.train import phases
 from dist_lstm.train.monitor import Monitor
-from dist_lstm.train.phases import train_phase
+from dist_lstm.train.phases import Training, train_phase
 
 LENGTHS = {"a": 60, "b": 45}
 HORIZON, VALIDATION, TEST = 3, 6, 9
@@ -42,7 +43,7 @@ def make_frame() -> pd.DataFrame:
 def work(tmp_path):
     """Shards, config, task, strategy and monitor of a job."""
 
-    def make(**changes: Any) -> tuple:
+    def make(**changes: Any) -> Training:
         values = {
             "task": {"horizon": HORIZON, "context_length": 6, "season_length": 7, "freq": "D"},
             "data": {"path": "nowhere.csv", "transform": changes.pop("transform", "none")},
@@ -55,7 +56,10 @@ def work(tmp_path):
         config = resolve(parse_config(values), manifest.facts)
         monitor = Monitor(tmp_path, Console(file=io.StringIO(), width=120))
         strategy = tf.distribute.get_strategy()
-        return (folder, manifest), config, manifest.make_task(config), strategy, monitor
+        # A directory of its own: the second training of a test is not to go on from the first.
+        return Training(
+            Path(mkdtemp(dir=tmp_path)), (folder, manifest), config, manifest.make_task(config), strategy, monitor
+        )
 
     return make
 
@@ -75,54 +79,54 @@ def steps_of(target: np.ndarray, name: str) -> set[int]:
 
 def drawn(phase: Any, name: str) -> set[int]:
     """Steps of a series among the targets of many batches."""
-    return set().union(*(steps_of(target.numpy(), name) for _, target in islice(phase.batches(), 60)))
+    return set().union(*(steps_of(target.numpy(), name) for _, target in islice(phase.batches(0, 0), 60)))
 
 
 def test_the_first_training_draws_from_the_training_range_and_validates_on_what_follows(work, asked):
     job = work()
-    train_phase(*job)
+    train_phase(job)
     (_, _, settings, _, phase, monitor) = asked[0]
-    assert (phase.name, phase.steps, settings, monitor) == ("train", 8, job[1].train, job[4])
+    assert (phase.name, phase.steps, settings, monitor) == ("train", 8, job.config.train, job.monitor)
     validated = [target for _, target in phase.validation()]
     for name, length in LENGTHS.items():
         end = length - VALIDATION - TEST
         # The first targets lie one season, the least context, after the start.
-        assert drawn(phase, name) == set(range(job[2].min_context, end))
+        assert drawn(phase, name) == set(range(job.task.min_context, end))
         found = set().union(*(steps_of(target, name) for target in validated))
         assert found == set(range(end, end + VALIDATION))
 
 
 def test_the_second_training_draws_from_whole_series_and_does_not_validate(work, asked):
     job = work()
-    train_phase(*job, refit_steps=5)
+    train_phase(job, refit_steps=5)
     (_, _, _, _, phase, _) = asked[0]
     assert (phase.name, phase.steps, phase.validation) == ("refit", 5, None)
     for name, length in LENGTHS.items():
-        assert drawn(phase, name) == set(range(job[2].min_context, length))
+        assert drawn(phase, name) == set(range(job.task.min_context, length))
 
 
 def test_without_a_validation_range_there_is_nothing_to_validate_on(work, asked):
-    train_phase(*work(validation=0))
+    train_phase(work(validation=0))
     assert asked[0][4].validation is None
 
 
 def test_both_trainings_begin_with_the_weights_of_the_seed(work, asked):
     job = work()
-    train_phase(*job)
+    train_phase(job)
     first = asked[0][0]().get_weights()
-    train_phase(*job, refit_steps=5)
+    train_phase(job, refit_steps=5)
     second = asked[1][0]().get_weights()
     for one, two in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, two)
-    train_phase(*work(seed=2))
+    train_phase(work(seed=2))
     third = asked[2][0]().get_weights()
     assert any((one != two).any() for one, two in zip(first, third, strict=True))
 
 
 def test_a_series_is_trained_on_with_its_own_number_transform_and_calendar(work, asked):
-    train_phase(*work(transform="seasonal_difference"))
+    train_phase(work(transform="seasonal_difference"))
     phase = asked[0][4]
-    for inputs, target in islice(phase.batches(), 5):
+    for inputs, target in islice(phase.batches(0, 0), 5):
         values = target.numpy()[:, 0]
         np.testing.assert_array_equal(inputs["series"].numpy()[:, 0], values // 1000)
         np.testing.assert_array_equal(inputs["transform"].numpy(), [[0, 2]] * len(values))
@@ -132,8 +136,7 @@ def test_a_series_is_trained_on_with_its_own_number_transform_and_calendar(work,
 
 @pytest.mark.parametrize("refit_steps", [None, 6])
 def test_a_phase_trained_again_ends_with_the_same_model(work, tmp_path: Path, refit_steps):
-    job = work(deterministic=False)
-    one, two = (train_phase(*job, refit_steps=refit_steps) for _ in range(2))
+    one, two = (train_phase(work(deterministic=False), refit_steps=refit_steps) for _ in range(2))
     assert one.steps == two.steps <= (refit_steps or 8)
     for left, right in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -142,7 +145,7 @@ def test_a_phase_trained_again_ends_with_the_same_model(work, tmp_path: Path, re
 
 def test_how_many_windows_there_are_is_said_once_validation_is_known(work):
     job = work()
-    train_phase(*job)
-    shown = job[4]._console.file.getvalue()
-    windows = sum(length - VALIDATION - TEST - HORIZON - job[2].min_context + 1 for length in LENGTHS.values())
+    train_phase(job)
+    shown = job.monitor._console.file.getvalue()
+    windows = sum(length - VALIDATION - TEST - HORIZON - job.task.min_context + 1 for length in LENGTHS.values())
     assert f"{windows} to train on, of 2 series; 4 of 4 to validate on" in shown

@@ -16,8 +16,8 @@ from dist_lstm.model.encoder import ReplicaDropout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
-from dist_lstm.train.optimizer import make_optimizer
-from dist_lstm.train.step import make_mean_loss, make_train_steps, summed_loss
+from dist_lstm.train.learner import Learner, make_learner
+from dist_lstm.train.step import COUNT, LOSS, WAITED, make_mean_loss, make_train_steps, summed_loss
 from tests.model import oracle
 from tests.model.test_lstm import TASK, settings
 
@@ -25,6 +25,7 @@ BATCH = 8
 RICH = replace(TASK, transformed=True, series=5, vocabulary=Vocabulary(5, (("colour", 3),), ("price",)))
 FULL = replace(RICH, series_scaling="standard", calendar=True, freq=Frequency("D"))
 SETTINGS = TrainSettings(batch_size=BATCH, max_steps=40, warmup_steps=5, learning_rate=0.01, clip_norm=0.5)
+SETTINGS_CHANGED = {"accumulate", "precision", "ema"}
 ONE_DEVICE = tf.distribute.get_strategy()
 
 
@@ -59,17 +60,16 @@ def train(
 ) -> tuple[list[np.ndarray], float]:
     """Weights and mean loss after some calls of some steps each."""
     keras.utils.set_random_seed(1)
-    with strategy.scope():
-        model = build_model(task, settings(**{"dropout": 0.0, "id_dropout": 0.0} | changes))
-        optimizer = make_optimizer(SETTINGS)
-        optimizer.build(model.trainable_variables)
-    steps = make_train_steps(model, optimizer, head_loss("quantile", task), SETTINGS.clip_norm, strategy)
+    train = SETTINGS.model_copy(update={key: changes.pop(key) for key in SETTINGS_CHANGED & changes.keys()})
+    rows = settings(**{"dropout": 0.0, "id_dropout": 0.0} | changes)
+    learner = make_learner(lambda: build_model(task, rows, train.precision), train, strategy)
+    steps = make_train_steps(learner, head_loss("quantile", task), train)
     iterator = distribute(lambda: batches(task), strategy, BATCH)
-    sums = tf.zeros(3, tf.float64)
+    sums = tf.zeros(5, tf.float64)
     for number in calls:
-        sums = steps(iterator, tf.constant(number), sums)
-    total, count, _ = sums.numpy()
-    return model.get_weights(), total / count
+        taken, sums = steps(iterator, tf.constant(number), sums)
+        assert taken == number
+    return learner.model.get_weights(), float(sums[LOSS] / sums[COUNT])
 
 
 def test_two_replicas_and_one_end_with_the_same_weights(two_cpus):
@@ -107,10 +107,10 @@ def test_an_embedding_that_no_window_names_does_not_change():
     optimizer = keras.optimizers.SGD(1.0)
     optimizer.build(model.trainable_variables)
     before = table.numpy()
-    steps = make_train_steps(model, optimizer, head_loss("quantile", task), 1.0, ONE_DEVICE)
+    steps = make_train_steps(Learner(model, optimizer, ONE_DEVICE), head_loss("quantile", task), SETTINGS)
     # Only numbers 0 to 5 are drawn.
     data = batches(RICH)
-    steps(iter(data), tf.constant(1), tf.zeros(3, tf.float64))
+    steps(iter(data), tf.constant(1), tf.zeros(5, tf.float64))
     named = {int(one) for one in next(iter(data))[0]["series"].numpy().ravel()}
     changed = {row for row in range(10) if (table.numpy()[row] != before[row]).any()}
     assert changed == named
@@ -140,8 +140,9 @@ def test_a_step_goes_down_the_clipped_mean_gradient_over_observed_targets(clip_n
     before = [one.numpy() for one in model.trainable_variables]
     optimizer = keras.optimizers.SGD(1.0)
     optimizer.build(model.trainable_variables)
-    steps = make_train_steps(model, optimizer, loss, clip_norm, ONE_DEVICE)
-    steps(iter(batches()), tf.constant(1), tf.zeros(3, tf.float64))
+    train = SETTINGS.model_copy(update={"clip_norm": clip_norm})
+    steps = make_train_steps(Learner(model, optimizer, ONE_DEVICE), loss, train)
+    steps(iter(batches()), tf.constant(1), tf.zeros(5, tf.float64))
     for was, gradient, variable in zip(before, gradients, model.trainable_variables, strict=True):
         np.testing.assert_allclose(was - variable.numpy(), gradient * min(1, clip_norm / norm), atol=1e-6)
 
@@ -271,12 +272,10 @@ def test_input_that_is_slow_shows_as_waiting():
             yield {"y": y}, target
 
     spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
-    model = build_model(TASK, settings())
-    optimizer = make_optimizer(SETTINGS)
-    optimizer.build(model.trainable_variables)
-    steps = make_train_steps(model, optimizer, head_loss("quantile", TASK), 1.0, ONE_DEVICE)
+    learner = make_learner(lambda: build_model(TASK, settings()), SETTINGS, ONE_DEVICE)
+    steps = make_train_steps(learner, head_loss("quantile", TASK), SETTINGS)
     iterator = iter(tf.data.Dataset.from_generator(slow, output_signature=spec))
-    before = steps(iterator, tf.constant(1), tf.zeros(3, tf.float64))
-    waited = (steps(iterator, tf.constant(6), before) - before).numpy()[2]
+    _, before = steps(iterator, tf.constant(1), tf.zeros(5, tf.float64))
+    waited = float((steps(iterator, tf.constant(6), before)[1] - before)[WAITED])
     # Six batches of 0.05 s each, at most one of them ready before it was asked for.
     assert waited > 0.2

@@ -1,0 +1,131 @@
+"""The settings of the table: where it lies, how it is read, and which column is which."""
+
+import difflib
+import zoneinfo
+from collections import Counter
+from typing import Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from dist_lstm.config.section import Section
+
+Name = Annotated[str, Field(min_length=1)]
+#: Without the tags an error would be told twice, once for each type.
+NameOrNames = Annotated[
+    Annotated[Name, Tag("str")] | Annotated[tuple[Name, ...], Field(min_length=1), Tag("tuple")],
+    Discriminator(lambda value: "tuple" if isinstance(value, list | tuple) else "str"),
+]
+
+
+class ColumnSettings(Section):
+    """Which column of the table is which."""
+
+    unique_id: Name | None = Field(
+        default="unique_id",
+        description="Name of the series, item_id where there is no unique_id; null for a table of one series.",
+    )
+    ds: Name = Field(
+        default="ds", description="Time stamp (timestamp where there is no ds), or whole number of the step."
+    )
+    y: NameOrNames = Field(
+        default="y",
+        description="Value to forecast (target where there is no y); null or NaN is a missing value. Each column "
+        "of a list is a series of its own, called unique_id/column, or column where unique_id is null.",
+    )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns of values that are named, also where it is one."""
+        return (self.y,) if isinstance(self.y, str) else self.y
+
+
+class DataSettings(Section):
+    """The table, and how it is read."""
+
+    path: str = Field(
+        min_length=1,
+        description="CSV(.gz), Parquet or Feather: a file, a folder, a glob or a URI; $VARIABLES are expanded.",
+    )
+    layout: Literal["long", "wide"] = Field(
+        default="long",
+        description="One row a series and time stamp (long), or beside data.columns.ds one column a series (wide):"
+        " those of data.columns.y where it is set, else all.",
+    )
+    columns: ColumnSettings = Field(default=ColumnSettings(), description="Names of the columns.")
+    static_categories: tuple[Name, ...] = Field(
+        default=(), description="Columns of text, whole numbers or booleans that describe a whole series."
+    )
+    static_numbers: tuple[Name, ...] = Field(
+        default=(), description="Columns of numbers that describe a whole series."
+    )
+    timezone: str | None = Field(
+        default=None,
+        description="Zone of aware time stamps in calendar features and output, such as Europe/Berlin; needed "
+        "where text carries several offsets. Time stamps without a zone are refused then.",
+    )
+    duplicates: Literal["error", "first", "last", "mean", "sum"] = Field(
+        default="error", description="What to do with rows that have the same series and time stamp."
+    )
+    transform: Literal[
+        "auto",
+        "none",
+        "log1p",
+        "difference",
+        "seasonal_difference",
+        "log1p_difference",
+        "log1p_seasonal_difference",
+    ] = Field(
+        default="auto",
+        description="What of a series is forecast: its value, the log of 1 + value, the difference to the last "
+        "value or to the last season, or both; auto decides by tests, for each series.",
+    )
+    memory_budget: int = Field(
+        default=1024, ge=1, description="MiB of table and of windows that may be held in memory at a time."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, name: str | None) -> str | None:
+        try:
+            return name if name is None else zoneinfo.ZoneInfo(name).key
+        except (LookupError, ValueError, OSError) as error:
+            shown = str(name)[:50]
+            near = difflib.get_close_matches(shown, sorted(zoneinfo.available_timezones()), n=1)
+            hint = f"did you mean {near[0]}?" if near else "take one such as Europe/Berlin or UTC"
+            raise ValueError(f"data.timezone: {shown!r} is not a zone of the IANA database; {hint}") from error
+
+    @property
+    def every_column(self) -> bool:
+        """Whether every column but the time stamp is a series."""
+        return self.layout == "wide" and self.columns.y == "y"
+
+    @property
+    def named_columns(self) -> list[str]:
+        """The columns that the settings name, those that are left at their default too."""
+        series = [self.columns.unique_id] if self.layout == "long" and self.columns.unique_id is not None else []
+        targets = () if self.every_column else self.columns.targets
+        return [*series, self.columns.ds, *targets, *self.static_categories, *self.static_numbers]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        statics = self.static_categories + self.static_numbers
+        if self.layout == "wide" and (statics or self.columns.unique_id not in ("unique_id", None)):
+            key = "data.static_categories and data.static_numbers" if statics else "data.columns.unique_id"
+            raise ValueError(f"data.layout wide has one column a series and no place for {key}; leave it out")
+        twice = next((name for name, count in Counter(self.named_columns).items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"data.columns and static covariates: column {twice!r} is given twice")
+        taken = {"unique_id", "ds", "y"} & {*statics}
+        if taken:
+            raise ValueError(f"data: {taken.pop()!r} is the name of another column, not of a static covariate")
+        targets = {*self.columns.targets}
+        for name in targets if self.layout == "long" and self.columns.unique_id is not None else ():
+            parts = name.split("/")
+            tails = {"/".join(parts[first:]) for first in range(1, len(parts))} & targets
+            if tails:
+                # 'a' with 'b/c' and 'a/b' with 'c' are both a/b/c.
+                raise ValueError(
+                    f"data.columns.y: {name!r} and {tails.pop()!r} can name the same series, as names are put "
+                    "together as unique_id/column; rename one of them"
+                )
+        return self

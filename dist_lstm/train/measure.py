@@ -1,0 +1,145 @@
+"""Settings that `auto` leaves to be measured on this machine and these data, before training starts."""
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dist_lstm.config.load import MEASURED, flatten, override
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
+from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.stream import distribute, training_dataset
+from dist_lstm.errors import UserError
+from dist_lstm.model.heads import head_loss
+from dist_lstm.model.lstm import build_model
+from dist_lstm.train.devices import set_seed
+from dist_lstm.train.learner import Learner, make_learner
+from dist_lstm.train.phases import Training
+from dist_lstm.train.step import COUNT, LOSS, TrainSteps, make_train_steps
+
+_SMALLEST_BATCH, _LARGEST_BATCH = 64, 1 << 16
+#: A batch twice as large must train so many times as many windows a second to be worth it.
+_WORTH_IT = 1.1
+_SECONDS = 0.5
+#: The sweep of learning rates: from the first to the last, in so many steps.
+_FIRST_RATE, _LAST_RATE, _SWEEP = 1e-5, 1.0, 100
+#: The sweep ends where the smoothed loss is so many times its least.
+_DIVERGED = 4.0
+
+
+def measure(training: Training) -> dict[str, Any]:
+    """Measure what the settings leave to the machine.
+
+    Args:
+        training: What is to be trained.
+
+    Returns:
+        Batch size and learning rate by dotted key, those that are `auto`.
+
+    Raises:
+        UserError: If no learning rate trains, or not even the smallest batch fits into memory.
+    """
+    found: dict[str, Any] = {}
+    wanted = [key for key, value in flatten(training.config) if key in MEASURED and value == "auto"]
+    for key in wanted:
+        config = override(training.config, found)
+        found[key] = (
+            _batch_size(training, config) if key == "train.batch_size" else _learning_rate(training, config)
+        )
+        training.monitor.say(f"measured  {key} {found[key]:g}")
+    return found
+
+
+def _start(training: Training, config: Config) -> tuple[Learner, TrainSteps]:
+    """A learner whose learning rate is the factor of its schedule, and its steps."""
+    flat = {"train.learning_rate": 1.0, "train.warmup_steps": 0, "train.max_steps": 10**9}
+    settings, task = override(config, flat).train, training.task
+    set_seed(settings.seed, settings.deterministic)
+    learner = make_learner(
+        lambda: build_model(task, config.model, settings.precision), settings, training.strategy
+    )
+    return learner, make_train_steps(learner, head_loss(config.model.head, task), settings)
+
+
+def _batch_size(training: Training, config: Config) -> int:
+    """The smallest batch that trains about as many windows a second as any: twice as many are not worth it."""
+    learner, train_steps = _start(training, config)
+    learner.set_rate(0.0)
+    whole = training.strategy.num_replicas_in_sync * config.train.accumulate
+    size = math.ceil(_SMALLEST_BATCH / whole) * whole
+    some = TrainingWindows(
+        *training.shards, training.task, make_draw(override(config, {"train.batch_size": size}), whole=False)
+    )
+    inputs, target = next(iter(training_dataset(some)))
+    best, speed = 0, 0.0
+    while size <= max(_LARGEST_BATCH, whole):
+        windows = tf.data.Dataset.from_tensor_slices((inputs, target)).repeat()
+        batches = distribute(
+            lambda windows=windows, size=size: windows.batch(size).prefetch(tf.data.AUTOTUNE),
+            training.strategy,
+            size,
+            config.train.accumulate,
+        )
+        try:
+            here = size * _steps_a_second(train_steps, batches)
+        except tf.errors.ResourceExhaustedError:
+            break
+        if here < _WORTH_IT * speed:
+            break
+        best, speed, size = size, here, 2 * size
+    if not best:
+        raise UserError(
+            f"train.batch_size: not even {size} windows fit into memory; lower task.context_length or "
+            "model.units, or raise train.accumulate"
+        )
+    return best
+
+
+def _steps_a_second(train_steps: TrainSteps, batches: Any) -> float:
+    def run(steps: int) -> float:
+        begin = time.perf_counter()
+        _, sums = train_steps(batches, tf.constant(steps), tf.zeros(5, tf.float64))
+        sums.numpy()
+        return time.perf_counter() - begin
+
+    run(1)  # what is done once only, such as tracing
+    steps = max(2, int(_SECONDS / run(1)))
+    return steps / run(steps)
+
+
+def _learning_rate(training: Training, config: Config) -> float:
+    """A tenth of the rate at which the loss, smoothed, is least while the rate rises from step to step.
+
+    Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017: the range test; a tenth:
+    Howard & Gugger, "fastai: A Layered API for Deep Learning", Information 11 (2020).
+    """
+    learner, train_steps = _start(training, config)
+    windows = TrainingWindows(*training.shards, training.task, make_draw(config, whole=False))
+    batches = distribute(
+        lambda: training_dataset(windows),
+        training.strategy,
+        known(config.train.batch_size),
+        config.train.accumulate,
+    )
+    rates = np.geomspace(_FIRST_RATE, _LAST_RATE, _SWEEP)
+    smoothed, best, found = 0.0, math.inf, None
+    for step, rate in enumerate(rates, start=1):
+        learner.set_rate(rate)
+        _, sums = train_steps(batches, tf.constant(1), tf.zeros(5, tf.float64))
+        total, count = sums[LOSS].numpy(), sums[COUNT].numpy()
+        if not count:
+            break
+        smoothed = 0.9 * smoothed + 0.1 * total / count
+        here = smoothed / (1 - 0.9**step)
+        if here > _DIVERGED * best:
+            break
+        if here < best:
+            best, found = here, rate
+    if found is None:
+        raise UserError(
+            "train.learning_rate: no rate trains: the first loss is no number; scale or check the data"
+        )
+    return float(f"{found / 10:.1e}")
