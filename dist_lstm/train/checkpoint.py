@@ -101,7 +101,7 @@ class Checkpoints:
         """
         for path in self._files():
             try:
-                with np.load(path, allow_pickle=False) as file:
+                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                     arrays = {name: file[name] for name in file.files}
                 return json.loads(arrays.pop(_PROGRESS).tobytes()), arrays
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:

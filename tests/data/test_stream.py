@@ -55,9 +55,9 @@ def make_windows(panel, write_panel, make_task, monkeypatch):
     return make
 
 
-def batches(windows: TrainingWindows, number: int, first_epoch: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def batches(windows: TrainingWindows, number: int, *place: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The first batches of the stream."""
-    found = islice(training_dataset(windows, first_epoch).as_numpy_iterator(), number)
+    found = islice(training_dataset(windows, *place).as_numpy_iterator(), number)
     return [(inputs["y"], target) for inputs, target in found]
 
 
@@ -181,13 +181,14 @@ def test_every_epoch_is_drawn_anew_and_in_another_order(make_windows):
 
 
 @pytest.mark.parametrize("pools", [False, True])
-@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize(("number", "batch"), [(1, 0), (0, 3), (2, 4), (5, 1)])
 @pytest.mark.parametrize("sampling", ["series", "recent"])
-def test_an_epoch_can_be_entered_directly_and_goes_on_as_if_it_had_been_reached(
-    sampling, number, pools, make_windows
+def test_an_epoch_can_be_entered_at_any_batch_and_goes_on_as_if_it_had_been_reached(
+    sampling, number, batch, pools, make_windows
 ):
-    whole = batches(make_windows(pools, sampling=sampling), 5 * number + 7)
-    assert same(batches(make_windows(pools, sampling=sampling), 7, first_epoch=number), whole[5 * number :])
+    before = 5 * number + batch
+    whole = batches(make_windows(pools, sampling=sampling), before + 7)
+    assert same(batches(make_windows(pools, sampling=sampling), 7, number, batch), whole[before:])
 
 
 @pytest.mark.parametrize("block", [1, 3, 16])
@@ -272,6 +273,16 @@ def test_a_pass_longer_than_an_epoch_reads_every_pool_once_and_draws_every_serie
     drawn = Counter(series for number in range(3) for series, _ in epoch(windows, number))
     assert drawn == dict.fromkeys(range(6), 1)
     assert len(reads) == len(set(reads)) > 2
+
+
+def test_a_pass_entered_near_its_end_reads_only_the_pool_that_lies_there(make_windows, reads):
+    windows = make_windows(pools=True, steps_per_epoch=6, batch_size=2)
+    list(windows.blocks(0))
+    whole, reads[:] = list(reads), []
+    list(make_windows(pools=True, steps_per_epoch=6, batch_size=2).blocks(0, batch=5))
+    assert len(whole) > 2
+    assert reads == whole[-len(reads) :]
+    assert 0 < len(reads) < len(whole)
 
 
 def test_several_pools_draw_uniformly_over_series_even_in_short_epochs(make_windows):

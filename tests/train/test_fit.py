@@ -2,6 +2,9 @@
 
 import csv
 import io
+import itertools
+import math
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,13 +21,14 @@ from dist_lstm.config.schema import TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
+from dist_lstm.train import fit as training_loop
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.fit import Fitted, Phase, fit
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.step import make_mean_loss
 from tests.conftest import ROOT
 from tests.model.test_lstm import TASK, settings
-from tests.train.test_step import BATCH, batches, windows
+from tests.train.test_step import BATCH, batches, fragile, windows
 
 LOSS = head_loss("quantile", TASK)
 
@@ -137,6 +141,163 @@ def test_a_process_whose_training_fails_in_the_middle_of_endless_input_ends(tmp_
     command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert "training diverged" in done.stdout
+
+
+class StoppedError(Exception):
+    """What stands for the end of a process."""
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, act: Any = None) -> None:
+    """From now on a training is stopped when it has come so far."""
+    show = Monitor.step
+
+    def stopping(self: Monitor, step: int, *numbers: Any) -> None:
+        show(self, step, *numbers)
+        if step == steps:
+            if act is not None:
+                act()
+                return
+            raise StoppedError
+
+    monkeypatch.setattr(Monitor, "step", stopping)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stops"),
+    [
+        ({}, (3, 8, 22)),
+        ({"ema": 0.9, "checkpoint_every": 4}, (7, 15)),
+        pytest.param({"patience": 1, "learning_rate": 0.2}, (9,), marks=pytest.mark.slow),
+        pytest.param({"precision": "float16", "accumulate": 2}, (11,), marks=pytest.mark.slow),
+    ],
+    ids=["several times", "with an average", "before it stops early", "in half precision"],
+)
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, changes, stops):
+    """Weights, history and choice are the same bit for bit; dropout is on."""
+    settings_ = {"checkpoint_every": 2, "steps_per_call": 1} | changes
+    whole = run(tmp_path / "whole", validation, **settings_)
+    for stop in stops:
+        with monkeypatch.context() as patch:
+            stop_after(stop, patch)
+            with pytest.raises(StoppedError):
+                run(tmp_path / "parts", validation, **settings_)
+    text = io.StringIO()
+    parts = run(tmp_path / "parts", validation, text, **settings_)
+    every = settings_["checkpoint_every"]
+    assert f"train: going on from step {stops[-1] - (stops[-1] % every or every)}\n" in text.getvalue()
+    assert (parts.steps, parts.validation_loss, parts.stopped_early) == (
+        whole.steps,
+        whole.validation_loss,
+        whole.stopped_early,
+    )
+    for one, two in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (tmp_path / "whole/history.csv").read_bytes() == (tmp_path / "parts/history.csv").read_bytes()
+
+
+def test_a_training_that_is_done_is_not_trained_again(tmp_path):
+    first = run(tmp_path, validation)
+    text = io.StringIO()
+    second = run(tmp_path, validation, text)
+    assert (second.steps, second.validation_loss, second.history) == (
+        first.steps,
+        first.validation_loss,
+        first.history,
+    )
+    assert second.speed == first.speed
+    assert "  step" not in text.getvalue()
+    for one, two in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_training_once_its_work_is_saved(tmp_path, monkeypatch, number):
+    def handler(*_: Any) -> None:
+        raise StoppedError
+
+    before = signal.signal(number, handler)
+    try:
+        with monkeypatch.context() as patch:
+            stop_after(13, patch, lambda: signal.raise_signal(number))
+            with pytest.raises(StoppedError):
+                run(tmp_path, validation, steps_per_call=1)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert (tmp_path / "checkpoints/train-000000013.npz").exists()
+    text = io.StringIO()
+    assert run(tmp_path, validation, text).history[-1].step == 30
+    assert "going on from step 13\n" in text.getvalue()
+
+
+def test_checkpoints_are_written_by_the_clock_as_well(tmp_path):
+    run(tmp_path, None, checkpoint_every=None, checkpoint_seconds=1e-9, steps_per_call=1, keep_checkpoints=4)
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == [f"train-{step:09d}.npz" for step in (27, 28, 29, 30)]
+    run(tmp_path / "rarely", None, checkpoint_every=20, checkpoint_seconds=None)
+    found = sorted(path.name for path in (tmp_path / "rarely/checkpoints").iterdir())
+    assert found == [f"train-{step:09d}.npz" for step in (0, 20, 30)]
+
+
+def bad_from(epoch: int, batch: int, bad: set[int]) -> Iterator[Any]:
+    """Batches, some of which have an enormous target."""
+    for number in itertools.count(5 * epoch + batch):
+        inputs, target = next(iter(batches().skip(number % 12)))
+        yield inputs, tf.fill(target.shape, 1e30) if number in bad else target
+
+
+def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, str]:
+    """A training some of whose batches have a loss that is no number."""
+    values = {"batch_size": BATCH, "max_steps": 20, "steps_per_epoch": 5, "warmup_steps": 0, "max_bad_steps": 3}
+    train = TrainSettings.model_validate(values | {"checkpoint_every": 4} | changes)
+    keras.utils.set_random_seed(train.seed)
+    text = io.StringIO()
+    monitor = Monitor(folder, Console(file=text, width=200))
+    spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, next(iter(batches())))
+
+    def draw(*place: int) -> Iterator[Any]:
+        return iter(tf.data.Dataset.from_generator(lambda: bad_from(*place, bad), output_signature=spec))
+
+    phase = Phase("train", train.max_steps, draw, None, Checkpoints(folder, "train", 3, monitor.say))
+    fitted = fit(
+        lambda: build_model(TASK, settings()), fragile, train, tf.distribute.get_strategy(), phase, monitor
+    )
+    return fitted, text.getvalue()
+
+
+def test_steps_whose_loss_is_no_number_are_not_taken_and_are_counted(tmp_path):
+    fitted, _ = run_with_bad(tmp_path, {1, 2, 8, 17})
+    assert fitted.skipped == 4
+    assert fitted.describe()["skipped_steps"] == 4
+    assert "4 not taken: their loss was no number" in fitted.summary
+    assert np.isfinite([record.loss for record in fitted.history]).all()
+
+
+def test_after_too_many_in_a_row_training_goes_back_to_its_checkpoint_at_half_the_learning_rate(
+    tmp_path, monkeypatch
+):
+    """Here half the rate helps: the bad batches are gone the second time."""
+    bad = {9, 10, 11}
+    go_back = training_loop._Training.go_back_at_half_rate
+
+    def mended(self: Any) -> None:
+        bad.clear()
+        go_back(self)
+
+    monkeypatch.setattr(training_loop._Training, "go_back_at_half_rate", mended)
+    fitted, text = run_with_bad(tmp_path, bad)
+    assert "train: the loss is no number at step 12; back to step 8 at half the learning rate\n" in text
+    assert [record.step for record in fitted.history] == [5, 10, 15, 20]
+    rate = [record.learning_rate for record in fitted.history]
+    schedule = [1e-3 * (1 + math.cos(math.pi * step / 20)) / 2 for step in (5, 10, 15, 20)]
+    assert rate == pytest.approx([schedule[0], *(one / 2 for one in schedule[1:])], abs=1e-9)
+
+
+def test_if_that_does_not_help_training_ends_with_advice(tmp_path):
+    with pytest.raises(
+        UserError, match="diverged: the loss is no number at step 12, at half the learning rate as"
+    ):
+        run_with_bad(tmp_path, {9, 10, 11})
 
 
 def test_the_same_seed_gives_the_same_history_byte_for_byte(tmp_path):

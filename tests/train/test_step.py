@@ -16,8 +16,18 @@ from dist_lstm.model.encoder import ReplicaDropout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
+from dist_lstm.train import learner as learners
 from dist_lstm.train.learner import Learner, make_learner
-from dist_lstm.train.step import COUNT, LOSS, WAITED, make_mean_loss, make_train_steps, summed_loss
+from dist_lstm.train.step import (
+    COUNT,
+    IN_A_ROW,
+    LOSS,
+    SKIPPED,
+    WAITED,
+    make_mean_loss,
+    make_train_steps,
+    summed_loss,
+)
 from tests.model import oracle
 from tests.model.test_lstm import TASK, settings
 
@@ -26,6 +36,7 @@ RICH = replace(TASK, transformed=True, series=5, vocabulary=Vocabulary(5, (("col
 FULL = replace(RICH, series_scaling="standard", calendar=True, freq=Frequency("D"))
 SETTINGS = TrainSettings(batch_size=BATCH, max_steps=40, warmup_steps=5, learning_rate=0.01, clip_norm=0.5)
 SETTINGS_CHANGED = {"accumulate", "precision", "ema"}
+SLOW = pytest.mark.slow
 ONE_DEVICE = tf.distribute.get_strategy()
 
 
@@ -80,7 +91,9 @@ def test_two_replicas_and_one_end_with_the_same_weights(two_cpus):
     assert both_loss == pytest.approx(alone_loss, rel=1e-6)
 
 
-@pytest.mark.parametrize("decoder", ["direct", "segment", "recursive"])
+@pytest.mark.parametrize(
+    "decoder", ["recursive", *(pytest.param(one, marks=SLOW) for one in ("direct", "segment"))]
+)
 def test_so_do_they_with_embeddings_and_transforms(two_cpus, decoder):
     """The gradient of an embedding comes as slices of it, other rows on each replica."""
     alone, alone_loss = train(ONE_DEVICE, [12], RICH, decoder=decoder, series_embedding=3)
@@ -247,6 +260,111 @@ def test_the_mean_loss_of_padded_batches_is_that_of_the_windows(task):
     assert np.isfinite(whole)
     for batch_size in (3, 5, 2 * BATCH):
         assert mean_loss(batch_size) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("parts", [4, pytest.param(2, marks=SLOW)])
+def test_a_batch_worked_through_in_parts_gives_the_same_steps(parts):
+    whole, whole_loss = train(ONE_DEVICE, [12], RICH, series_embedding=3)
+    divided, divided_loss = train(ONE_DEVICE, [12], RICH, series_embedding=3, accumulate=parts)
+    for one, two in zip(whole, divided, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5)
+    assert divided_loss == pytest.approx(whole_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "decoder", ["direct", *(pytest.param(one, marks=SLOW) for one in ("segment", "recursive"))]
+)
+def test_half_precision_trains_nearly_as_float32_with_weights_that_are_float32(precision, decoder):
+    _, expected = train(ONE_DEVICE, [12], decoder=decoder)
+    weights, loss = train(ONE_DEVICE, [12], decoder=decoder, precision=precision)
+    assert loss == pytest.approx(expected, rel=0.03)
+    assert loss != expected
+    assert {weight.dtype for weight in weights} == {np.dtype("float32")}
+
+
+def fragile(target: tf.Tensor, forecast: tf.Tensor) -> tf.Tensor:
+    """The loss of the quantile head, infinite for enormous targets."""
+    return head_loss("quantile", TASK)(target, forecast) * tf.where(tf.abs(target) > 1e6, np.inf, 1.0)
+
+
+def bad_batches(*numbers: int) -> tf.data.Dataset:
+    """Batches, some of which have an enormous target."""
+
+    def spoil(number: tf.Tensor, batch: tuple) -> tuple:
+        inputs, target = batch
+        return inputs, tf.where(tf.reduce_any(number == numbers) & ~tf.math.is_nan(target), 1e30, target)
+
+    return batches().enumerate().map(spoil)
+
+
+@pytest.mark.parametrize("strategy", ["one device", "two replicas"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_step_whose_loss_is_no_number_is_counted_and_changes_nothing(precision, strategy, request):
+    where = ONE_DEVICE if strategy == "one device" else request.getfixturevalue("two_cpus")
+    settings_ = SETTINGS.model_copy(update={"precision": precision})
+    learner = make_learner(lambda: build_model(TASK, settings(dropout=0.0), precision), settings_, where)
+    steps = make_train_steps(learner, fragile, settings_)
+    iterator = distribute(lambda: bad_batches(2), where, BATCH)
+    _, sums = steps(iterator, tf.constant(2), tf.zeros(5, tf.float64))
+    before = learner.model.get_weights() + [one.numpy() for one in learner.optimizer.variables]
+    _, sums = steps(iterator, tf.constant(1), sums)
+    after = learner.model.get_weights() + [one.numpy() for one in learner.optimizer.variables]
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert sums.numpy()[[SKIPPED, IN_A_ROW]].tolist() == [1.0, 1.0]
+    _, sums = steps(iterator, tf.constant(2), sums)
+    assert sums.numpy()[[SKIPPED, IN_A_ROW]].tolist() == [1.0, 0.0]
+    assert np.isfinite(sums.numpy()).all()
+    assert sums[COUNT] == 4 * np.isfinite(windows(1)[1]).sum()
+    assert any((one != two).any() for one, two in zip(after[:3], learner.model.get_weights()[:3], strict=True))
+
+
+def test_too_many_bad_steps_in_a_row_end_a_call():
+    learner = make_learner(lambda: build_model(TASK, settings()), SETTINGS, ONE_DEVICE)
+    limit = SETTINGS.model_copy(update={"max_bad_steps": 3})
+    steps = make_train_steps(learner, fragile, limit)
+    taken, sums = steps(iter(bad_batches(1, 2, 4, 5, 6)), tf.constant(10), tf.zeros(5, tf.float64))
+    assert int(taken) == 7
+    assert sums.numpy()[[SKIPPED, IN_A_ROW]].tolist() == [5.0, 3.0]
+
+
+def test_a_gradient_that_overflows_float16_halves_the_scale_of_the_loss_and_is_no_fault():
+    half = SETTINGS.model_copy(update={"precision": "float16"})
+    learner = make_learner(lambda: build_model(TASK, settings(), "float16"), half, ONE_DEVICE)
+    learner.loss_scale.scale.assign(2.0**24)
+    steps = make_train_steps(learner, head_loss("quantile", TASK), half)
+    _, sums = steps(iter(batches().repeat()), tf.constant(40), tf.zeros(5, tf.float64))
+    assert sums[SKIPPED] == 0
+    assert 2.0**4 < float(learner.loss_scale.scale.numpy()) < 2.0**24
+    assert 0 < int(learner.optimizer.iterations.numpy()) < 40
+
+
+def test_the_scale_of_the_loss_doubles_after_many_good_steps(monkeypatch):
+    monkeypatch.setattr(learners, "_GROW_AFTER", 3)
+    scale = learners.LossScale()
+    seen = []
+    for fine in (True, True, True, True, True, False, True):
+        scale.update(tf.constant(fine))
+        seen.append(float(scale.scale.numpy()))
+    assert seen == [16, 16, 32, 32, 32, 16, 16]
+
+
+def test_the_moving_average_is_there_within_its_block_only():
+    """Checked against a sum over the steps, written out."""
+    averaging = SETTINGS.model_copy(update={"ema": 0.5})
+    learner = make_learner(lambda: build_model(TASK, settings()), averaging, ONE_DEVICE)
+    steps = make_train_steps(learner, head_loss("quantile", TASK), averaging)
+    iterator, sums, average = iter(batches()), tf.zeros(5, tf.float64), None
+    for _ in range(4):
+        _, sums = steps(iterator, tf.constant(1), sums)
+        weights = learner.model.get_weights()
+        average = weights if average is None else [(a + w) / 2 for a, w in zip(average, weights, strict=True)]
+    with learner.averaged():
+        for one, two in zip(learner.model.get_weights(), average, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-6)
+    for one, two in zip(learner.model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_dropout_differs_between_replicas_and_from_step_to_step(two_cpus):
