@@ -57,6 +57,8 @@ PEAKS = {
     "A100": (19.5, 156.0, 312.0, 312.0),
     "L4": (30.3, 60.0, 121.0, 121.0),
 }
+#: Seconds that a cell may need.
+ROOM = 90.0
 TARGETS = {"ready": "least 0.9", "torch": "mean 1, least 0.8"}
 
 
@@ -71,51 +73,53 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--segment", type=int, default=1, help="steps read at once")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds a measurement")
-    parser.add_argument("--limit", type=float, default=540.0, help="seconds after which no cell is begun")
+    parser.add_argument("--limit", type=float, default=570.0, help="seconds it may take in all")
     parser.add_argument("--tflops", type=float, help="the card's peak in these cells' precision, in TFLOP/s")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has torch; this one where it has")
     parser.add_argument("--again", action="store_true", help="measure what the results file holds as well")
     parser.add_argument("--out", type=Path, help=f"results file; with a GPU {RESULTS.name} beside the others")
     arguments = parser.parse_args()
     arguments.torch = arguments.torch or (sys.executable if find_spec("torch") else None)
+    arguments.deadline = time.monotonic() + arguments.limit
     return arguments
 
 
-def ask(python: str, script: str, job: dict[str, Any], timeout: float) -> dict[str, Any]:
+def ask(python: str, script: str, job: dict[str, Any], deadline: float) -> dict[str, Any]:
     """Have a process do a job.
 
     Args:
         python: The Python that runs it.
         script: File beside this one; the last line it prints is the answer.
         job: What to do.
-        timeout: Seconds after which it is ended.
+        deadline: When it is ended, on the monotonic clock.
 
     Returns:
         The answer; `failed` and why, where there is none.
     """
-    command = [python, str(HERE / script), json.dumps(job)]
+    command, timeout = [python, str(HERE / script), json.dumps(job)], max(deadline - time.monotonic(), 1.0)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
-        return {"failed": f"took longer than {timeout:.0f} s"}
+        return {"failed": f"not done in {timeout:.0f} s"}
     if done.returncode:
         said = done.stderr.strip().splitlines()
         return {"failed": said[-1] if said else f"ended with {done.returncode}"}
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_cell(job: dict[str, Any], ways: list[str], config: Config, torch: str) -> dict[str, Any]:
+def measure_cell(
+    job: dict[str, Any], ways: list[str], config: Config, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Measure one cell: one process for the ways through TensorFlow, one for torch; numbers by way."""
     found: dict[str, Any] = {}
-    timeout = max(120.0, 40 * job["seconds"])
     mine = [way for way in ways if way != "torch"]
     if mine:
-        answer = ask(sys.executable, "gpu_cell.py", job | {"ways": mine}, timeout)
+        answer = ask(sys.executable, "gpu_cell.py", job | {"ways": mine}, arguments.deadline)
         found |= dict.fromkeys(mine, answer) if "failed" in answer else answer
     if "torch" in ways:
         same = {"dropout": config.model.dropout, "clip_norm": config.train.clip_norm}
         same |= {"horizon": HORIZON, "quantiles": QUANTILES}
-        found["torch"] = ask(torch, "torch_lstm.py", job | same, timeout)
+        found["torch"] = ask(arguments.torch, "torch_lstm.py", job | same, arguments.deadline)
     return found
 
 
@@ -147,7 +151,7 @@ def check(folder: Path, arguments: argparse.Namespace, console: Console) -> dict
     units, batch, context = ((getattr(arguments, name) or TINY[name])[0] for name in ("units", "batch", "context"))
     size = Size((units,) * arguments.layers, batch, context, arguments.segment)
     job = {"folder": str(folder), "size": size.plain(), "precision": "float32", "ways": [], "seconds": 2.0}
-    checks = ask(sys.executable, "gpu_cell.py", job, 300.0)
+    checks = ask(sys.executable, "gpu_cell.py", job, arguments.deadline)
     if "failed" in checks:
         sys.exit(f"the checks failed: {checks['failed']}")
     if not checks["gpu_seen"]:
@@ -160,7 +164,7 @@ def check(folder: Path, arguments: argparse.Namespace, console: Console) -> dict
 
 def add_cells(results: dict[str, Any], folder: Path, arguments: argparse.Namespace, console: Console) -> None:
     """Measure what is not yet measured; write the results after every cell."""
-    begin, machine = time.monotonic(), results["machine"]
+    machine = results["machine"]
     for place in itertools.product(arguments.precision, arguments.units, arguments.batch, arguments.context):
         precision, units, batch, context = place
         size = Size((units,) * arguments.layers, batch, context, arguments.segment)
@@ -169,11 +173,12 @@ def add_cells(results: dict[str, Any], folder: Path, arguments: argparse.Namespa
         ways = missing_ways(cell, arguments)
         if not ways:
             continue
-        if time.monotonic() - begin > arguments.limit:
+        left = arguments.deadline - time.monotonic()
+        if left < ROOM:
             console.print(f"--limit is over; the same command goes on with {name}")
             return
         job = {"folder": str(folder), "size": size.plain(), "precision": precision, "seconds": arguments.seconds}
-        found = measure_cell(job, ways, make_config(folder, size), arguments.torch)
+        found = measure_cell(job, ways, make_config(folder, size), arguments)
         results["cells"][name] = {
             "cell": [units, batch, context, precision],
             "commit": machine["commit"],
@@ -181,7 +186,7 @@ def add_cells(results: dict[str, Any], folder: Path, arguments: argparse.Namespa
             "tflops": peak(machine["devices"], precision, arguments.tflops),
             "ways": cell["ways"] | found,
         }
-        console.print(f"{time.monotonic() - begin:4.0f} s  {name}")
+        console.print(f"{left - (arguments.deadline - time.monotonic()):4.0f} s  {name}")
         if arguments.out:
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -209,7 +214,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     cells = results["cells"].values()
     for cell in cells:
         rates = [speed(cell, way) for way in WAYS]
-        failed = [cell["ways"].get(way, {}).get("failed", "") for way in WAYS]
+        failed = [cell["ways"].get(way, {}).get("failed", "")[:24] for way in WAYS]
         said = [f"{rate:,.0f}" if rate else why for rate, why in zip(rates, failed, strict=True)]
         wait, mine = cell["ways"].get("framework", {}).get("input_wait_share"), speed(cell, "framework")
         bound = mine * cell["operations"] / cell["tflops"] / 1e12 if mine and cell["tflops"] else None

@@ -24,7 +24,7 @@ from dist_lstm.model.lstm import build_model
 
 #: Greatest difference of forecasts between GPU and CPU, in units of scale.
 AGREEMENT = 2e-4
-_FEWEST, _MOST = 10, 3000
+_FEWEST, _MOST = 5, 3000
 
 
 def set_precision(precision: str) -> None:
@@ -37,7 +37,7 @@ def set_precision(precision: str) -> None:
 def measure_bare(work: Work, seconds: float, cudnn: bool) -> dict[str, float]:
     """Windows a second of a bare step on ready tensors."""
     step, batches = make_bare_step(work, cudnn), ready_batches(work)
-    pilot = time_bare(work, step, batches, 3)["windows_per_second"]
+    pilot = time_bare(work, step, batches, 2)["windows_per_second"]
     return time_bare(work, step, batches, _steps(pilot, work, seconds))
 
 

@@ -1,7 +1,8 @@
 """Two ways through the same training: the framework's own, from Parquet, and a bare step on ready tensors.
 
 The bare step is what one writes by hand: the same Keras layers, loss, clipping and optimizer in one
-`tf.function`, no mask for missing targets, no schedule, no strategy, no input pipeline, nothing counted.
+`tf.function` that is called once a step; no mask for missing targets, no schedule, no strategy, no input
+pipeline, nothing counted.
 """
 
 import io
