@@ -1,0 +1,41 @@
+"""The framework, and a bare step in the same process, for `bench_step.py`, which starts it and gives it turns."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.training import make_bare_step, open_work, ready_batches, time_bare, train_framework
+from benchmarks.turns import Jobs
+from benchmarks.work import Size
+from dist_lstm.train.devices import make_strategy
+
+import tensorflow as tf  # isort: skip
+
+
+def main() -> None:
+    """Prepare with the first job, which says how many threads and which strategy; then take turns."""
+    jobs = Jobs()
+    job = jobs.take()
+    assert job is not None
+    tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
+    tf.config.threading.set_inter_op_parallelism_threads(job["threads"])
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"]) if job["mirrored"] else make_strategy(0)
+    work = open_work(Path(job["folder"]), Size.parse(job["size"]))
+    bare = partial(time_bare, work, make_bare_step(work), ready_batches(work))
+
+    def rest(passed: dict[str, float] | None) -> int:
+        """Take jobs while the framework's training waits, until one is its own."""
+        jobs.answer(passed or {"strategy": type(strategy).__name__})
+        while turn := jobs.take():
+            if turn["contender"] != "bare":
+                return turn["steps"]
+            jobs.answer(bare(turn["steps"]))
+        sys.exit()
+
+    train_framework(work, strategy, rest)
+
+
+if __name__ == "__main__":
+    main()

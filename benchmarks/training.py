@@ -1,0 +1,175 @@
+"""Two ways through the same training: the framework's own, from Parquet, and a bare step on ready tensors.
+
+The bare step is what one writes by hand: the same Keras layers, loss, clipping and optimizer in one
+`tf.function` that is called once a step; no mask for missing targets, no schedule, no strategy, no input
+pipeline, nothing counted.
+"""
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.work import Size, make_config
+from dist_lstm.config.defaults import resolve
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.prepare import prepare
+from dist_lstm.train.monitor import Monitor  # imports TensorFlow quietly
+
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+
+from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.stream import training_dataset
+from dist_lstm.model.heads import head_loss
+from dist_lstm.model.lstm import build_model
+from dist_lstm.model.scaling import normalise_target
+from dist_lstm.train.fit import Fitted
+from dist_lstm.train.phases import train_phase
+
+_READY_BATCHES = 8
+
+#: Takes what came of the last steps, and says how many to let pass next.
+Rest = Callable[[dict[str, float] | None], int]
+#: Model inputs by name, and targets.
+Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Prepared data and the resolved config of a size."""
+
+    shards: tuple[Path, Manifest]
+    config: Config
+    task: Task
+
+    @property
+    def batch_size(self) -> int:
+        """Windows a step."""
+        return known(self.config.train.batch_size)
+
+
+def open_work(folder: Path, size: Size) -> Work:
+    """Prepare the table in a folder, or find it prepared, for a size."""
+    config = make_config(folder, size)
+    manifest = prepare(config, folder / "shards")
+    config = resolve(config, manifest.facts)
+    return Work((folder / "shards", manifest), config, manifest.make_task(config))
+
+
+class _Turnstile(Monitor):
+    """A monitor at which training rests after every so many steps."""
+
+    def __init__(self, work: Work, rest: Rest) -> None:
+        # No terminal: no bar that would move while others work.
+        super().__init__(work.shards[0].parent, Console(file=io.StringIO()))
+        self._work, self._rest = work, rest
+        self._until, self._begin = 0, (0, 0.0, 0.0)
+
+    def step(self, step: int, *more: Any, **named: Any) -> None:
+        super().step(step, *more, **named)
+        if step < self._until:
+            return
+        first, begin, used = self._begin
+        passed = _rates(self._work, step - first, time.perf_counter() - begin, time.process_time() - used)
+        self._until = step + self._rest(passed if first else None)
+        self._begin = step, time.perf_counter(), time.process_time()
+
+
+def train_framework(work: Work, strategy: Any, rest: Rest, last: int = 1_000_000) -> Fitted:
+    """Train as `dist-lstm train` does, from the first weights: shards, stream, loop, monitor, resting in between.
+
+    Args:
+        work: What to train.
+        strategy: The strategy to train under.
+        rest: Called after the first step, which traces the graph, with None; and then whenever as many steps
+            have passed as it said, with `windows_per_second` and `cpu_seconds` of a step (all threads) of
+            what lies between its return and its next call.
+        last: Steps in all.
+
+    Returns:
+        What training ended with.
+    """
+    turnstile = _Turnstile(work, rest)
+    return train_phase(work.shards, work.config, work.task, strategy, turnstile, refit_steps=last)
+
+
+def make_bare_step(work: Work, cudnn: bool = True) -> Any:
+    """A bare training step.
+
+    Args:
+        work: Which network and loss.
+        cudnn: Whether its LSTM layers may run through cuDNN.
+
+    Returns:
+        A `tf.function` of inputs and target to the mean loss.
+    """
+    model, loss, settings = build_model(work.task, work.config.model), _loss(work), work.config.train
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.LSTM) and not cudnn:
+            layer.use_cudnn = False
+    weights = model.trainable_variables
+    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer.build(weights)
+
+    @tf.function(autograph=False)
+    def step(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            scaled = normalise_target(target, outputs, inputs.get("transform"))
+            mean = tf.reduce_mean(loss(scaled, tf.cast(outputs["scaled"], scaled.dtype)))
+        clipped, _ = tf.clip_by_global_norm(tape.gradient(mean, weights), settings.clip_norm)
+        optimizer.apply(clipped, weights)
+        return mean
+
+    return step
+
+
+def _loss(work: Work) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    return head_loss(work.config.model.head, work.task)
+
+
+def ready_batches(work: Work) -> list[Batch]:
+    """A few batches of the stream as tensors on the device that computes."""
+    windows = TrainingWindows(*work.shards, work.task, make_draw(work.config, whole=True))
+    device = "GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0"
+    with tf.device(device):
+        batches = training_dataset(windows).take(_READY_BATCHES)
+        return [tf.nest.map_structure(tf.identity, batch) for batch in batches]
+
+
+def time_bare(work: Work, step: Any, batches: list[Batch], steps: int) -> dict[str, float]:
+    """Call a bare step on ready tensors, after two calls that do not count.
+
+    Args:
+        work: What is trained.
+        step: What `make_bare_step` gave.
+        batches: Ready batches, taken in turn.
+        steps: Steps to time.
+
+    Returns:
+        `windows_per_second`, and `cpu_seconds` of a step (all threads).
+    """
+    for _ in range(2):
+        step(*batches[0]).numpy()
+    begin, used = time.perf_counter(), time.process_time()
+    loss = None
+    for number in range(steps):
+        loss = step(*batches[number % len(batches)])
+    if loss is not None:
+        loss.numpy()  # a GPU is still at work when the last call returns
+    return _rates(work, steps, time.perf_counter() - begin, time.process_time() - used)
+
+
+def _rates(work: Work, steps: int, seconds: float, cpu_seconds: float) -> dict[str, float]:
+    return {
+        "windows_per_second": round(steps * work.batch_size / seconds, 1),
+        "cpu_seconds": round(cpu_seconds / steps, 6),
+    }

@@ -1,0 +1,116 @@
+"""The work that both benchmarks of training do: the same table, task and network, of any size."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dist_lstm.config.schema import Config
+
+HORIZON, SEASON, SERIES, STEPS = 24, 24, 200, 2000
+#: Intervals in percent, and the quantiles that are forecast for them.
+LEVELS, QUANTILES = (80, 95), (0.025, 0.1, 0.5, 0.9, 0.975)
+#: Why a measurement has no number, where more memory would give one.
+OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a training step is.
+
+    Attributes:
+        units: Units of each LSTM layer.
+        batch: Windows a step.
+        context: Steps of a context.
+        segment: Steps the LSTM reads at once.
+    """
+
+    units: tuple[int, ...]
+    batch: int
+    context: int
+    segment: int = 1
+
+    def plain(self) -> dict[str, Any]:
+        """As values that can be sent to another process."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """The size `plain` gave."""
+        return cls(tuple(values["units"]), values["batch"], values["context"], values["segment"])
+
+
+def write_table(folder: Path) -> Path:
+    """Write 200 series of 2,000 steps with a season and noise, all observed, as a long table.
+
+    Args:
+        folder: Where.
+
+    Returns:
+        The file, `series.parquet`: `unique_id`, `ds` (whole numbers), `y`.
+    """
+    steps = np.arange(STEPS)
+    noise = np.random.default_rng(0).normal(0, 0.3, (SERIES, STEPS))
+    y = np.sin(steps * 2 * np.pi / SEASON + np.arange(SERIES)[:, None]) + noise
+    ids, ds = np.repeat([f"s{n:03d}" for n in range(SERIES)], STEPS), np.tile(steps, SERIES)
+    table = pa.table({"unique_id": ids, "ds": ds, "y": y.ravel().astype(np.float32)})
+    pq.write_table(table, folder / "series.parquet")
+    return folder / "series.parquet"
+
+
+def make_config(folder: Path, size: Size) -> Config:
+    """The config of a size, on the table in a folder.
+
+    The transform is off: what goes into the network is a scaled value and whether it was observed. All else
+    is left at its default: robust scaling of each window, dropout 0.1, the quantile head.
+
+    Args:
+        folder: Where `write_table` wrote.
+        size: The size.
+
+    Returns:
+        The config, not resolved.
+    """
+    from dist_lstm.config.load import parse_config
+
+    task = {"horizon": HORIZON, "context_length": size.context, "freq": 1, "season_length": SEASON}
+    return parse_config(
+        {
+            "task": task | {"levels": list(LEVELS)},
+            "data": {"path": str(folder / "series.parquet"), "transform": "none"},
+            "split": {"validation": HORIZON, "test": HORIZON},
+            "model": {"units": list(size.units), "segment_length": size.segment},
+            "train": {"batch_size": size.batch},
+        }
+    )
+
+
+def operations(units: Sequence[int], context: int, segment: int = 1) -> float:
+    """Floating-point operations of a training step, for one window: those of its matrix products.
+
+    A product of [m, k] and [k, n] takes 2 m k n. With S = context / segment steps of the recurrence and I
+    inputs of a layer (2 segment for the first, the units of the one before for the others):
+
+        forward  =  sum over layers of 2 S 4 U (I + U)   +   2 U H P   +   2 (2 context) H
+        training =  3 forward
+
+    as the gradients by the weights and by the inputs take one forward pass each (the window itself needs none:
+    a small part of the whole, which is counted all the same). H is the horizon and P the
+    number of quantiles; the last two terms are the decoder and the linear part. Gates, scaling, loss and
+    optimizer are left out: they are bound by memory, not by arithmetic.
+
+    Args:
+        units: Units of each LSTM layer.
+        context: Steps of a context.
+        segment: Steps the LSTM reads at once.
+
+    Returns:
+        Operations a window.
+    """
+    inputs, steps = [2 * segment, *units[:-1]], context // segment
+    recurrent = sum(2 * steps * 4 * width * (read + width) for read, width in zip(inputs, units, strict=True))
+    return 3.0 * (recurrent + 2 * units[-1] * HORIZON * len(QUANTILES) + 2 * 2 * context * HORIZON)
