@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.training import Work, make_bare_step, open_work, ready_batches, time_bare, train_framework
 from benchmarks.work import OUT_OF_MEMORY, Size
+from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.train.devices import describe_devices, make_strategy
 
 import keras  # isort: skip
@@ -25,13 +26,6 @@ from dist_lstm.model.lstm import build_model
 #: Greatest difference of forecasts between GPU and CPU, in units of scale.
 AGREEMENT = 2e-4
 _FEWEST, _MOST = 5, 3000
-
-
-def set_precision(precision: str) -> None:
-    """Compute in a precision: float32, tf32 (float32 whose products are rounded), float16 or bfloat16."""
-    tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
-    policies = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-    keras.config.set_dtype_policy(policies.get(precision, "float32"))
 
 
 def measure_bare(work: Work, seconds: float, cudnn: bool) -> dict[str, float]:
@@ -50,7 +44,7 @@ def measure_framework(work: Work, strategy: Any, steps: int) -> dict[str, float]
         return steps
 
     fitted = train_framework(work, strategy, rest, last=1 + steps)
-    return found | {"input_wait_share": round(fitted.speed.input_wait_share, 4)}
+    return found | {"input_wait_share": round(fitted.speed.input_wait_share or 0.0, 4)}
 
 
 def _steps(windows_per_second: float, work: Work, seconds: float) -> int:
@@ -68,7 +62,7 @@ def measure(work: Work, ways: list[str], seconds: float) -> dict[str, dict[str, 
     Returns:
         By way its numbers, or why there are none as `failed`.
     """
-    strategy = make_strategy(1 if tf.config.list_physical_devices("GPU") else 0)
+    strategy = _strategy(work.config.train.precision)
     found: dict[str, dict[str, Any]] = {}
     for way in sorted(ways, key=["ready", "framework", "loop"].index):
         try:
@@ -89,7 +83,7 @@ def check(work: Work, seconds: float) -> dict[str, Any]:
     would a MirroredStrategy of one device cost?
     """
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    strategy = make_strategy(1 if has_gpu else 0)
+    strategy = _strategy("float32")
     inputs, target = ready_batches(work)[0]
     ops = graph_ops(make_bare_step(work).get_concrete_function(inputs, target))
     steps = _steps(measure_bare(work, seconds, cudnn=True)["windows_per_second"], work, seconds)
@@ -109,9 +103,15 @@ def check(work: Work, seconds: float) -> dict[str, Any]:
     }
 
 
+def _strategy(precision: str) -> Any:
+    """One GPU where there is one, else the CPU."""
+    gpus = min(len(tf.config.list_physical_devices("GPU")), 1)
+    return make_strategy(ResourceSettings(gpus=gpus), precision)
+
+
 def disagreement(work: Work) -> float:
     """Greatest difference of forecasts between GPU and CPU, in units of scale, float32 without TF32."""
-    set_precision("float32")
+    _strategy("float32")
     keras.utils.set_random_seed(1)
     model = build_model(work.task, work.config.model)
     y = np.random.default_rng(1).normal(size=(256, work.task.context_length)).astype(np.float32)
@@ -129,8 +129,8 @@ def disagreement(work: Work) -> float:
 def main() -> None:
     """Do the job and print the answer."""
     job = json.loads(sys.argv[1])
-    set_precision(job["precision"])
-    work = open_work(Path(job["folder"]), Size.parse(job["size"]))
+    _strategy(job["precision"])
+    work = open_work(Path(job["folder"]), Size.parse(job["size"]), job["precision"])
     answer = measure(work, job["ways"], job["seconds"]) if job["ways"] else check(work, job["seconds"])
     print(json.dumps(answer))
 

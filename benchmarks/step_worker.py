@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.training import make_bare_step, open_work, ready_batches, time_bare, train_framework
 from benchmarks.turns import Jobs
 from benchmarks.work import Size
+from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.train.devices import make_strategy
 
 import tensorflow as tf  # isort: skip
@@ -19,9 +20,9 @@ def main() -> None:
     jobs = Jobs()
     job = jobs.take()
     assert job is not None
-    tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
-    tf.config.threading.set_inter_op_parallelism_threads(job["threads"])
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"]) if job["mirrored"] else make_strategy(0)
+    strategy = make_strategy(ResourceSettings(gpus=0, threads=job["threads"]))
+    if job["mirrored"]:
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     work = open_work(Path(job["folder"]), Size.parse(job["size"]))
     bare = partial(time_bare, work, make_bare_step(work), ready_batches(work))
 

@@ -6,6 +6,7 @@ pipeline, nothing counted.
 """
 
 import io
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.fit import Fitted
-from dist_lstm.train.phases import train_phase
+from dist_lstm.train.phases import Training, train_phase
 
 _READY_BATCHES = 8
 
@@ -56,9 +57,9 @@ class Work:
         return known(self.config.train.batch_size)
 
 
-def open_work(folder: Path, size: Size) -> Work:
-    """Prepare the table in a folder, or find it prepared, for a size."""
-    config = make_config(folder, size)
+def open_work(folder: Path, size: Size, precision: str = "auto") -> Work:
+    """Prepare the table in a folder, or find it prepared, for a size and a precision."""
+    config = make_config(folder, size, precision)
     manifest = prepare(config, folder / "shards")
     config = resolve(config, manifest.facts)
     return Work((folder / "shards", manifest), config, manifest.make_task(config))
@@ -98,7 +99,9 @@ def train_framework(work: Work, strategy: Any, rest: Rest, last: int = 1_000_000
         What training ended with.
     """
     turnstile = _Turnstile(work, rest)
-    return train_phase(work.shards, work.config, work.task, strategy, turnstile, refit_steps=last)
+    # A directory of its own: it is not to go on from the checkpoints of another measurement.
+    folder = Path(tempfile.mkdtemp(dir=work.shards[0].parent))
+    return train_phase(Training(folder, work.shards, work.config, work.task, strategy, turnstile), last)
 
 
 def make_bare_step(work: Work, cudnn: bool = True) -> Any:
@@ -111,7 +114,8 @@ def make_bare_step(work: Work, cudnn: bool = True) -> Any:
     Returns:
         A `tf.function` of inputs and target to the mean loss.
     """
-    model, loss, settings = build_model(work.task, work.config.model), _loss(work), work.config.train
+    loss, settings = _loss(work), work.config.train
+    model = build_model(work.task, work.config.model, settings.precision)
     for layer in model.layers:
         if isinstance(layer, keras.layers.LSTM) and not cudnn:
             layer.use_cudnn = False
@@ -124,7 +128,7 @@ def make_bare_step(work: Work, cudnn: bool = True) -> Any:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
             scaled = normalise_target(target, outputs, inputs.get("transform"))
-            mean = tf.reduce_mean(loss(scaled, tf.cast(outputs["scaled"], scaled.dtype)))
+            mean = tf.reduce_mean(loss(scaled, outputs["scaled"]))
         clipped, _ = tf.clip_by_global_norm(tape.gradient(mean, weights), settings.clip_norm)
         optimizer.apply(clipped, weights)
         return mean

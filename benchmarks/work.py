@@ -62,7 +62,7 @@ def write_table(folder: Path) -> Path:
     return folder / "series.parquet"
 
 
-def make_config(folder: Path, size: Size) -> Config:
+def make_config(folder: Path, size: Size, precision: str = "auto") -> Config:
     """The config of a size, on the table in a folder.
 
     The transform is off: what goes into the network is a scaled value and whether it was observed. All else
@@ -71,6 +71,7 @@ def make_config(folder: Path, size: Size) -> Config:
     Args:
         folder: Where `write_table` wrote.
         size: The size.
+        precision: As `train.precision`.
 
     Returns:
         The config, not resolved.
@@ -84,7 +85,7 @@ def make_config(folder: Path, size: Size) -> Config:
             "data": {"path": str(folder / "series.parquet"), "transform": "none"},
             "split": {"validation": HORIZON, "test": HORIZON},
             "model": {"units": list(size.units), "segment_length": size.segment},
-            "train": {"batch_size": size.batch},
+            "train": {"batch_size": size.batch, "precision": precision},
         }
     )
 

@@ -20,8 +20,8 @@ task: {horizon: 6, context_length: 12, freq: h, season_length: 6}
 data: {path: TABLE}
 split: {validation: 12, test: 12}
 model: {segment_length: 3, units: [4], dropout: 0.2}
-train: {max_steps: 240, steps_per_epoch: 8, batch_size: 16, warmup_steps: 10, steps_per_call: 1, patience: 100, ema: 0.9,
-        checkpoint_every: 3, deterministic: true, seed: 3}
+train: {max_steps: 240, steps_per_epoch: 8, batch_size: 16, warmup_steps: 10, steps_per_call: 1, patience: 100,
+        ema: 0.9, checkpoint_every: 3, deterministic: true, seed: 3}
 """
 KILLS = 20
 
