@@ -7,7 +7,7 @@ was killed goes on from its last checkpoint as if nothing had happened, bit for 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -22,6 +22,7 @@ from dist_lstm.model.heads import Loss
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.learner import Learner, make_learner
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
+from dist_lstm.train.progress import Progress
 from dist_lstm.train.signals import HeldSignals
 from dist_lstm.train.step import (
     COUNT,
@@ -98,45 +99,6 @@ class Fitted:
         wait = self.speed.input_wait_share
         waited = "" if wait is None else f", input wait {wait:.1%}"
         return f"{self.steps} steps{ended}{skipped}, {self.speed.windows_per_second:,.0f} windows/s{waited}"
-
-
-@dataclass
-class Progress:
-    """Where a training stands, beside its variables.
-
-    Attributes:
-        step: Steps so far.
-        epoch: Epochs that are complete.
-        sums: Sums over the steps of this epoch, as `dist_lstm.train.step` defines them.
-        skipped: Steps of the epochs before that were not taken because their loss was no number.
-        best_steps: Steps after which the validation loss was best.
-        best_loss: That loss; NaN where nothing is validated.
-        waited: Epochs since.
-        seconds: Seconds so far, of all processes that worked on it.
-        late: Whether they are over.
-        halved: Whether it went back to a checkpoint at half the learning rate.
-        speed: How fast it is.
-        history: The epochs so far.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
-    skipped: int = 0
-    best_steps: int = 0
-    best_loss: float = float("inf")
-    waited: int = 0
-    seconds: float = 0.0
-    late: bool = False
-    halved: bool = False
-    speed: Speed = field(default_factory=Speed)
-    history: list[EpochRecord] = field(default_factory=list)
-
-    @classmethod
-    def parse(cls, values: dict[str, Any]) -> "Progress":
-        """From plain values, as `asdict` gives them."""
-        history = [EpochRecord(**record) for record in values["history"]]
-        return cls(**values | {"speed": Speed(**values["speed"]), "history": history})
 
 
 def fit(

@@ -177,12 +177,12 @@ def test_a_model_computes_its_equations_and_is_saved_loaded_and_trained(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["quantile", "huber"])
 @pytest.mark.parametrize("decoder", AXES["decoder"])
 @pytest.mark.parametrize("bidirectional", AXES["bidirectional"])
 @pytest.mark.parametrize("residual", AXES["residual"])
-def test_so_does_every_combination(tmp_path, head, decoder, bidirectional, residual):
-    fixed = {"head": head, "decoder": decoder, "bidirectional": bidirectional, "residual": residual}
+def test_so_does_every_combination(tmp_path, decoder, bidirectional, residual):
+    """Of all but the heads, which share all that lies before them."""
+    fixed = {"head": "quantile", "decoder": decoder, "bidirectional": bidirectional, "residual": residual}
     for number, known in enumerate(AXES["known"]):
         for other, values in enumerate(AXES["values"]):
             keras.backend.clear_session()
