@@ -183,3 +183,23 @@ def test_a_full_disk_ends_a_run_with_one_line_and_the_same_command_goes_on_once_
     again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert again.returncode == 0, again.stderr
     assert (out / "model.keras").exists()
+
+
+@pytest.mark.fault
+def test_a_run_directory_that_can_not_be_written_is_one_line_and_stays_as_it_was(job, tmp_path):
+    """A file system that is mounted for reading alone: root may write wherever modes forbid it."""
+    out, mount = tmp_path / "out", ["mount", "--bind"]
+    out.mkdir()
+    (out / "kept").write_text("")
+    made = subprocess.run([*mount, str(out), str(out)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(out)], check=True)
+        command = [sys.executable, "-m", "dist_lstm", "train", str(job), "--out", f"{out}/run"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {out}/run: can't be written: Read-only file system; choose another --out\n"
+    assert [path.name for path in out.iterdir()] == ["kept"]
