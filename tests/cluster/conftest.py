@@ -1,0 +1,33 @@
+"""Where the definitions lie, and the schemas they are held against."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+CLUSTER = ROOT / "cluster"
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((CLUSTER / name).read_text())
+
+
+def locked() -> dict[str, str]:
+    """Package -> version, as in the lock file, for the Python of this process."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(line) for line in (CLUSTER / "requirements.lock").read_text().splitlines()]
+    wanted = [one for one in wanted if one.marker is None or one.marker.evaluate()]
+    return {one.name.lower(): str(one.specifier).removeprefix("==") for one in wanted}
+
+
+@pytest.fixture(scope="session")
+def kuberay() -> Path:
+    """The folder of KubeRay's custom resource definitions, which a user's clone does not have."""
+    folder = Path(os.environ.get("DIST_LSTM_KUBERAY", ROOT.parent / "shared" / "kuberay"))
+    if not folder.is_dir():
+        pytest.skip(f"no KubeRay definitions at {folder}; set DIST_LSTM_KUBERAY")
+    return folder
