@@ -97,7 +97,7 @@ def nursery():
 def progress(out: Path, length: int) -> int:
     """Steps whose checkpoint is written, those of both trainings together."""
     found = [path.stem.split("-") for path in (out / "checkpoints").glob("*.npz")]
-    return max((length * (phase == "refit") + int(step) for phase, step in found), default=0)
+    return max((length * (phase == "refit") + int(step) for phase, step, _ in found), default=0)
 
 
 @pytest.mark.fault

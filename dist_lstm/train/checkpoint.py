@@ -1,11 +1,13 @@
 """Models and checkpoints: saved, and read back. No pickle, and no code, is ever read.
 
-A checkpoint is one file, `checkpoints/PHASE-STEP.npz`: a zip of arrays and one JSON text, each with a checksum.
+A checkpoint is one file, `checkpoints/PHASE-STEP-DIGEST.npz`: arrays and one JSON text in NumPy's own format. Its
+name holds a digest of its content, which tells whether it is whole.
 """
 
+import hashlib
+import io
 import json
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,9 +75,12 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         """Newest first."""
-        name = re.compile(rf"{re.escape(self._phase)}-\d+\.npz")
+        name = re.compile(rf"{re.escape(self._phase)}-(\d+)-[0-9a-f]+\.npz")
         found = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted((path for path in found if name.fullmatch(path.name)), reverse=True)
+        named = [(name.fullmatch(path.name), path) for path in found]
+        # The same step is saved anew where training went back to it.
+        placed = [(int(match[1]), path.stat().st_mtime_ns, path) for match, path in named if match]
+        return [path for *_, path in sorted(placed, reverse=True)]
 
     def save(self, step: int, progress: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Publish a checkpoint and delete those that are too old.
@@ -89,8 +94,11 @@ class Checkpoints:
             UserError: If it can't be written; the older ones stay.
         """
         text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
-        with publish(self._folder / f"{self._phase}-{step:09d}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{_PROGRESS: text}, **arrays)
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **{_PROGRESS: text}, **arrays)
+        content = file.getvalue()
+        with publish(self._folder / f"{self._phase}-{step:09d}-{_digest(content)}.npz") as temporary:
+            temporary.write_bytes(content)
         for old in self._files()[self._keep :]:
             old.unlink()
 
@@ -100,12 +108,16 @@ class Checkpoints:
         One that is damaged is said and deleted.
         """
         for path in self._files():
-            try:
-                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            content = path.read_bytes()
+            if path.stem.endswith(f"-{_digest(content)}"):
+                with np.load(io.BytesIO(content), allow_pickle=False) as file:
                     arrays = {name: file[name] for name in file.files}
                 return json.loads(arrays.pop(_PROGRESS).tobytes()), arrays
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                self._say(f"{path}: is damaged ({reason}); going on from the checkpoint before it")
-                path.unlink()
+            path.unlink()
+            rest = "going on from the one before it" if self._files() else "there is none before it: starting anew"
+            self._say(f"{path}: is damaged; {rest}")
         return None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
