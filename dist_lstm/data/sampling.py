@@ -181,9 +181,8 @@ class TrainingWindows:
                 continue
             cutter, cutoffs = self._load(tuple((group.path, group.number) for group in pool.groups))
             generator = np.random.default_rng([draw.seed, number, place + 1])
-            series, cutoff = draw_windows(
-                cutoffs, int(bounds[place + 1] - bounds[place]), draw.sampling, generator
-            )
+            wanted = int(bounds[place + 1] - bounds[place])
+            series, cutoff = draw_windows(cutoffs, wanted, draw.sampling, generator)
             for here in range(first - bounds[place], last - bounds[place], BLOCK * draw.batch_size):
                 chosen = slice(here, min(here + BLOCK * draw.batch_size, last - bounds[place]))
                 yield {

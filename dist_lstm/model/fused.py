@@ -9,6 +9,7 @@ Source: Wang et al., "Horizontally Fused Training Array", MLSys 2021, arXiv 2102
 Axes: M fused models, B batch, T context, S segments, H horizon, F features, P head parameters, U units.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,8 +108,7 @@ def first_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
         owner = getattr(layer, "cell", layer)
         for name, drawn_by in (("kernel", "kernel_initializer"), ("recurrent_kernel", "recurrent_initializer")):
             initializer = getattr(owner, drawn_by, None)
-            values = initializer.get_config() if initializer is not None else {}
-            if "seed" in values:
+            if initializer is not None and "seed" in (values := initializer.get_config()):
                 variable = getattr(owner, name)
                 again = type(initializer).from_config(values | {"seed": int(generator.integers(2**31))})
                 drawn[variable.path] = again(variable.shape).numpy()
@@ -158,7 +158,7 @@ def fused_outputs(
     Returns:
         The outputs of `build_model`, each `[M, B, ...]`.
     """
-    models, batch = inputs["y"].shape[:2]
+    models, batch, _ = _sizes(inputs["y"])
 
     def per_model(values: tf.Tensor) -> tf.Tensor:
         return tf.reshape(values, (models, batch, *values.shape[1:]))
@@ -188,24 +188,28 @@ def fused_network(
     Returns:
         Scaled forecasts, `[M, B, H, P]`.
     """
-    models, batch, context, width = features.shape
+    models, batch, context, width = _sizes(features)
     segment, layers = known(settings.segment_length), known(settings.units)
     values = tf.reshape(features, (models, batch, context // segment, segment * width))
     for number in range(len(layers)):
-        names = (f"lstm_{number}/lstm_cell/{part}" for part in ("kernel", "recurrent_kernel", "bias"))
-        values = _lstm(values, *(weights[name] for name in names))
-        values = values if number < len(layers) - 1 else values[:, :, -1]
+        parts = [weights[f"lstm_{number}/lstm_cell/{part}"] for part in ("kernel", "recurrent_kernel", "bias")]
+        values = _lstm(values, parts, every=number < len(layers) - 1)
         values = values if noise is None else _drop(values, noise, number)
     raw = tf.matmul(values, weights["decoder/kernel"]) + weights["decoder/bias"][:, None]
     raw = tf.reshape(raw, (models, batch, task.horizon, head_parameters(settings.head, task)))
     scaled = apply_head(raw, settings.head, task)
     if settings.linear:
         flat = tf.reshape(features, (models, batch, context * width))
-        scaled = scaled + tf.matmul(flat, weights["linear/kernel"])[..., None]
+        scaled = scaled + tf.expand_dims(tf.matmul(flat, weights["linear/kernel"]), -1)
     return scaled
 
 
-def _lstm(steps: tf.Tensor, kernel: tf.Tensor, recurrent: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+def _sizes(values: Any) -> list[int]:
+    """The axes of a tensor or an array; XLA needs all of them to be known."""
+    return [int(size) for size in values.shape]
+
+
+def _lstm(steps: tf.Tensor, weights: Sequence[tf.Tensor], every: bool) -> tf.Tensor:
     """Hidden states of M LSTM layers; `dist_lstm.model.lstm` has the equations.
 
     One product a step, [x 1 h] times all weights: the input product of all steps, taken out of the loop, is
@@ -213,32 +217,30 @@ def _lstm(steps: tf.Tensor, kernel: tf.Tensor, recurrent: tf.Tensor, bias: tf.Te
 
     Args:
         steps: Inputs, `[M, B, S, F]`.
-        kernel: Of each model, `[M, F, 4U]`.
-        recurrent: Of each model, `[M, U, 4U]`.
-        bias: Of each model, `[M, 4U]`.
+        weights: Kernels, `[M, F, 4U]`, recurrent kernels, `[M, U, 4U]`, and biases, `[M, 4U]`.
+        every: Whether the states of all steps are wanted: to keep them takes a third of the time.
 
     Returns:
-        Hidden states, `[M, B, S, U]`.
+        Hidden states, `[M, B, S, U]`, or those after the last step, `[M, B, U]`.
     """
-    models, batch, length, _ = steps.shape
-    whole = tf.concat([kernel, bias[:, None], recurrent], axis=1)
-    inputs = tf.transpose(tf.concat([steps, tf.ones_like(steps[..., :1])], axis=-1), (2, 0, 1, 3))
+    models, batch, length, _ = _sizes(steps)
+    kernel, recurrent, bias = weights
+    whole = tf.concat([kernel, tf.expand_dims(bias, 1), recurrent], axis=1)
+    inputs = tf.transpose(tf.concat([steps, tf.ones_like(steps[:, :, :, :1])], axis=-1), (2, 0, 1, 3))
     state = tf.zeros((models, batch, recurrent.shape[1]))
-    states = tf.TensorArray(tf.float32, length, element_shape=state.shape)
+    kept = (tf.TensorArray(tf.float32, length, element_shape=state.shape),) if every else ()
 
-    def one_step(
-        step: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, states: tf.TensorArray
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
+    def one_step(step: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray) -> tuple[Any, ...]:
         gates = tf.matmul(tf.concat([inputs[step], hidden], axis=-1), whole)
-        taken, kept, update, shown = tf.split(gates, 4, axis=-1)
-        cell = tf.sigmoid(kept) * cell + tf.sigmoid(taken) * tf.tanh(update)
-        hidden = tf.sigmoid(shown) * tf.tanh(cell)
-        return step + 1, hidden, cell, states.write(step, hidden)
+        i, f, g, o = tf.split(gates, 4, axis=-1)
+        cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
+        hidden = tf.sigmoid(o) * tf.tanh(cell)
+        return step + 1, hidden, cell, *(states.write(step, hidden) for states in kept)
 
-    loop = (tf.constant(0), state, state, states)
+    loop = (tf.constant(0), state, state, *kept)
     # The bound lets XLA know how much the gradient has to remember.
-    *_, states = tf.while_loop(lambda step, *_: step < length, one_step, loop, maximum_iterations=length)
-    return tf.transpose(states.stack(), (1, 2, 0, 3))
+    _, last, _, *kept = tf.while_loop(lambda step, *_: step < length, one_step, loop, maximum_iterations=length)
+    return tf.transpose(kept[0].stack(), (1, 2, 0, 3)) if every else last
 
 
 def _drop(values: tf.Tensor, noise: Noise, layer: int) -> tf.Tensor:
@@ -257,7 +259,7 @@ def _drop(values: tf.Tensor, noise: Noise, layer: int) -> tf.Tensor:
         Values that are 0 or larger by what the others lost, `[M, ...]`.
     """
     key = _mix(_mix(_mix(tf.cast(noise.seed, tf.uint32)) + tf.cast(noise.step, tf.uint32)) + np.uint32(layer))
-    place = tf.cast(tf.range(int(np.prod(values.shape[1:]))), tf.uint32) * np.uint32(_GOLDEN)
+    place = tf.cast(tf.range(math.prod(_sizes(values)[1:])), tf.uint32) * np.uint32(_GOLDEN)
     bits = tf.reshape(_mix(key[:, None] + place), values.shape)
     # 24 bits are what a float32 holds.
     uniform = tf.cast(tf.bitwise.right_shift(bits, np.uint32(8)), tf.float32) * 2.0**-24

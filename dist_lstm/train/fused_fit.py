@@ -203,8 +203,8 @@ class _Slots:
         zeros = {
             one.path: np.zeros((slots, *one.shape), np.float32) for one in models.ordinary.trainable_variables
         }
-        copies = ({name: one.copy() for name, one in zeros.items()} for _ in range(2))
-        self._state = State(zeros, *copies, np.zeros(slots, np.int32))
+        mean, square = ({name: one.copy() for name, one in zeros.items()} for _ in range(2))
+        self._state = State(zeros, mean, square, np.zeros(slots, np.int32))
         kinds = (np.float32, np.float32, np.float32, np.int32, np.int32)
         self._rates = Rates(*(np.zeros(slots, kind) for kind in kinds))
 

@@ -116,6 +116,7 @@ def make_fused_steps(task: Task, settings: ModelSettings, train: TrainSettings) 
         rate = learning_rate_at(state.step, rates.learning_rate, train)
         state = _apply(state, gradients, (rate, rates.weight_decay), applied)
         sums = tf.cast(tf.stack([total, count], axis=1), tf.float64)
+        sums = tf.where(applied[:, None], sums, tf.fill(sums.shape, tf.constant(float("nan"), tf.float64)))
         state = state._replace(step=state.step + tf.cast(running, tf.int32))
         return state, tf.where(running[:, None], sums, tf.zeros_like(sums))
 

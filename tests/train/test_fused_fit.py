@@ -239,24 +239,28 @@ def test_a_model_that_diverges_fails_alone():
         assert_same(fitted[name], every[name])
 
 
-def test_a_gradient_that_is_no_number_changes_no_weight():
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_step_without_numbers_is_not_taken_and_is_seen(kind):
+    """Of a loss that is no number, or of a gradient that is too large for float32."""
     models, shape = make()
     graphs = make_fused_steps(TASK, shape, models.train)
     weights = stack_weights(models.ordinary, [models.draw_weights(1)] * 2)
-    zeros = {name: np.zeros_like(one) for name, one in weights.items()}
+    moments = {name: np.full_like(one, 0.01) for name, one in weights.items()}
     numbers = np.zeros(2, np.int32)
     rates = Rates(np.float32([0.1, 0.1]), np.float32(numbers), np.float32(numbers), numbers, numbers + 9)
-    features = np.ones((1, 2, BATCH, 12, 2), np.float32)
-    features[0, 1, 0] = np.nan
-    target = np.ones((1, 2, BATCH, 4), np.float32)
-    state = State(weights, zeros, zeros, numbers + 5)
-    state, sums = tf.nest.map_structure(np.array, graphs.train(state, rates, features, target, tf.constant(1)))
-    for name, before in weights.items():
-        np.testing.assert_array_equal(state.weights[name][1], before[1])
-        np.testing.assert_array_equal(state.mean[name][1], 0)
-        assert np.isfinite(state.weights[name][0]).all()
-    assert (state.weights["decoder/kernel"][0] != weights["decoder/kernel"][0]).any()
-    assert np.isnan(sums[1, 0])
+    features = np.zeros((1, 2, BATCH, 12, 2), np.float32)
+    target = np.full((1, 2, BATCH, 4), np.nan, np.float32)
+    target[..., 0] = 100
+    features[0, 1, :, [0, 6], 0] = np.nan if kind == "loss" else 3e38
+    before = State(weights, moments, moments, numbers + 5)
+    after, sums = tf.nest.map_structure(np.array, graphs.train(before, rates, features, target, tf.constant(1)))
+    for name, one in weights.items():
+        np.testing.assert_array_equal(after.weights[name][1], one[1])
+        np.testing.assert_array_equal(after.mean[name][1], moments[name][1])
+        np.testing.assert_array_equal(after.square[name][1], moments[name][1])
+        assert np.isfinite(after.weights[name][0]).all()
+    assert (after.weights["decoder/kernel"][0] != weights["decoder/kernel"][0]).any()
+    assert np.isnan(sums[1]).all()
     assert np.isfinite(sums[0]).all()
 
 
