@@ -455,6 +455,7 @@ class TestTheSameAgain:
         work(make_config(table, **{"train.seed": 4}), tmp_path / "run")
         assert (tmp_path / "run" / "history.csv").read_bytes() != (folder / "history.csv").read_bytes()
 
+    @pytest.mark.slow
     def test_deterministic_ops_give_the_same_history_and_forecasts_byte_for_byte(self, table, tmp_path):
         with deterministic_ops_end():
             for name in ("one", "two"):

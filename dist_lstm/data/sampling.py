@@ -182,7 +182,8 @@ class TrainingWindows:
                 continue
             cutter, cutoffs = self._load(tuple((group.path, group.number) for group in pool.groups))
             generator = np.random.default_rng([draw.seed, number, place + 1])
-            series, cutoff = _draw(cutoffs, int(bounds[place + 1] - bounds[place]), draw.sampling, generator)
+            wanted = int(bounds[place + 1] - bounds[place])
+            series, cutoff = draw_windows(cutoffs, wanted, draw.sampling, generator)
             for here in range(first - bounds[place], last - bounds[place], BLOCK * draw.batch_size):
                 chosen = slice(here, min(here + BLOCK * draw.batch_size, last - bounds[place]))
                 yield {
@@ -202,10 +203,20 @@ def _join(panels: list[Panel]) -> Panel:
     )
 
 
-def _draw(
+def draw_windows(
     cutoffs: Cutoffs, wanted: int, sampling: str, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Series and cutoffs of windows drawn at random, each as often as any other, give or take one."""
+    """Draw windows at random, each as often as any other, give or take one.
+
+    Args:
+        cutoffs: What to draw from; at least one.
+        wanted: How many.
+        sampling: How, as in `Draw`.
+        generator: Where chance comes from.
+
+    Returns:
+        Series and cutoffs of the windows, each `[wanted]`.
+    """
 
     def shuffled(size: int) -> np.ndarray:
         rounds, rest = divmod(wanted, size)

@@ -172,6 +172,16 @@ class TestSections:
         assert "nothing to validate on" in page.text
         assert "the chosen step marked" not in page.text
 
+    def test_steps_not_taken_and_time_that_ran_out_are_said(self, prepare_frame, tmp_path):
+        source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
+        page = Page(render_report(source))
+        assert "not taken" not in page.text
+        assert "its time was over" not in page.text
+        source.metrics["training"].update(skipped_steps=12, out_of_time=True)
+        page = Page(render_report(source))
+        assert "12 steps were not taken: their loss was no number." in page.text
+        assert "Training ended when its time was over." in page.text
+
     def test_few_series_have_a_row_each_and_many_a_histogram(self, page_of):
         few = page_of(noise(*(f"s{place}" for place in range(20))))
         assert "Seasonal naive, MASE" in few.text

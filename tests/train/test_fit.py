@@ -137,6 +137,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_process_whose_training_fails_in_the_middle_of_endless_input_ends(tmp_path):
     command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
@@ -302,6 +303,7 @@ def test_if_that_does_not_help_training_ends_with_advice(tmp_path):
         run_with_bad(tmp_path, {9, 10, 11})
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_history_byte_for_byte(tmp_path):
     for name, steps_per_call in (("one", "auto"), ("two", 3)):
         run(tmp_path / name, validation, steps_per_call=steps_per_call)

@@ -1,0 +1,89 @@
+"""Windows of many small models: each has a group of series of its own, often a single one.
+
+What is drawn for a group depends on its seed and its series alone, not on the groups beside it.
+
+Axes: B windows, H horizon, N series.
+"""
+
+from dataclasses import replace
+from hashlib import blake2b
+
+import numpy as np
+
+from dist_lstm.config.task import Task
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.sampling import Draw, draw_windows
+from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs
+
+#: Validation windows of a group looked at after every epoch, at most.
+_VALIDATION_WINDOWS = 1 << 10
+
+
+def group_seed(name: str, seed: int) -> int:
+    """Seed of a group: a hash of its name and the seed of the run, 0 to 2^31 - 1."""
+    return int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=4).digest()) >> 1
+
+
+class GroupWindows:
+    """The windows of groups of series that are in memory.
+
+    Args:
+        panel: The series of all groups.
+        task: The task.
+        draw: How windows are drawn; each group has its own seed.
+    """
+
+    def __init__(self, panel: Panel, task: Task, draw: Draw) -> None:
+        self.task = task
+        self.draw = draw
+        self._cutter = WindowCutter(panel, task)
+        self._training = training_cutoffs(panel.length, task, draw.stride, draw.whole)
+        self._validation = validation_cutoffs(panel.length, task)
+        if draw.whole:
+            self._validation = replace(self._validation, count=np.zeros_like(self._validation.count))
+
+    def available(self, series: np.ndarray) -> int:
+        """Windows to train a group on; `series` are its places in the panel, `[N]`."""
+        return int(self._training.count[series].sum())
+
+    def training(self, series: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the training windows of an epoch.
+
+        Args:
+            series: Places of the group's series in the panel, `[N]`.
+            seed: The group's seed.
+            epoch: Number of the epoch, from 0.
+
+        Returns:
+            Series and cutoff of each window, `[B]`, all batches of the epoch one after the other.
+        """
+        wanted = self.draw.batch_size * self.draw.steps_per_epoch
+        # The same windows as `TrainingWindows` gives these series alone, as long as an epoch visits all of them.
+        generator = np.random.default_rng([seed, epoch, 1])
+        chosen, cutoff = draw_windows(_of(self._training, series), wanted, self.draw.sampling, generator)
+        return series[chosen], cutoff
+
+    def validation(self, series: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The validation windows of a group, a seeded sample where there are many.
+
+        Args:
+            series: Places of the group's series in the panel, `[N]`.
+            seed: The group's seed.
+
+        Returns:
+            Series and cutoff of each window, `[B]`, at most 1,024; none where whole series are trained on.
+        """
+        chosen, cutoff = _of(self._validation, series).enumerate()
+        if len(chosen) > _VALIDATION_WINDOWS:
+            generator = np.random.default_rng([seed, 0])
+            kept = np.sort(generator.choice(len(chosen), _VALIDATION_WINDOWS, replace=False))
+            chosen, cutoff = chosen[kept], cutoff[kept]
+        return series[chosen], cutoff
+
+    def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`."""
+        return self._cutter.cut(series, cutoff)
+
+
+def _of(cutoffs: Cutoffs, series: np.ndarray) -> Cutoffs:
+    return Cutoffs(cutoffs.first[series], cutoffs.count[series], cutoffs.stride)

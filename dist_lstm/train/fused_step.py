@@ -1,0 +1,203 @@
+"""One training step of M fused models, several steps a call, compiled by XLA.
+
+Each model takes the step that `dist_lstm.train.step` would take with it alone: its own mean loss over its own
+observed targets, its own clipping, its own AdamW. Nothing is summed over models but the total that is
+differentiated, and its gradient for one model's weights is that of this model's loss.
+
+Axes: M fused models, K steps of a call, B batch, T context, H horizon, F features.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from dist_lstm.config.schema import ModelSettings, TrainSettings
+from dist_lstm.config.section import known
+from dist_lstm.config.task import Task, input_spec
+from dist_lstm.model.fused import Noise, Weights, fused_network, normalise_windows
+from dist_lstm.model.heads import head_loss
+
+#: AdamW's decay of the mean of gradients and of that of their squares, and its guard of a division; as in Keras.
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+
+
+class Rates(NamedTuple):
+    """What may differ from model to model.
+
+    Attributes:
+        learning_rate: Highest learning rate, `[M]`, float32.
+        weight_decay: Decoupled weight decay, `[M]`, float32.
+        dropout: Share of inputs dropped after each layer, `[M]`, float32.
+        seed: Seed of dropout, `[M]`, int32.
+        limit: Steps at most, `[M]`, int32; a model that has made them stays as it is.
+    """
+
+    learning_rate: Any
+    weight_decay: Any
+    dropout: Any
+    seed: Any
+    limit: Any
+
+
+class State(NamedTuple):
+    """All that training changes.
+
+    Attributes:
+        weights: By path, each `[M, ...]`.
+        mean: Running mean of gradients, like the weights.
+        square: Running mean of their squares, like the weights.
+        step: Steps each model has made, `[M]`, int32.
+    """
+
+    weights: Weights
+    mean: Weights
+    square: Weights
+    step: Any
+
+
+@dataclass(frozen=True)
+class FusedSteps:
+    """Compiled functions; all shapes but those of `normalise` are fixed by the first call.
+
+    Attributes:
+        normalise: `normalise_windows` of any number of windows.
+        train: A state, rates, features `[K, M, B, T, F]` and targets `[K, M, B, H]` as `normalise` gives them, and
+            how many of the K steps to take, to the next state; and the loss summed over the counted targets
+            of these steps, and their number, `[M, 2]`, float64. A step whose loss or gradient is no number is
+            not applied; it makes the sum NaN.
+        loss: Weights, features `[M, B, T, F]` and targets `[M, B, H]` to the summed loss without dropout and its
+            number, `[M, 2]`, float64.
+    """
+
+    normalise: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    train: Callable[..., tuple[State, tf.Tensor]]
+    loss: Callable[..., tf.Tensor]
+
+
+def make_fused_steps(task: Task, settings: ModelSettings, train: TrainSettings) -> FusedSteps:
+    """Build the graphs of fused models.
+
+    Args:
+        task: The task.
+        settings: The architecture.
+        train: Schedule and clipping; its rates are not used.
+
+    Returns:
+        The functions.
+    """
+    loss = head_loss(settings.head, task)
+    signature = {name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+
+    @tf.function(autograph=False, input_signature=[signature, tf.TensorSpec((None, task.horizon))])
+    def normalise(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return normalise_windows(inputs, target, task, settings)
+
+    def summed_loss(
+        weights: Weights, features: tf.Tensor, target: tf.Tensor, noise: Noise | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        counted = tf.logical_not(tf.math.is_nan(target))
+        scaled = fused_network(weights, features, task, settings, noise)
+        errors = loss(tf.where(counted, target, tf.zeros_like(target)), scaled)
+        weight = tf.cast(counted, errors.dtype)
+        return tf.reduce_sum(errors * weight, axis=(1, 2)), tf.reduce_sum(weight, axis=(1, 2))
+
+    def one_step(state: State, rates: Rates, features: tf.Tensor, target: tf.Tensor) -> tuple[State, tf.Tensor]:
+        noise = Noise(rates.dropout, rates.seed, state.step)
+        with tf.GradientTape() as tape:
+            tape.watch(state.weights)
+            total, count = summed_loss(state.weights, features, target, noise)
+            mean = total / tf.maximum(count, 1.0)
+        gradients, norm = _clip(dict(tape.gradient(mean, state.weights)), train.clip_norm)
+        running = state.step < rates.limit
+        applied = tf.logical_and(running, tf.logical_and(tf.math.is_finite(total), tf.math.is_finite(norm)))
+        rate = learning_rate_at(state.step, rates.learning_rate, train)
+        state = _apply(state, gradients, (rate, rates.weight_decay), applied)
+        sums = tf.cast(tf.stack([total, count], axis=1), tf.float64)
+        sums = tf.where(applied[:, None], sums, tf.fill(sums.shape, tf.constant(float("nan"), tf.float64)))
+        state = state._replace(step=state.step + tf.cast(running, tf.int32))
+        return state, tf.where(running[:, None], sums, tf.zeros_like(sums))
+
+    @tf.function(autograph=False, jit_compile=True)
+    def train_steps(
+        state: State, rates: Rates, features: tf.Tensor, target: tf.Tensor, steps: tf.Tensor
+    ) -> tuple[State, tf.Tensor]:
+        def body(step: tf.Tensor, state: State, sums: tf.Tensor) -> tuple[tf.Tensor, State, tf.Tensor]:
+            state, more = one_step(state, rates, features[step], target[step])
+            return step + 1, state, sums + more
+
+        none = tf.zeros((*state.step.shape, 2), tf.float64)
+        _, state, sums = tf.while_loop(lambda step, *_: step < steps, body, (tf.constant(0), state, none))
+        return state, sums
+
+    @tf.function(autograph=False, jit_compile=True)
+    def mean_loss(weights: Weights, features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.stack(summed_loss(weights, features, target, None), axis=1), tf.float64)
+
+    return FusedSteps(normalise, train_steps, mean_loss)
+
+
+def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: TrainSettings) -> tf.Tensor:
+    """The schedule of `dist_lstm.train.optimizer` for models at different steps.
+
+    Args:
+        step: Steps each model has made, `[M]`.
+        highest: Highest learning rate of each, `[M]`.
+        train: Warm-up and steps.
+
+    Returns:
+        Learning rates of the next step, `[M]`.
+    """
+    steps = known(train.max_steps)
+    warmup = min(train.warmup_steps, steps // 2)
+    place = tf.cast(step, tf.float32)
+    share = tf.minimum(place - warmup, steps - warmup) / (steps - warmup)
+    falling = highest * 0.5 * (1 + tf.cos(math.pi * share))
+    return tf.where(place < warmup, highest * place / max(warmup, 1), falling)
+
+
+def _clip(gradients: dict[str, Any], norm: float) -> tuple[Weights, tf.Tensor]:
+    """Scale each model's gradient down to a greatest norm; returns the norms before as well, `[M]`."""
+    squares = [
+        # In float32 the square of a gradient above 1e19 is infinite, and all would become NaN.
+        tf.reduce_sum(tf.square(tf.cast(one, tf.float64)), axis=list(range(1, one.shape.rank)))
+        for one in gradients.values()
+    ]
+    whole = tf.cast(tf.sqrt(tf.add_n(squares)), tf.float32)
+    factor = norm * tf.minimum(1 / whole, 1 / norm)
+    return {name: one * _beside(factor, one) for name, one in gradients.items()}, whole
+
+
+def _apply(state: State, gradients: Weights, rates: tuple[tf.Tensor, tf.Tensor], applied: tf.Tensor) -> State:
+    """AdamW as Keras computes it, where it is applied.
+
+    Args:
+        state: Before the step.
+        gradients: Clipped.
+        rates: Learning rate and weight decay, `[M]`; biases do not decay.
+        applied: Which models change, `[M]`.
+
+    Returns:
+        The state, at the same step.
+    """
+    rate, decay = rates
+    place = tf.cast(state.step + 1, tf.float32)
+    alpha = rate * tf.sqrt(1 - tf.pow(_BETA_2, place)) / (1 - tf.pow(_BETA_1, place))
+    weights, means, squares = {}, {}, {}
+    for name, gradient in gradients.items():
+        weight, mean, square = (part[name] for part in (state.weights, state.mean, state.square))
+        new_mean = mean + (gradient - mean) * (1 - _BETA_1)
+        new_square = square + (tf.square(gradient) - square) * (1 - _BETA_2)
+        new = weight if name.endswith("bias") else weight - weight * _beside(decay * rate, weight)
+        new = new - new_mean * _beside(alpha, weight) / (tf.sqrt(new_square) + _EPSILON)
+        where = _beside(applied, weight)
+        weights[name] = tf.where(where, new, weight)
+        means[name], squares[name] = tf.where(where, new_mean, mean), tf.where(where, new_square, square)
+    return State(weights, means, squares, state.step)
+
+
+def _beside(vector: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """One number a model, `[M]`, in as many axes as a weight."""
+    return tf.reshape(vector, (-1,) + (1,) * (weight.shape.rank - 1))
