@@ -221,7 +221,7 @@ class _Slots:
         self._state.step[slot] = 0
         member, train = training.member, self._models.train
         rates = self._rates
-        rates.learning_rate[slot] = _given(member.learning_rate, train.learning_rate)
+        rates.learning_rate[slot] = _given(member.learning_rate, known(train.learning_rate))
         rates.weight_decay[slot] = _given(member.weight_decay, train.weight_decay)
         rates.dropout[slot] = _given(member.dropout, self._models.settings.dropout)
         rates.seed[slot], rates.limit[slot] = training.seed, training.limit

@@ -2,6 +2,7 @@
 
 import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,12 +21,14 @@ from dist_lstm.model.fused import stack_weights
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train import fused_fit as module
+from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.fit import Fitted, Phase, fit
 from dist_lstm.train.fused_fit import FittedMember, FusedModels, Member, fused_fit, make_fused_models
 from dist_lstm.train.fused_step import Rates, State, learning_rate_at, make_fused_steps
+from dist_lstm.train.learner import Learner
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.optimizer import make_optimizer
-from dist_lstm.train.step import make_mean_loss, make_train_steps
+from dist_lstm.train.step import COUNT, LOSS, make_mean_loss, make_train_steps
 from tests.model.test_fused import TRANSFORMED, random_weights
 from tests.model.test_lstm import TASK, settings
 
@@ -92,11 +95,11 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
         )
         optimizer = make_optimizer(own)
         optimizer.build(model.trainable_variables)
-        steps = make_train_steps(model, optimizer, loss, train.clip_norm, tf.distribute.get_strategy())
+        steps = make_train_steps(Learner(model, optimizer, tf.distribute.get_strategy()), loss, own)
         data = ({name: values[:, number] for name, values in inputs.items()}, target[:, number])
-        total, count, _ = steps(
-            iter(tf.data.Dataset.from_tensor_slices(data)), tf.constant(STEPS), tf.zeros(3, tf.float64)
-        ).numpy()
+        in_order = iter(tf.data.Dataset.from_tensor_slices(data))
+        _, alone = steps(in_order, tf.constant(STEPS), tf.zeros(5, tf.float64))
+        total, count = alone.numpy()[[LOSS, COUNT]]
         for path, expected, before in zip(weights, model.get_weights(), first[number], strict=True):
             np.testing.assert_allclose(state.weights[path][number], expected, atol=1e-4, err_msg=path)
             assert np.abs(expected - before).max() > 1e-2, "a model that does not move shows nothing"
@@ -158,7 +161,7 @@ def assert_same(one: FittedMember, two: FittedMember) -> None:
         np.testing.assert_array_equal(left, right)
 
 
-def fit_alone(name: str, folder: Any, models: FusedModels, shape: ModelSettings) -> tuple[Fitted, Monitor]:
+def fit_alone(name: str, folder: Path, models: FusedModels, shape: ModelSettings) -> Fitted:
     """The ordinary loop on what the fused one sees."""
     source, series, seed = windows(), np.array([NAMES.index(name)]), group_seed(name, 1)
 
@@ -175,20 +178,25 @@ def fit_alone(name: str, folder: Any, models: FusedModels, shape: ModelSettings)
 
     spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
     data = tf.data.Dataset.from_generator(every_batch, output_signature=spec)
-    phase = Phase("train", 40, lambda: iter(data), lambda: iter([source.cut(*source.validation(series, seed))]))
     monitor = Monitor(folder, Console(file=io.StringIO()))
-    loss = head_loss(shape.head, TASK)
-    return fit(build, loss, models.train, tf.distribute.get_strategy(), phase, monitor), monitor
+    phase = Phase(
+        name="train",
+        steps=40,
+        batches=lambda *_: iter(data),
+        validation=lambda: iter([source.cut(*source.validation(series, seed))]),
+        checkpoints=Checkpoints(folder, name, 1, monitor.say),
+    )
+    return fit(build, head_loss(shape.head, TASK), models.train, tf.distribute.get_strategy(), phase, monitor)
 
 
 def test_a_member_is_trained_and_stopped_as_the_ordinary_loop_does_it(tmp_path):
     models, shape = make()
     fused = train_all(models, members(), slots=3)
     for name, one in fused.items():
-        alone, monitor = fit_alone(name, tmp_path, models, shape)
+        alone = fit_alone(name, tmp_path, models, shape)
         assert (one.steps, one.stopped_early, one.failure) == (alone.steps, alone.stopped_early, None)
         assert one.validation_loss == pytest.approx(alone.validation_loss, rel=1e-4)
-        for got, expected in zip(one.history, monitor.history, strict=True):
+        for got, expected in zip(one.history, alone.history, strict=True):
             assert (got.epoch, got.step) == (expected.epoch, expected.step)
             numbers = [(line.learning_rate, line.loss, line.validation_loss) for line in (got, expected)]
             assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
