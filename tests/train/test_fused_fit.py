@@ -61,9 +61,9 @@ def batches(task: Task) -> tuple[dict[str, np.ndarray], np.ndarray]:
 @pytest.mark.parametrize(
     ("task", "changes"),
     [
-        (TASK, {}),
         (TRANSFORMED, {"units": (6,), "segment_length": 1, "scaling": "robust"}),
-        (TASK, {"head": "mse"}),
+        pytest.param(TASK, {}, marks=pytest.mark.slow),
+        pytest.param(TASK, {"head": "mse"}, marks=pytest.mark.slow),
     ],
 )
 def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
