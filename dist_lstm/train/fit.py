@@ -226,9 +226,9 @@ class _Training:
         if wanted == "auto":
             speed = progress.speed
             wanted = max(1, int(_SECONDS_A_CALL * speed.steps / speed.seconds)) if speed.steps else 1
-        left = self._end_of_epoch - progress.step
-        every = self._settings.checkpoint_every or left
-        return min(wanted, left, every - progress.step % every)
+        every = self._settings.checkpoint_every
+        to_checkpoint = every - progress.step % every if every else wanted
+        return min(wanted, self._end_of_epoch - progress.step, to_checkpoint)
 
     def _profile(self) -> Any:
         """Profile the second call; the first one traces the graph."""
