@@ -3,6 +3,7 @@
 import platform
 import resource
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -68,7 +69,17 @@ def peak_memory() -> int:
         tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
         for number in range(len(tf.config.get_visible_devices("GPU")))
     ]
-    return max(used) if used else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return max(used) if used else _peak_of_process()
+
+
+def _peak_of_process() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would count what the parent had in use when it started this process.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if platform.system() == "Darwin" else used * 1024
 
 
 def resolve_precision(precision: str) -> str:

@@ -1,11 +1,15 @@
 """The machine to a strategy."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.errors import UserError
-from dist_lstm.train.devices import describe_devices, make_strategy
+from dist_lstm.train.devices import describe_devices, make_strategy, peak_memory, resolve_precision
 
 
 def test_without_a_gpu_everything_runs_on_the_cpu():
@@ -23,3 +27,44 @@ def test_more_gpus_than_there_are_is_the_users_mistake():
 
 def test_the_devices_are_named():
     assert {one["name"]: one["type"] for one in describe_devices()} == {"CPU:0": "CPU"}
+
+
+def test_the_peak_of_memory_is_that_of_this_process_and_does_not_fall():
+    before = peak_memory()
+    held = np.ones(before // 8 + (1 << 25))  # more than ever was in use
+    assert peak_memory() >= held.nbytes
+    del held
+    after = peak_memory()
+    # What a parent had in use is none of its child's.
+    text = "from dist_lstm.train.devices import peak_memory; print(peak_memory())"
+    child = int(subprocess.run([sys.executable, "-c", text], capture_output=True, check=True).stdout)
+    assert 1 << 26 < child < after
+
+
+def test_threads_are_limited_before_tensorflow_starts_and_can_not_be_afterwards():
+    text = """
+from dist_lstm.train.devices import make_strategy
+from dist_lstm.config.schema import ResourceSettings
+from dist_lstm.errors import UserError
+import tensorflow as tf
+make_strategy(ResourceSettings(threads=1))
+threading = tf.config.threading
+print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
+tf.zeros(1) + 1
+make_strategy(ResourceSettings(threads=1))
+try:
+    make_strategy(ResourceSettings(threads=2))
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True, text=True)
+    assert done.stdout == "1 1\nresources.threads: can't be changed after TensorFlow started in this process\n"
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("auto", True), ("tf32", True), ("float32", False)])
+def test_tf32_is_switched_with_the_precision(precision, rounded):
+    make_strategy(ResourceSettings(), precision)
+    assert tf.config.experimental.tensor_float_32_execution_enabled() == rounded
+    make_strategy(ResourceSettings())
+    # There is no GPU to round on.
+    assert resolve_precision(precision) == {"auto": "float32"}.get(precision, precision)
