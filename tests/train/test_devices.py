@@ -29,6 +29,7 @@ def test_the_devices_are_named():
     assert {one["name"]: one["type"] for one in describe_devices()} == {"CPU:0": "CPU"}
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_that_of_this_process_and_does_not_fall():
     before = peak_memory()
     held = np.ones(before // 8 + (1 << 25))  # more than ever was in use
@@ -41,6 +42,7 @@ def test_the_peak_of_memory_is_that_of_this_process_and_does_not_fall():
     assert 1 << 26 < child < after
 
 
+@pytest.mark.slow
 def test_threads_are_limited_before_tensorflow_starts_and_can_not_be_afterwards():
     text = """
 from dist_lstm.train.devices import make_strategy
