@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,12 @@ from dist_lstm import __version__
 from dist_lstm.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from dist_lstm.config.schema import Config
+    from dist_lstm.run import Run
 
 
 class _Verbs(TyperGroup):
@@ -61,6 +65,17 @@ def _job(config: Path, settings: list[str] | None, out: Path | None) -> tuple["C
     from dist_lstm.config.load import load_config
 
     return load_config(config, settings or ()), out or Path("runs") / config.stem
+
+
+def _trainer(job: "Config") -> AbstractContextManager["Callable[[Run], Run]"]:
+    """What trains the job: this process, or the nodes of a cluster."""
+    if job.resources.nodes == 1:
+        from dist_lstm.run import train as train_stage
+
+        return nullcontext(train_stage)
+    from dist_lstm.jobs.nodes import nodes_trainer
+
+    return nodes_trainer(job.resources)
 
 
 def _show_version(wanted: bool) -> None:
@@ -107,8 +122,8 @@ def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> N
 
     job, folder = _job(config, set_, out)
     console = _console()
-    with start_run(job, folder, console) as run:
-        run_all(run)
+    with _trainer(job) as train_stage, start_run(job, folder, console) as run:
+        run_all(run, train_stage)
         _show_results(run, console)
 
 
@@ -127,11 +142,10 @@ def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model; prepares the data where that is not done."""
     from dist_lstm.run import MODEL, start_run
-    from dist_lstm.run import train as train_stage
 
     job, folder = _job(config, set_, out)
     console = _console()
-    with start_run(job, folder, console) as run:
+    with _trainer(job) as train_stage, start_run(job, folder, console) as run:
         train_stage(run)
         console.print(f"model     {run.folder / MODEL}")
 

@@ -13,7 +13,7 @@ laptop, a cluster's worker on a node.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +60,11 @@ class Run:
     def shards(self) -> tuple[Path, Manifest]:
         """Folder and manifest of the shards."""
         return self.folder / SHARDS, self.manifest
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is nothing left to train."""
+        return "training" in self.metrics and (self.folder / MODEL).exists()
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -143,18 +148,22 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
         yield Run(folder, config, manifest, manifest.make_task(config), console)
 
 
-def run_all(run: Run) -> None:
-    """Every stage after prepare; `_SUCCESS` is written last."""
-    run = train(run)
-    backtest(run)
-    forecast(run)
-    report(run)
+def run_all(run: Run, train_stage: Callable[[Run], Run] | None = None) -> None:
+    """Every stage after prepare; `_SUCCESS` is written last.
+
+    Args:
+        run: The run.
+        train_stage: Trains in another way than `train`, such as on several nodes.
+    """
+    run = (train_stage or train)(run)
+    for stage in (backtest, forecast, report):
+        stage(run)
     if not is_marked(run.folder):
         mark(run.folder)
 
 
 @timed("train")
-def train(run: Run) -> Run:
+def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run:
     """Choose the number of steps on the validation range, then train on whole series for as many.
 
     Leaves `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`,
@@ -163,6 +172,7 @@ def train(run: Run) -> Run:
 
     Args:
         run: The run; nothing happens where it is trained already.
+        told_to_end: Asked now and then for the number of a signal that came to another process.
 
     Returns:
         The run, with what `auto` was measured to be in its config.
@@ -170,7 +180,7 @@ def train(run: Run) -> Run:
     Raises:
         UserError: If training diverges.
     """
-    if "training" in run.metrics and (run.folder / MODEL).exists():
+    if run.is_trained:
         run.console.print("train     already done")
         return run
     from dist_lstm.train.checkpoint import CHECKPOINTS, save_model
@@ -179,8 +189,9 @@ def train(run: Run) -> Run:
     from dist_lstm.train.monitor import Monitor
     from dist_lstm.train.phases import Training, train_phase
 
-    strategy = make_strategy(run.config.resources, run.config.train.precision)
-    training = Training(run.folder, run.shards, run.config, run.task, strategy, Monitor(run.folder, run.console))
+    strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
+    monitor = Monitor(run.folder, run.console)
+    training = Training(run.folder, run.shards, run.config, run.task, strategy, monitor, told_to_end)
     measured = measure(training)
     if measured:
         run = replace(run, config=override(run.config, measured))

@@ -212,6 +212,11 @@ class ResourceSettings(Section):
     threads: Whole = Field(
         default="auto", description="Threads an operation on the CPU may use; auto takes all cores."
     )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        description="Nodes of a Ray cluster that train the model together; GPUs are counted a node.",
+    )
 
 
 class Config(Section):

@@ -1,5 +1,6 @@
 """The two trainings of a run: up to the validation range, and on whole series."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Training:
         task: The task of both.
         strategy: The strategy to train under.
         monitor: Follows the training.
+        told_to_end: As in `dist_lstm.train.fit.Phase`.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class Training:
     task: Task
     strategy: Any
     monitor: Monitor
+    told_to_end: Callable[[], int | None] = lambda: None
 
 
 def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
@@ -72,10 +75,14 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         name=name,
         steps=refit_steps or known(settings.max_steps),
         batches=lambda epoch, batch: distribute(
-            lambda: training_dataset(windows, epoch, batch), training.strategy, batch_size, settings.accumulate
+            lambda part: training_dataset(windows, epoch, batch, part),
+            training.strategy,
+            batch_size,
+            settings.accumulate,
         ),
         validation=validation.batches if validation and validation.used else None,
         checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.say),
+        told_to_end=training.told_to_end,
     )
     loss = head_loss(config.model.head, task)
 

@@ -100,6 +100,7 @@ BOUNDS = [
     ("backtest.windows", [1, None], [0]),
     ("backtest.stride", [1, None], [0]),
     ("resources.gpus", [0, 8, "auto"], [-1, "all"]),
+    ("resources.nodes", [1, 64], [0]),
     ("resources.threads", [1, "auto"], [0, "all"]),
 ]
 
