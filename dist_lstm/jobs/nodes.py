@@ -183,13 +183,13 @@ def _train(run: Run, share: dict[str, float]) -> Run:
                 mistake = ray.get(desk.refused.remote())
                 if mistake:
                     raise UserError(mistake)
-                if failure is None or held.number is not None:
+                if not failure or held.number is not None:
                     continue
                 failures = failures + 1 if _checkpoints(run) == before else 0
                 if failures == _ATTEMPTS:
                     _share(run.config.resources)  # nodes that are gone are what there is to mend
-                    raise failure
-                run.console.print(f"nodes     {_reason(failure)}; going on from the last checkpoint")
+                    raise RuntimeError(f"training on {run.config.resources.nodes} nodes failed: {failure}")
+                run.console.print(f"nodes     {failure}; going on from the last checkpoint")
     finally:
         remove(run.folder / _SEEN)
     return _as_measured(run)
@@ -206,42 +206,46 @@ def _checkpoints(run: Run) -> set[str]:
     return {path.name for path in (run.folder / "checkpoints").glob("*.npz")}
 
 
-def _follow(attempt: Any, desk: Any, console: Console, held: HeldSignals) -> Exception | None:
-    """Print what the workers say until they have ended, and pass on a signal; why they failed."""
+def _follow(attempt: Any, desk: Any, console: Console, held: HeldSignals) -> str:
+    """Print what the workers say until they have ended, and pass on a signal; why they failed, if they did."""
     import ray
-    from ray.exceptions import RayError
 
-    told = False
+    started = told = False
     while True:
         ended, _ = ray.wait([attempt], timeout=_LOOK)
+        said = ray.get(desk.take.remote())
+        console.print(said, end="")
+        started = started or bool(said)
+        if ended:
+            return ray.get(attempt)
         if held.number is not None and not told:
+            if not started:  # there is nothing to save
+                return ""
             told = True
             ray.get(desk.tell.remote(held.number))
-        console.print(ray.get(desk.take.remote()), end="")
-        if ended:
-            try:
-                ray.get(attempt)
-            except RayError as error:
-                return error
-            return None
 
 
 def _reason(failure: Exception) -> str:
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return lines[-1] if lines else type(failure).__name__
+    """What failed, in a line a worker: of an exception its last line, less what Ray adds in further sentences."""
+    of_workers = getattr(failure, "worker_failures", {}).items()
+    told = [(f"worker {rank}: ", one) for rank, one in of_workers] or [("", failure)]
+    return "; ".join(who + str(one).strip().splitlines()[-1].split(". ")[0] for who, one in told)
 
 
-def _launch(work: Work, share: dict[str, float]) -> None:
-    """Start a worker on each node, and wait for them."""
+def _launch(work: Work, share: dict[str, float]) -> str:
+    """Start a worker on each node, and wait for them; why they failed, if they did.
+
+    As text: an exception of TensorFlow's would bring TensorFlow to whoever unpickles it.
+    """
     # Read by Ray Train: as long as a node may be waited for.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(_REPLACED_WITHIN)
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.tensorflow import TensorflowTrainer
 
     with tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch:
         # Checkpoints are the run directory's; what Ray Train notes down is of no use afterwards.
-        TensorflowTrainer(
+        trainer = TensorflowTrainer(
             _work,
             train_loop_config={"work": work},
             scaling_config=ScalingConfig(
@@ -255,7 +259,12 @@ def _launch(work: Work, share: dict[str, float]) -> None:
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
-        ).fit()
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as failure:
+            return _reason(failure)
+    return ""
 
 
 class _Line(io.TextIOBase):

@@ -1,0 +1,195 @@
+"""One model on several nodes: what a node needs, what is refused, and training that loses a worker."""
+
+import os
+import random
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dist_lstm.config.schema import ResourceSettings
+from dist_lstm.errors import UserError
+from dist_lstm.jobs.nodes import node_share
+
+CONFIG = """
+task: {horizon: 6, context_length: 12, freq: 1, season_length: 6}
+data: {path: TABLE}
+split: {validation: 12, test: 12}
+model: {segment_length: 3, units: [4], dropout: 0.0}
+train: {max_steps: 400, steps_per_epoch: 10, batch_size: 16, warmup_steps: 10, steps_per_call: 1, patience: 100,
+        checkpoint_every: 5, refit: false, seed: 3}
+"""
+
+#: Two nodes on this machine, of one cluster that asks for a token; they end when the input does.
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+
+node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node | {"temp_dir": sys.argv[1]})
+cluster.add_node(**node)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict:
+    return {"Alive": alive, "Resources": {"CPU": cpus, "memory": 1e9} | ({"GPU": gpus} if gpus else {})}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "share"),
+    [
+        ([node(4), node(2)], {}, {"CPU": 2, "GPU": 0}),
+        ([node(4), node(2), node(8, alive=False)], {"threads": 1}, {"CPU": 1, "GPU": 0}),
+        ([node(16, 8), node(16, 4), node(64)], {}, {"CPU": 16, "GPU": 4}),
+        ([node(16, 8), node(16, 4), node(64)], {"gpus": 2, "threads": 3}, {"CPU": 3, "GPU": 2}),
+        ([node(16, 8), node(64)], {}, {"CPU": 16, "GPU": 0}),
+        ([node(0), node(4, 1), node(4, 1)], {"gpus": 0}, {"CPU": 4, "GPU": 0}),
+    ],
+)
+def test_a_worker_takes_what_the_least_of_the_best_nodes_has(nodes, settings, share):
+    assert node_share(nodes, ResourceSettings(nodes=2, **settings)) == share
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "said"),
+    [
+        ([node(4)], {}, "3 nodes asked for, 1 of the cluster's 1 have 1 CPU: start 2 more"),
+        ([node(4), node(0), node(4), node(4, alive=False)], {}, "2 of the cluster's 3 have 1 CPU: start 1 more"),
+        ([node(4, 2)] * 2 + [node(4, 1)], {"gpus": 2}, "2 of the cluster's 3 have 1 CPU and 2 GPUs: start 1 more"),
+    ],
+)
+def test_too_few_nodes_are_refused_with_what_is_missing(nodes, settings, said):
+    with pytest.raises(UserError, match=rf"^resources\.nodes: .*{said}"):
+        node_share(nodes, ResourceSettings(nodes=3, **settings))
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("nodes")
+    rows = [
+        f"{name},{step},{level + (step % 6) * 1.5 + random.Random(step * level).random()}"
+        for name, level in (("a", 10), ("b", 20), ("c", 30))
+        for step in range(120)
+    ]
+    (folder / "t.csv").write_text("\n".join(["unique_id,ds,y", *rows]))
+    (folder / "job.yaml").write_text(CONFIG.replace("TABLE", str(folder / "t.csv")))
+    return folder / "job.yaml"
+
+
+@pytest.mark.parametrize("verb", ["run", "train"])
+def test_without_a_cluster_several_nodes_are_refused_before_anything_is_done(
+    call, job, tmp_path, monkeypatch, verb
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    status, _, said = call(verb, job, "--out", tmp_path / "out", "--set", "resources.nodes=2")
+    assert status == 2
+    assert said.startswith("error: resources.nodes: 2 nodes asked for, and this machine is one; set RAY_ADDRESS")
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_nodes_are_not_trained_on_by_what_knows_of_one_alone(monkeypatch):
+    from dist_lstm.train.devices import make_strategy
+
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(UserError, match=r"resources\.nodes: 2 nodes are used by dist-lstm run and train"):
+        make_strategy(ResourceSettings(nodes=2), nodes=2)
+    make_strategy(ResourceSettings(nodes=2))  # what forecasts does it here
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """The environment of a process that works on a cluster of two nodes."""
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    }
+    # A socket's path may have about 100 characters.
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-c", NODES, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        yield environment | {"RAY_ADDRESS": process.stdout.readline().strip()}
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+class Command:
+    """A training on two nodes, whose output is read line by line."""
+
+    def __init__(self, job: Path, out: Path, environment: dict[str, str], *more: str) -> None:
+        words = ["train", str(job), "--out", str(out), "--set", "resources.nodes=2", *more]
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "dist_lstm", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        self.said = ""
+
+    def until(self, pattern: str) -> re.Match[str]:
+        for line in self.process.stdout:
+            self.said += line
+            if match := re.match(pattern, line):
+                return match
+        raise AssertionError(self.said)
+
+    def end(self) -> int:
+        self.said += self.process.stdout.read()
+        self.process.stdout.close()
+        return self.process.wait()
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(600)
+def test_two_nodes_that_are_told_to_end_and_then_lose_a_worker_end_with_the_weights_of_one_process(
+    call, job, nodes, tmp_path
+):
+    from dist_lstm.train.checkpoint import load_model
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    told = Command(job, two, nodes)
+    told.until("  step 20 ")
+    told.process.send_signal(signal.SIGTERM)
+    assert told.end() == 143, told.said
+    assert "told to end, work saved; go on with: dist-lstm train" in told.said
+    assert sorted(path.name for path in two.glob("[!.]*")) == ["checkpoints", "config.yaml", "shards"]
+
+    lost = Command(job, two, nodes)
+    worker = int(lost.until(r"worker    1 on .*, process (\d+)")[1])
+    begun = int(lost.until(r"train: going on from step (\d+)")[1])
+    assert begun >= 20
+    lost.until(rf"  step {begun // 10 * 10 + 20} ")
+    os.kill(worker, signal.SIGKILL)
+    assert lost.end() == 0, lost.said
+    again = re.search(r"nodes     .*worker 1: .*; going on from the last checkpoint\n(?s:.*)from step (\d+)", lost.said)
+    assert again, lost.said
+    assert int(again[1]) > begun
+
+    assert call("train", job, "--out", one)[0] == 0
+    for left, right in zip(*(load_model(out / "model.keras").get_weights() for out in (one, two)), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+    left, right = (np.genfromtxt(out / "history.csv", delimiter=",")[1:, 1:] for out in (one, two))
+    np.testing.assert_allclose(left, right, rtol=1e-5)
