@@ -137,6 +137,20 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 
 @app.command()
+def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Train a model for each series or group, and forecast every series."""
+    from dist_lstm.jobs.fleet import run_fleet
+
+    job, folder = _job(config, set_, out)
+    console = _console()
+    found = run_fleet(job, folder, console)
+    if found.get("backtest"):
+        _show_scores(found["backtest"], f"backtest of {folder}", console)
+    for name in ("forecasts", "scores", "models", "backtest"):
+        console.print(f"{name:<14}{folder / name}")
+
+
+@app.command()
 def backtest(run: RunFolder) -> None:
     """Score a trained run on its test range, beside a baseline."""
     from dist_lstm.run import backtest as backtest_stage

@@ -218,6 +218,10 @@ WITHOUT_EFFECT = (
     "train.checkpoint_seconds",
     "train.keep_checkpoints",
     "train.profile",
+    "fleet.max_packs",
+    "fleet.cpus",
+    "fleet.gpus",
+    "fleet.max_failures",
 )
 
 

@@ -25,6 +25,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 #: Processes hand each other references to shards, not shards: there is little to keep in shared memory.
@@ -135,3 +136,14 @@ def _token() -> Path:
     path.write_text(secrets.token_hex(32), encoding="ascii")
     path.chmod(0o600)
     return path
+
+
+def hide_other_gpus() -> None:
+    """Hide from TensorFlow, in a worker and before its import, what the worker was not given.
+
+    Ray leaves all GPUs visible to a worker that asks for none.
+    """
+    import ray
+
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
