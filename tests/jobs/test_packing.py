@@ -1,5 +1,7 @@
 """Series to models, and models to packs."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ def groups(sizes) -> list[Group]:
     ends = np.cumsum([0, *sizes])
     return [
         Group(f"g{number}", np.arange(first, last), f"f{number % 3}")
-        for number, (first, last) in enumerate(zip(ends, ends[1:], strict=False))
+        for number, (first, last) in enumerate(pairwise(ends))
     ]
 
 
