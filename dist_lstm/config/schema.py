@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from dist_lstm.config.search import SearchSettings, check_search
 from dist_lstm.config.section import Section, told_once
 from dist_lstm.config.table import DataSettings
 
@@ -226,9 +227,11 @@ class Config(Section):
         default=BacktestSettings(), description="Rolling cutoffs in the test range."
     )
     resources: ResourceSettings = Field(default=ResourceSettings(), description="What of the machine is used.")
+    search: SearchSettings = Field(default=SearchSettings(), description="A search for better settings.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_search(self.search, type(self))
         context, segment = self.task.context_length, self.model.segment_length
         if context and segment and context % segment:
             raise ValueError(

@@ -1,0 +1,303 @@
+"""A search for better settings: `dist-lstm tune`.
+
+    shards/         prepared once, for all trials
+    ray/            Ray Tune's state and the trials' checkpoints
+    trials.parquet  a row a trial
+    best.yaml       the best trial's settings
+    best/           the best model, an ordinary run directory
+    search.html     all of it on a page
+
+The process that does this imports no TensorFlow; trials and the last run do, in processes of their own.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from rich.console import Console
+from rich.table import Column, Table
+
+from dist_lstm.config.defaults import resolve
+from dist_lstm.config.load import differences, dump_config, flatten, load_config, measured_before, override
+from dist_lstm.config.schema import Config
+from dist_lstm.config.search import Domain, SearchSettings
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.prepare import prepare
+from dist_lstm.errors import UserError
+from dist_lstm.jobs import tuning
+from dist_lstm.jobs.cluster import Cluster, join_cluster
+from dist_lstm.jobs.samples import changes_of, contradictions, own_sample, trial_config
+from dist_lstm.jobs.trial import CONFIG, DONE, FAILED, Job, finish_run
+from dist_lstm.storage import is_marked, lock, mark, publish, write_text
+
+SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
+    "search.yaml",
+    "shards",
+    "trials.parquet",
+    "best.yaml",
+    "best",
+    "search.html",
+)
+#: Trials of the table that is shown at the end.
+_SHOWN = 10
+_STOPPED = "stopped"
+
+
+def search(config: Config, folder: Path, console: Console) -> None:
+    """Search for better settings, or go on with a search that was stopped.
+
+    Args:
+        config: The job; `search` says what is tried.
+        folder: Where it goes; it must lie where all nodes of the cluster see it.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: If the space is empty or contradicts itself, the folder holds other work, the data can't be used,
+            or no trial had a score.
+    """
+    folder = folder.absolute()
+    if not config.search.space:
+        raise UserError(
+            "search.space: is empty; name settings to try, such as train.learning_rate: {loguniform: [1e-4, 1e-2]}"
+        )
+    _refuse_strangers(folder)
+    with lock(folder):
+        _refuse_other_work(config, folder)
+        if not is_marked(folder):
+            _work(config, folder, console)
+            mark(folder)
+        else:
+            console.print("search    already done")
+        _show(pd.read_parquet(folder / TRIALS), config.search.domains, console)
+    for name in (TRIALS, BEST_CONFIG, BEST, PAGE):
+        if (folder / name).exists():
+            console.print(f"{name:<15} {folder / name}")
+
+
+def _refuse_strangers(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose another --out")
+    if folder.exists() and not (folder / SEARCH).exists():
+        strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if strangers:
+            raise UserError(f"{folder}: holds no search (it holds {strangers[0]}); choose another --out")
+
+
+def _refuse_other_work(config: Config, folder: Path) -> None:
+    if not (folder / SEARCH).exists():
+        write_text(folder / SEARCH, dump_config(config))
+        return
+    stored = load_config(folder / SEARCH)
+    found = differences(stored, config)
+    old, new = (dict(flatten(one.search)) | {"space": None} for one in (stored, config))
+    found += [f"search.{key} is {value!r}, not {new[key]!r}" for key, value in old.items() if value != new[key]]
+    spaces = stored.search.domains, config.search.domains
+    found += [
+        f"search.space.{key} is {_said(spaces[0].get(key))}, not {_said(spaces[1].get(key))}"
+        for key in dict.fromkeys([*spaces[0], *spaces[1]])
+        if spaces[0].get(key) != spaces[1].get(key)
+    ]
+    if found:
+        raise UserError(f"{folder}: holds another search: {'; '.join(found)}; choose another --out")
+
+
+def _said(domain: Domain | None) -> str:
+    return "not there" if domain is None else f"{domain[0]} {json.dumps(domain[1])}"
+
+
+def _work(config: Config, folder: Path, console: Console) -> None:
+    manifest = prepare(config, folder / SHARDS)
+    resolved = resolve(config, manifest.facts)
+    if not resolved.split.validation:
+        raise UserError("split.validation: is 0; trials are compared on the validation range")
+    rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
+    console.print(
+        f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
+    )
+    with join_cluster() as cluster:
+        if not (folder / TRIALS).exists():
+            job = Job(config, folder / SHARDS, resolved.task.min_context or 1)
+            _search(job, manifest, folder, (cluster, console))
+        if (folder / BEST).exists():
+            console.print("best      trained to its end, backtested and forecast")
+            _finish(config.search, folder)
+    return
+    from dist_lstm.evaluate.search_page import render_search
+
+    return
+    page = render_search(folder.name, config, pd.read_parquet(folder / TRIALS), (folder / BEST).exists())
+    write_text(folder / PAGE, page)
+
+
+def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Console]) -> None:
+    """Run the trials; leaves `best.yaml`, `best/` with what its run begins with, and last `trials.parquet`."""
+    config, (cluster, console) = job.config, shown
+    _check_resources(config.search, cluster)
+    contradiction = contradictions(config, manifest.facts)
+    if contradiction:
+        console.print(f"note      {contradiction}")
+    own, outside = own_sample(config, manifest.facts)
+    if outside:
+        console.print(f"note      outside of search.space; trial 0 takes {', '.join(outside)}")
+    samples = tuning.samples_of(config, own)
+    total = config.search.num_samples if samples is None else len(samples)
+    console.print(f"search    {total:,} trials, {config.search.algorithm}, on {cluster.summary}")
+    results = tuning.run_trials(job, own, folder, _Watch(config, total, console))
+    rows = sorted((_row(result, config.search.domains) for result in results), key=lambda row: row["trial"])
+    table = pd.DataFrame(rows)
+    known = table[table["score"].notna()]
+    if known.empty:
+        reason = next((row["reason"] for row in rows if row["reason"]), "it ended before its first epoch")
+        raise UserError(f"search: none of {len(rows)} trials has a score; the first failed: {reason}")
+    number = int(known.sort_values(["score", "trial"]).iloc[0]["trial"])
+    best = next(result for result in results if tuning.number_of(result.path) == number)
+    _keep_best(best, job, manifest, folder)
+    with publish(folder / TRIALS) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
+    """On this machine nothing is added while one waits; a cluster may grow."""
+    for name, there in (("cpus", cluster.cpus), ("gpus", cluster.gpus)):
+        asked = getattr(search, name)
+        if cluster.address is None and asked > there:
+            raise UserError(f"search.{name}: {asked:g} a trial asked for, this machine has {there:g}; lower it")
+
+
+class _Watch:
+    """A line a trial that ended."""
+
+    def __init__(self, config: Config, total: int, console: Console) -> None:
+        self._domains = config.search.domains
+        self._width = len(str(total - 1))
+        self._total = total
+        self._console = console
+        self._begun = False
+
+    def __call__(self, trials: list[Any], trial: Any) -> None:
+        over = [one for one in trials if one.is_finished() or one is trial]
+        scores = {
+            tuning.number_of(one.path or one.local_path): score
+            for one in over
+            if math.isfinite(score := tuning.score_of(one.last_result))
+        }
+        number = tuning.number_of(trial.path or trial.local_path)
+        best = min(scores, key=lambda one: (scores[one], one), default=None)
+        done = f"{len(over):>{len(str(self._total))}}/{self._total}"
+        self._console.print(f"trial {number:<{self._width}}  {done}  {self._told(trial, scores.get(number))}")
+        if best == number:
+            self._console.print(f"{'':<{len(done) + self._width + 8}}best so far")
+
+    def _told(self, trial: Any, score: float | None) -> str:
+        metrics = trial.last_result or {}
+        settings = _settings_text(changes_of(trial.config["sample"], self._domains))
+        if score is None:
+            reason = tuning.reason_of(metrics, _error_of(trial))
+            return f"failed: {reason or 'ended before its first epoch'}; {settings}"
+        how = "" if metrics.get("status") == DONE else " (stopped)"
+        return f"score {score:.4f} after {metrics['epoch']} epochs{how}, {metrics['time_total_s']:.0f} s; {settings}"
+
+
+def _error_of(trial: Any) -> Exception | None:
+    return trial.get_pickled_error() or trial.get_error()
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings in a line; their section is left out."""
+    shown = {key.split(".")[-1]: _value_text(value) for key, value in settings.items()}
+    return ", ".join(f"{name} {text}" for name, text in shown.items())
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+
+
+def _row(result: Any, domains: Mapping[str, Domain]) -> dict[str, Any]:
+    """One row of `trials.parquet`."""
+    metrics = result.metrics or {}
+    reason = tuning.reason_of(metrics, result.error)
+    score = math.nan if reason else tuning.score_of(metrics)
+    status = FAILED if reason else DONE if metrics.get("status") == DONE else _STOPPED
+    curve = metrics.get("curve", [])
+    settings = changes_of(result.config["sample"], domains)
+    return {
+        "trial": tuning.number_of(result.path),
+        "score": score if math.isfinite(score) else math.nan,
+        "status": status,
+        "reason": reason,
+        "epochs": int(metrics.get("epoch", 0)),
+        "seconds": float(metrics.get("time_total_s", 0.0)),
+        **{key: _column_value(settings[key], domain) for key, domain in domains.items()},
+        "curve_step": [int(step) for step, _ in curve],
+        "curve_score": [float(score) for _, score in curve],
+    }
+
+
+def _column_value(value: Any, domain: Domain) -> Any:
+    """Numbers stay numbers and text text; a column of anything else holds JSON."""
+    same = domain[0] != "choice" or len({type(one) for one in domain[1]}) == 1
+    return value if same and isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _keep_best(best: Any, job: Job, manifest: Manifest, folder: Path) -> None:
+    """Write `best.yaml`, and prepare `best/` as a run that was stopped where the trial ended."""
+    config = trial_config(job.config, best.config["sample"], manifest.facts)
+    config = override(config, {"resources.gpus": job.config.resources.gpus})
+    with best.checkpoint.as_directory() as saved:
+        config = override(config, measured_before(config, load_config(Path(saved) / CONFIG)))
+        values = config.model_dump(mode="json", exclude={"search"})
+        title = f"# Trial {tuning.number_of(best.path)} of the search in {folder.name}: score {best.metrics['score']:.6g}"
+        write_text(folder / BEST_CONFIG, f"{title}\n{yaml.safe_dump(values, sort_keys=False)}")
+        if job.config.search.final == "none":
+            return
+        with publish(folder / BEST) as temporary:
+            shutil.copytree(folder / SHARDS, temporary / SHARDS, copy_function=_link)
+            if job.config.search.final == "take":
+                shutil.copytree(Path(saved) / "checkpoints", temporary / "checkpoints")
+
+
+def _link(source: str, target: str) -> None:
+    """Shards are never changed, only replaced: two folders may share them where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _finish(settings: SearchSettings, folder: Path) -> None:
+    """Bring the best model's run to its end, in a process with a trial's devices."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task = ray.remote(max_calls=1, num_cpus=settings.cpus, num_gpus=settings.gpus)(finish_run)
+    try:
+        ray.get(task.remote(folder / BEST_CONFIG, folder / BEST, settings.gpus))
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from error
+        raise
+
+
+def _show(table: pd.DataFrame, domains: Mapping[str, Domain], console: Console) -> None:
+    """Print the best trials."""
+    columns = [Column(name, justify="right") for name in ("trial", "score", "epochs")]
+    names = [Column(key.split(".")[-1], overflow="fold") for key in domains]
+    shown = Table(*columns, *names)
+    ranked = table[table["score"].notna()].sort_values(["score", "trial"])
+    for _, row in ranked.head(_SHOWN).iterrows():
+        settings = (_value_text(row[key]) for key in domains)
+        shown.add_row(f"{row['trial']}", f"{row['score']:.4f}", f"{row['epochs']}", *settings)
+    own, best = table[table["trial"] == 0]["score"], ranked.iloc[0]
+    better = ""
+    if len(own) and own.iloc[0] == own.iloc[0]:
+        better = f"; the config's own settings: {own.iloc[0]:.4f} ({best['score'] / own.iloc[0] - 1:+.1%})"
+    counts = table["status"].value_counts()
+    console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    console.print(shown)
+    console.print(f"best      trial {best['trial']}: score {best['score']:.4f}{better}")
