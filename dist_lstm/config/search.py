@@ -1,6 +1,8 @@
 """The settings of a search: which settings are tried, by what rule, with which means."""
 
+import difflib
 import itertools
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -164,6 +166,11 @@ def values_of(domain: Domain) -> tuple[Any, ...] | None:
     return None
 
 
+def labels_of(domain: Domain) -> list[str]:
+    """The choices of a setting as JSON text: a choice may be a list of units, which samplers take for no value."""
+    return [json.dumps(value) for value in domain[1]]
+
+
 def check_search(search: SearchSettings, config: type[BaseModel]) -> None:
     """Refuse a space that no trial could use.
 
@@ -204,8 +211,6 @@ def _place(key: str, config: type[BaseModel]) -> tuple[type[BaseModel], str]:
         section = fields[one].annotation if one in fields else None
     known = getattr(section, "model_fields", {})
     if name not in known or not outer or isinstance(known[name].annotation, type(BaseModel)):
-        import difflib
-
         names = [f"{part}.{one}" for part in ("task", "model", "train") for one in _names(part, config)]
         near = difflib.get_close_matches(key, names, n=1)
         hint = f"did you mean {near[0]}?" if near else "take a key as --set takes it, such as train.learning_rate"

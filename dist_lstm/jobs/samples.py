@@ -14,18 +14,13 @@ from typing import Any
 from dist_lstm.config.defaults import Facts, resolve
 from dist_lstm.config.load import flatten, override
 from dist_lstm.config.schema import Config
-from dist_lstm.config.search import Domain, values_of
+from dist_lstm.config.search import Domain, labels_of, values_of
 from dist_lstm.errors import UserError
 
 Sample = dict[str, Any]
 
 #: Combinations that are tried in mind before the search, to tell of those that contradict each other.
 _LOOKED_AT = 200
-
-
-def labels_of(domain: Domain) -> list[str]:
-    """The choices of a setting as they stand in samples."""
-    return [json.dumps(value) for value in domain[1]]
 
 
 def changes_of(sample: Sample, domains: Mapping[str, Domain]) -> dict[str, Any]:

@@ -125,12 +125,10 @@ def _work(config: Config, folder: Path, console: Console) -> None:
             job = Job(config, folder / SHARDS, resolved.task.min_context or 1)
             _search(job, manifest, folder, (cluster, console))
         if (folder / BEST).exists():
-            console.print("best      trained to its end, backtested and forecast")
+            console.print("best      goes on to its end, is backtested, and forecasts")
             _finish(config.search, folder)
-    return
     from dist_lstm.evaluate.search_page import render_search
 
-    return
     page = render_search(folder.name, config, pd.read_parquet(folder / TRIALS), (folder / BEST).exists())
     write_text(folder / PAGE, page)
 
@@ -175,33 +173,32 @@ class _Watch:
 
     def __init__(self, config: Config, total: int, console: Console) -> None:
         self._domains = config.search.domains
-        self._width = len(str(total - 1))
         self._total = total
         self._console = console
-        self._begun = False
 
     def __call__(self, trials: list[Any], trial: Any) -> None:
         over = [one for one in trials if one.is_finished() or one is trial]
         scores = {
-            tuning.number_of(one.path or one.local_path): score
+            tuning.number_of(one.path): score
             for one in over
             if math.isfinite(score := tuning.score_of(one.last_result))
         }
-        number = tuning.number_of(trial.path or trial.local_path)
-        best = min(scores, key=lambda one: (scores[one], one), default=None)
-        done = f"{len(over):>{len(str(self._total))}}/{self._total}"
-        self._console.print(f"trial {number:<{self._width}}  {done}  {self._told(trial, scores.get(number))}")
-        if best == number:
-            self._console.print(f"{'':<{len(done) + self._width + 8}}best so far")
-
-    def _told(self, trial: Any, score: float | None) -> str:
-        metrics = trial.last_result or {}
+        number, width = tuning.number_of(trial.path), len(str(self._total))
+        best = min(scores, key=lambda one: (scores[one], one), default=number)
+        best_so_far = "best so far" if best == number else f"best {scores[best]:.4f}, trial {best}"
         settings = _settings_text(changes_of(trial.config["sample"], self._domains))
+        self._console.print(
+            f"{len(over):>{width}}/{self._total}  trial {number:<{width}}  "
+            f"{self._told(trial, scores.get(number), best_so_far)}; {settings}"
+        )
+
+    @staticmethod
+    def _told(trial: Any, score: float | None, best_so_far: str) -> str:
+        metrics = trial.last_result or {}
         if score is None:
-            reason = tuning.reason_of(metrics, _error_of(trial))
-            return f"failed: {reason or 'ended before its first epoch'}; {settings}"
-        how = "" if metrics.get("status") == DONE else " (stopped)"
-        return f"score {score:.4f} after {metrics['epoch']} epochs{how}, {metrics['time_total_s']:.0f} s; {settings}"
+            return f"failed: {tuning.reason_of(metrics, _error_of(trial)) or 'ended before its first epoch'}"
+        how = "" if metrics.get("status") == DONE else ", stopped"
+        return f"score {score:.4f} ({best_so_far}), {metrics['epoch']} epochs{how}, {metrics['time_total_s']:.0f} s"
 
 
 def _error_of(trial: Any) -> Exception | None:
@@ -287,12 +284,11 @@ def _finish(settings: SearchSettings, folder: Path) -> None:
 def _show(table: pd.DataFrame, domains: Mapping[str, Domain], console: Console) -> None:
     """Print the best trials."""
     columns = [Column(name, justify="right") for name in ("trial", "score", "epochs")]
-    names = [Column(key.split(".")[-1], overflow="fold") for key in domains]
-    shown = Table(*columns, *names)
+    shown = Table(*columns, Column("settings", overflow="fold"))
     ranked = table[table["score"].notna()].sort_values(["score", "trial"])
     for _, row in ranked.head(_SHOWN).iterrows():
-        settings = (_value_text(row[key]) for key in domains)
-        shown.add_row(f"{row['trial']}", f"{row['score']:.4f}", f"{row['epochs']}", *settings)
+        settings = _settings_text({key: row[key] for key in domains})
+        shown.add_row(f"{row['trial']}", f"{row['score']:.4f}", f"{row['epochs']}", settings)
     own, best = table[table["trial"] == 0]["score"], ranked.iloc[0]
     better = ""
     if len(own) and own.iloc[0] == own.iloc[0]:

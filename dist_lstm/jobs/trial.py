@@ -155,8 +155,8 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
 
     # Actors are used again: what the trial before has built goes.
     keras.backend.clear_session()
-    root = tune.get_context().get_trial_dir()
-    with tempfile.TemporaryDirectory(prefix="scratch-", dir=root, ignore_cleanup_errors=True) as name:
+    # Ray makes a folder on this node the working directory, and deletes it with its own files.
+    with tempfile.TemporaryDirectory(prefix="trial-", dir=Path.cwd(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         checkpoint = tune.get_checkpoint()
         if checkpoint is not None:

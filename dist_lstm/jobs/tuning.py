@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dist_lstm.config.schema import Config
-from dist_lstm.config.search import Domain
+from dist_lstm.config.search import Domain, labels_of
 from dist_lstm.errors import UserError
-from dist_lstm.jobs.samples import Sample, all_samples, draw_samples, labels_of
+from dist_lstm.evaluate.importance import distribution_of
+from dist_lstm.jobs.samples import Sample, all_samples, draw_samples
 from dist_lstm.jobs.trial import FAILED, Job, run_trial
 
 #: Where Tune keeps its state, in the folder of the search.
@@ -145,20 +146,6 @@ def _optuna(config: Config, own: Sample) -> Any:
         mode="min",
         points_to_evaluate=[{f"sample/{key}": value for key, value in own.items()}],
         sampler=sampler,
-    )
-
-
-def distribution_of(domain: Domain) -> Any:
-    """What is tried of a setting, as Optuna says it."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    kind, given = domain
-    if kind == "choice":
-        return CategoricalDistribution(labels_of(domain))
-    if kind == "randint":
-        return IntDistribution(int(given[0]), int(given[1]))
-    return FloatDistribution(
-        *map(float, given[:2]), log=kind == "loguniform", step=float(given[2]) if kind == "quniform" else None
     )
 
 
