@@ -100,7 +100,7 @@ class SearchSettings(Section):
     def _flatten_space(cls, space: Any) -> dict[str, dict[str, Any]]:
         """Dotted keys; sections within sections, as `--set` makes them, are the same. Null takes a setting out."""
         if not isinstance(space, Mapping):
-            raise ValueError(f"search.space: expected settings, each with {_SHAPES}, got {space!r}")  # noqa: TRY004
+            raise ValueError(f"search.space: expected settings, each with {_SHAPES}, got {space!r}")
         found = dict(_leaves("", space))
         return {key: _shaped(key, value) for key, value in found.items() if value is not None}
 
@@ -185,8 +185,8 @@ def check_search(search: SearchSettings, config: type[BaseModel]) -> None:
         section, name = _place(key, config)
         if (not key.startswith(_SECTIONS) and key not in _OTHERS) or key in _FIXED:
             raise ValueError(
-                f"search.space.{key}: can't be searched: trials share the prepared data and how they are compared; "
-                "take task.context_length or settings of model and train"
+                f"search.space.{key}: can't be searched: trials share the prepared data and their windows; take "
+                "task.context_length or settings of model and train"
             )
         for value in _samples(domain):
             problem = _refused(section, name, value)
@@ -198,8 +198,9 @@ def check_search(search: SearchSettings, config: type[BaseModel]) -> None:
                 "another search.algorithm"
             )
         if search.algorithm == "grid" and values_of(domain) is None:
-            raise ValueError(f"search.space.{key}: {domain[0]} has no end of values; a grid takes choice, randint or "
-                             "quniform")  # fmt: skip
+            raise ValueError(
+                f"search.space.{key}: {domain[0]} has no end of values; a grid takes choice, randint or quniform"
+            )
 
 
 def _place(key: str, config: type[BaseModel]) -> tuple[type[BaseModel], str]:

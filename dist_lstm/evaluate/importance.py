@@ -48,10 +48,11 @@ def importance(trials: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str,
         all have the same.
     """
     known = trials[trials["score"].notna()]
-    if len(known) < _FEWEST or known["score"].nunique() == 1:
+    if len(known) < _FEWEST or known["score"].min() == known["score"].max():
         return None
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     distributions = {key: distribution_of(domain) for key, domain in domains.items()}
     for _, row in known.iterrows():

@@ -19,10 +19,10 @@ from dist_lstm.evaluate.wording import number, percent
 #: Trials that are listed, and the curves that are drawn.
 _LISTED, _DRAWN = 20, 200
 _ALGORITHMS = {
-    "optuna": "Optuna, multivariate TPE",
+    "optuna": "Optuna (TPE)",
     "random": "random values",
     "grid": "all combinations",
-    "pbt": "population based training",
+    "pbt": "population based",
 }
 
 
@@ -118,13 +118,17 @@ def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, A
     scores = drawn["score"].to_numpy(float)
     place = drawn.index[drawn["trial"] == 0]
     own = int(place[0]) if len(place) else None
-    curves = [(np.asarray(row["curve_step"]), np.asarray(row["curve_score"], float)) for _, row in drawn.iterrows()]
+    curves = [
+        (np.asarray(row["curve_step"]), np.asarray(row["curve_score"], float)) for _, row in drawn.iterrows()
+    ]
     found: dict[str, Any] = {"parallel": None, "capped": False, "drawn": len(drawn)}
     if len(drawn) > 1 and scores.max() > scores.min():
         cap = _cap(scores)
         scales = [_scale(key, drawn[key], domain) for key, domain in domains.items()]
         scales.append(figures.number_scale("score", scores, (scores.min(), cap), log=False))
-        title = f"Parallel coordinates of {len(drawn)} trials: each line is a trial, each row a setting, the last the score."
+        title = (
+            f"Parallel coordinates of {len(drawn)} trials: a line a trial, a row a setting, the last the score."
+        )
         found["parallel"] = figures.parallel_coordinates(title, scales, np.arange(len(drawn)), own)
         found["capped"] = bool(cap < scores.max())
     ends = np.concatenate([curve[1][np.isfinite(curve[1])] for curve in curves])
@@ -136,7 +140,7 @@ def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, A
 
 def _scale(key: str, values: pd.Series, domain: Domain) -> figures.Scale:
     kind, given = domain
-    name = key.split(".")[-1]
+    name = key.rsplit(".", maxsplit=1)[-1]
     if kind == "choice":
         labels = labels_of(domain)
         places = np.array([labels.index(label_of(value, domain)) for value in values])

@@ -37,9 +37,9 @@ def make_scorer(shards: tuple[Path, Manifest], task: Task, min_context: int, see
 
     Returns:
         A function of a model to the mean over windows of its forecast's mean absolute error in units of the
-        series' mean absolute seasonal difference in its training range: its MASE. Windows of series where that is 0
-        or unknown don't count, nor do missing values, nor windows whose context holds no value. NaN where nothing
-        counts, infinity where a forecast is no number.
+        series' mean absolute seasonal difference in its training range: its MASE. What does not count: missing
+        values, windows whose context holds no value, and windows of series where that difference is 0 or unknown.
+        NaN where nothing counts, infinity where a forecast is no number.
     """
     import tensorflow as tf
 

@@ -80,7 +80,7 @@ def own_sample(config: Config, facts: Facts) -> tuple[Sample, list[str]]:
         kind, given = domain
         value = list(own[key]) if isinstance(own[key], tuple) else own[key]
         if kind == "choice":
-            labels, label = labels_of(domain), json.dumps(value)
+            labels = labels_of(domain)
             near = [one for one in labels if json.loads(one) == value]
             sample[key] = near[0] if near else labels[0]
             taken = json.loads(sample[key])
@@ -147,6 +147,10 @@ def contradictions(config: Config, facts: Facts) -> str:
         except UserError as error:
             found.append(str(error).removeprefix("override: "))
     if len(found) == len(samples):
-        raise UserError(f"search.space: its settings contradict each other in every combination, as in: {found[0]}")
+        raise UserError(
+            f"search.space: its settings contradict each other in every combination, as in: {found[0]}"
+        )
+    if not found:
+        return ""
     share = len(found) / len(samples)
-    return f"about {share:.0%} of the combinations contradict each other and will fail, as in: {found[0]}" * bool(found)
+    return f"about {share:.0%} of the combinations contradict each other and will fail, as in: {found[0]}"

@@ -11,17 +11,13 @@ The process that does this imports no TensorFlow; trials and the last run do, in
 """
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
 from rich.console import Console
-from rich.table import Column, Table
 
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import differences, dump_config, flatten, load_config, measured_before, override
@@ -32,8 +28,9 @@ from dist_lstm.data.prepare import prepare
 from dist_lstm.errors import UserError
 from dist_lstm.jobs import tuning
 from dist_lstm.jobs.cluster import Cluster, join_cluster
-from dist_lstm.jobs.samples import changes_of, contradictions, own_sample, trial_config
-from dist_lstm.jobs.trial import CONFIG, DONE, FAILED, Job, finish_run
+from dist_lstm.jobs.outcomes import Outcome, Watch, best_of, show_trials, table_of
+from dist_lstm.jobs.samples import contradictions, own_sample, trial_config
+from dist_lstm.jobs.trial import CONFIG, Job, finish_run
 from dist_lstm.storage import is_marked, lock, mark, publish, write_text
 
 SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
@@ -44,9 +41,6 @@ SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
     "best",
     "search.html",
 )
-#: Trials of the table that is shown at the end.
-_SHOWN = 10
-_STOPPED = "stopped"
 
 
 def search(config: Config, folder: Path, console: Console) -> None:
@@ -58,8 +52,8 @@ def search(config: Config, folder: Path, console: Console) -> None:
         console: Where progress is shown.
 
     Raises:
-        UserError: If the space is empty or contradicts itself, the folder holds other work, the data can't be used,
-            or no trial had a score.
+        UserError: If the space is empty or contradicts itself, the folder holds other work, the data can't be
+            used, or no trial had a score.
     """
     folder = folder.absolute()
     if not config.search.space:
@@ -74,7 +68,7 @@ def search(config: Config, folder: Path, console: Console) -> None:
             mark(folder)
         else:
             console.print("search    already done")
-        _show(pd.read_parquet(folder / TRIALS), config.search.domains, console)
+        show_trials(pd.read_parquet(folder / TRIALS), config.search.domains, console)
     for name in (TRIALS, BEST_CONFIG, BEST, PAGE):
         if (folder / name).exists():
             console.print(f"{name:<15} {folder / name}")
@@ -146,16 +140,13 @@ def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Co
     samples = tuning.samples_of(config, own)
     total = config.search.num_samples if samples is None else len(samples)
     console.print(f"search    {total:,} trials, {config.search.algorithm}, on {cluster.summary}")
-    results = tuning.run_trials(job, own, folder, _Watch(config, total, console))
-    rows = sorted((_row(result, config.search.domains) for result in results), key=lambda row: row["trial"])
-    table = pd.DataFrame(rows)
-    known = table[table["score"].notna()]
-    if known.empty:
-        reason = next((row["reason"] for row in rows if row["reason"]), "it ended before its first epoch")
-        raise UserError(f"search: none of {len(rows)} trials has a score; the first failed: {reason}")
-    number = int(known.sort_values(["score", "trial"]).iloc[0]["trial"])
-    best = next(result for result in results if tuning.number_of(result.path) == number)
+    outcomes = tuning.run_trials(job, own, folder, Watch(config.search.domains, total, console))
+    best = best_of(outcomes)
+    if best is None:
+        reason = next((one.reason for one in outcomes if one.reason), "ended before its first epoch")
+        raise UserError(f"search: none of {len(outcomes)} trials has a score; the first failed: {reason}")
     _keep_best(best, job, manifest, folder)
+    table = table_of(outcomes, config.search.domains)
     with publish(folder / TRIALS) as temporary:
         table.to_parquet(temporary, index=False)
 
@@ -168,88 +159,14 @@ def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
             raise UserError(f"search.{name}: {asked:g} a trial asked for, this machine has {there:g}; lower it")
 
 
-class _Watch:
-    """A line a trial that ended."""
-
-    def __init__(self, config: Config, total: int, console: Console) -> None:
-        self._domains = config.search.domains
-        self._total = total
-        self._console = console
-
-    def __call__(self, trials: list[Any], trial: Any) -> None:
-        over = [one for one in trials if one.is_finished() or one is trial]
-        scores = {
-            tuning.number_of(one.path): score
-            for one in over
-            if math.isfinite(score := tuning.score_of(one.last_result))
-        }
-        number, width = tuning.number_of(trial.path), len(str(self._total))
-        best = min(scores, key=lambda one: (scores[one], one), default=number)
-        best_so_far = "best so far" if best == number else f"best {scores[best]:.4f}, trial {best}"
-        settings = _settings_text(changes_of(trial.config["sample"], self._domains))
-        self._console.print(
-            f"{len(over):>{width}}/{self._total}  trial {number:<{width}}  "
-            f"{self._told(trial, scores.get(number), best_so_far)}; {settings}"
-        )
-
-    @staticmethod
-    def _told(trial: Any, score: float | None, best_so_far: str) -> str:
-        metrics = trial.last_result or {}
-        if score is None:
-            return f"failed: {tuning.reason_of(metrics, _error_of(trial)) or 'ended before its first epoch'}"
-        how = "" if metrics.get("status") == DONE else ", stopped"
-        return f"score {score:.4f} ({best_so_far}), {metrics['epoch']} epochs{how}, {metrics['time_total_s']:.0f} s"
-
-
-def _error_of(trial: Any) -> Exception | None:
-    return trial.get_pickled_error() or trial.get_error()
-
-
-def _settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings in a line; their section is left out."""
-    shown = {key.split(".")[-1]: _value_text(value) for key, value in settings.items()}
-    return ", ".join(f"{name} {text}" for name, text in shown.items())
-
-
-def _value_text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-
-
-def _row(result: Any, domains: Mapping[str, Domain]) -> dict[str, Any]:
-    """One row of `trials.parquet`."""
-    metrics = result.metrics or {}
-    reason = tuning.reason_of(metrics, result.error)
-    score = math.nan if reason else tuning.score_of(metrics)
-    status = FAILED if reason else DONE if metrics.get("status") == DONE else _STOPPED
-    curve = metrics.get("curve", [])
-    settings = changes_of(result.config["sample"], domains)
-    return {
-        "trial": tuning.number_of(result.path),
-        "score": score if math.isfinite(score) else math.nan,
-        "status": status,
-        "reason": reason,
-        "epochs": int(metrics.get("epoch", 0)),
-        "seconds": float(metrics.get("time_total_s", 0.0)),
-        **{key: _column_value(settings[key], domain) for key, domain in domains.items()},
-        "curve_step": [int(step) for step, _ in curve],
-        "curve_score": [float(score) for _, score in curve],
-    }
-
-
-def _column_value(value: Any, domain: Domain) -> Any:
-    """Numbers stay numbers and text text; a column of anything else holds JSON."""
-    same = domain[0] != "choice" or len({type(one) for one in domain[1]}) == 1
-    return value if same and isinstance(value, str | int | float) else json.dumps(value)
-
-
-def _keep_best(best: Any, job: Job, manifest: Manifest, folder: Path) -> None:
+def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> None:
     """Write `best.yaml`, and prepare `best/` as a run that was stopped where the trial ended."""
-    config = trial_config(job.config, best.config["sample"], manifest.facts)
+    config = trial_config(job.config, best.sample, manifest.facts)
     config = override(config, {"resources.gpus": job.config.resources.gpus})
     with best.checkpoint.as_directory() as saved:
         config = override(config, measured_before(config, load_config(Path(saved) / CONFIG)))
         values = config.model_dump(mode="json", exclude={"search"})
-        title = f"# Trial {tuning.number_of(best.path)} of the search in {folder.name}: score {best.metrics['score']:.6g}"
+        title = f"# Trial {best.number} of the search in {folder.name}: score {best.score:.6g}"
         write_text(folder / BEST_CONFIG, f"{title}\n{yaml.safe_dump(values, sort_keys=False)}")
         if job.config.search.final == "none":
             return
@@ -279,21 +196,3 @@ def _finish(settings: SearchSettings, folder: Path) -> None:
         if isinstance(error.cause, UserError):
             raise error.cause from error
         raise
-
-
-def _show(table: pd.DataFrame, domains: Mapping[str, Domain], console: Console) -> None:
-    """Print the best trials."""
-    columns = [Column(name, justify="right") for name in ("trial", "score", "epochs")]
-    shown = Table(*columns, Column("settings", overflow="fold"))
-    ranked = table[table["score"].notna()].sort_values(["score", "trial"])
-    for _, row in ranked.head(_SHOWN).iterrows():
-        settings = _settings_text({key: row[key] for key in domains})
-        shown.add_row(f"{row['trial']}", f"{row['score']:.4f}", f"{row['epochs']}", settings)
-    own, best = table[table["trial"] == 0]["score"], ranked.iloc[0]
-    better = ""
-    if len(own) and own.iloc[0] == own.iloc[0]:
-        better = f"; the config's own settings: {own.iloc[0]:.4f} ({best['score'] / own.iloc[0] - 1:+.1%})"
-    counts = table["status"].value_counts()
-    console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
-    console.print(shown)
-    console.print(f"best      trial {best['trial']}: score {best['score']:.4f}{better}")

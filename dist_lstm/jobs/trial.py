@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,10 +77,13 @@ def run_trial(settings: dict[str, Any], job: Job) -> None:
         raise
     except UserError as error:
         reason = str(error).removeprefix("override: ")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (raised again, as text)
+        said = next(iter(str(error).splitlines()), "")
         if type(error).__name__ != "ResourceExhaustedError":
-            raise
-        reason = f"out of memory: {str(error).splitlines()[0]}"
+            traceback.print_exc()
+            # One of TensorFlow's own would make the process of the search import it.
+            raise RuntimeError(f"{type(error).__name__}: {said}") from None
+        reason = f"out of memory: {said}"
     tune.report({"score": float("nan"), "epoch": 0, "status": FAILED, "reason": reason})
 
 
@@ -150,7 +154,7 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
     from dist_lstm.train.phases import Training, train_phase
 
     class Pulse(Monitor):
-        def step(self, *_: Any) -> None:
+        def step(self, step: int, loss: float, speed: Any) -> None:  # noqa: ARG002
             watchdog.beat()
 
     # Actors are used again: what the trial before has built goes.
@@ -216,8 +220,8 @@ class _Report:
         score = self._score(model)
         if score != score:
             raise UserError(
-                "no validation window can be scored: their values are missing, or the series do not change from season "
-                "to season; give split.validation more steps"
+                "no validation window can be scored: their values are missing, or the series do not change from "
+                "season to season; give split.validation more steps"
             )
         # A training that went back to a checkpoint comes by an epoch twice.
         curve = [[step, one] for step, one in self._told.get("curve", []) if step < record.step]

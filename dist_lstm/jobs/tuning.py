@@ -1,13 +1,12 @@
-"""Ray Tune: how trials are chosen, stopped, continued and watched. Its state is read back where it was left alone."""
+"""Ray Tune: how trials are chosen, stopped, continued and watched, and when its state is read back."""
 
 import json
 import logging
-import math
 import os
 import pickle
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -18,8 +17,9 @@ from dist_lstm.config.schema import Config
 from dist_lstm.config.search import Domain, labels_of
 from dist_lstm.errors import UserError
 from dist_lstm.evaluate.importance import distribution_of
+from dist_lstm.jobs.outcomes import Outcome, outcome_of
 from dist_lstm.jobs.samples import Sample, all_samples, draw_samples
-from dist_lstm.jobs.trial import FAILED, Job, run_trial
+from dist_lstm.jobs.trial import Job, run_trial
 
 #: Where Tune keeps its state, in the folder of the search.
 STATE = "ray"
@@ -28,8 +28,9 @@ SCORE = "score"
 _REDUCTION = 3
 #: More epochs than any trial has.
 _NO_END = 10**6
-#: Told of each trial that ended: all trials, and this one. Tune pickles its callbacks, which a console does not take.
-Watcher = Callable[[list[Any], Any], None]
+#: Told of each trial that ended: all that are over, and this one.
+Watcher = Callable[[Sequence[Outcome], Outcome], None]
+#: Not in the callback itself: Tune pickles that, which a console does not take.
 _WATCHER: ContextVar[Watcher] = ContextVar("watcher")
 
 
@@ -51,7 +52,7 @@ def samples_of(config: Config, own: Sample) -> list[Sample] | None:
     return [own, *draw_samples(config, search.num_samples - 1, search.seed)]
 
 
-def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Any]:
+def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outcome]:
     """Run all trials, or those that an earlier command left.
 
     SIGINT and SIGTERM end it, and then the process, with all saved that is needed to go on.
@@ -63,7 +64,7 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Any]
         watch: Told of each trial that ended.
 
     Returns:
-        Tune's results, one a trial.
+        What became of all trials.
 
     Raises:
         UserError: If the state can't be used.
@@ -83,7 +84,9 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Any]
                 tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True)
             else:
                 tuner = _new_tuner(trainable, job.config, own, folder)
-            return list(tuner.fit())
+            # Its public results lose the settings of a trial that never reported.
+            trials = tuner.fit()._experiment_analysis.trials  # noqa: SLF001
+        return [outcome_of(trial) for trial in trials]
     finally:
         _WATCHER.reset(token)
 
@@ -121,11 +124,6 @@ def _new_tuner(trainable: Any, config: Config, own: Sample, folder: Path) -> Any
 def _folder_of(trial: Any, first: int) -> str:
     """A folder's name that tells the trial's number, from 0; Optuna's are counted from 1."""
     return f"{int(trial.experiment_tag.split('_')[0]) - first:04d}-{trial.trial_id}"
-
-
-def number_of(folder: str) -> int:
-    """The number of a trial, from 0, by its folder."""
-    return int(Path(folder).name.split("-")[0])
 
 
 def _optuna(config: Config, own: Sample) -> Any:
@@ -182,47 +180,22 @@ def _mutation(domain: Domain) -> Any:
 def _make_callback() -> Any:
     from ray import tune
 
+    def tell(trials: list[Any], trial: Any) -> None:
+        # Of the one that ends now, Tune has not yet noted that it does.
+        outcomes = {one: outcome_of(one) for one in trials if one.is_finished() or one is trial}
+        _WATCHER.get()(list(outcomes.values()), outcomes[trial])
+
     class Callback(tune.Callback):
         def __reduce__(self) -> tuple[Any, ...]:
             return _make_callback, ()
 
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-            _WATCHER.get()(trials, trial)
+        def on_trial_complete(self, *_: Any, trials: list[Any], trial: Any, **__: Any) -> None:
+            tell(trials, trial)
 
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-            _WATCHER.get()(trials, trial)
+        def on_trial_error(self, *_: Any, trials: list[Any], trial: Any, **__: Any) -> None:
+            tell(trials, trial)
 
     return Callback()
-
-
-def reason_of(metrics: Mapping[str, Any], error: Exception | None) -> str:
-    """Why a trial failed, in a line; empty where it did not.
-
-    Args:
-        metrics: What it reported last.
-        error: What its process ended with, as far as Tune knows.
-
-    Returns:
-        The reason.
-    """
-    from ray.exceptions import OutOfMemoryError, RayActorError
-
-    if metrics.get("status") == FAILED:
-        return str(metrics["reason"])
-    if error is None:
-        return ""
-    if isinstance(error, OutOfMemoryError):
-        return "out of memory: Ray ended its process; lower train.batch_size or search.max_concurrent"
-    if isinstance(error, RayActorError):
-        return "its process died, more often than search.max_failures"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
-
-
-def score_of(metrics: Mapping[str, Any] | None) -> float:
-    """The score a trial reported last; NaN where there is none."""
-    value = (metrics or {}).get(SCORE)
-    return math.nan if value is None else float(value)
 
 
 def _claim(state: Path) -> None:
@@ -231,8 +204,8 @@ def _claim(state: Path) -> None:
     found = state.lstat()
     if state.is_symlink() or found.st_uid != os.getuid():
         raise UserError(
-            f"{state}: belongs to another user ({found.st_uid}); Ray's state is read back by its owner alone; choose "
-            "another --out"
+            f"{state}: belongs to another user ({found.st_uid}); Ray's state is read back by its owner alone; "
+            "choose another --out"
         )
     state.chmod(0o700)
 
@@ -272,7 +245,8 @@ def _quiet() -> Iterator[None]:
 def _ended_by_signals() -> Iterator[None]:
     """While the block runs, SIGINT and SIGTERM are told to Tune as the one signal it always hears, SIGUSR1.
 
-    The process ends after the block, with the status of who was ended by that signal. A second SIGINT does not wait.
+    The process ends after the block, with the status of who was ended by that signal. A second SIGINT does not
+    wait.
     """
     noted: list[int] = []
 
