@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any
@@ -47,12 +48,12 @@ def render_search(name: str, config: Config, trials: pd.DataFrame, has_run: bool
     page = jinja.from_string(room.joinpath("search.html.j2").read_text(encoding="utf-8"))
     domains = config.search.domains
     scored = trials[trials["score"].notna()].sort_values(["score", "trial"]).reset_index(drop=True)
-    own = trials[trials["trial"] == 0]["score"]
+    own = scored[scored["own"]]
     return page.render(
         style=Markup(room.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
         name=name,
         best=_trial(scored.iloc[0], domains),
-        own=None if own.empty or own.isna().all() else _trial(trials[trials["trial"] == 0].iloc[0], domains),
+        own=None if own.empty else _trial(own.iloc[0], domains),
         sentence=_sentence(scored, trials),
         facts=_facts(config, trials),
         settings=list(domains),
@@ -81,11 +82,11 @@ def _text(value: Any) -> str:
 
 def _sentence(scored: pd.DataFrame, trials: pd.DataFrame) -> str:
     """What came of it, in one plain sentence."""
-    best, own = scored.iloc[0], trials[trials["trial"] == 0]["score"]
+    best, own = scored.iloc[0], scored.loc[scored["own"], "score"]
     found = f"The best of {len(trials):,} trials has a score of {number(best['score'])}"
-    if own.empty or own.isna().all():
+    if own.empty:
         return f"{found}; the config\N{RIGHT SINGLE QUOTATION MARK}s own settings have none."
-    if best["trial"] == 0:
+    if best["own"]:
         return f"{found}: no other settings were better than the config\N{RIGHT SINGLE QUOTATION MARK}s own."
     share = 1 - best["score"] / own.iloc[0]
     return f"{found}, {percent(share)} below that of the config\N{RIGHT SINGLE QUOTATION MARK}s own settings."
@@ -116,7 +117,7 @@ def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, A
     """Parallel coordinates and learning curves; None with one trial, whose lines say nothing."""
     drawn = scored.head(_DRAWN)
     scores = drawn["score"].to_numpy(float)
-    place = drawn.index[drawn["trial"] == 0]
+    place = drawn.index[drawn["own"]]
     own = int(place[0]) if len(place) else None
     curves = [
         (np.asarray(row["curve_step"]), np.asarray(row["curve_score"], float)) for _, row in drawn.iterrows()
@@ -125,12 +126,16 @@ def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, A
     if len(drawn) > 1 and scores.max() > scores.min():
         cap = _cap(scores)
         scales = [_scale(key, drawn[key], domain) for key, domain in domains.items()]
-        scales.append(figures.number_scale("score", scores, (scores.min(), cap), log=False))
+        score = figures.number_scale("score", scores, (scores.min(), cap), log=False)
+        found["capped"] = bool(cap < scores.max())
+        if found["capped"]:
+            low, (place, label) = score.ticks
+            score = replace(score, ticks=[low, (place, f"{label} and more")])
+        scales.append(score)
         title = (
             f"Parallel coordinates of {len(drawn)} trials: a line a trial, a row a setting, the last the score."
         )
         found["parallel"] = figures.parallel_coordinates(title, scales, np.arange(len(drawn)), own)
-        found["capped"] = bool(cap < scores.max())
     ends = np.concatenate([curve[1][np.isfinite(curve[1])] for curve in curves])
     cap = max(_cap(ends), float(np.nanmin(ends)) * 1.02)
     title = f"Scores of {len(curves)} trials over training steps; the best ends at {number(scores[0])}."

@@ -112,21 +112,29 @@ def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
     return min(known, key=lambda one: (one.score, one.number), default=None)
 
 
-def table_of(outcomes: Sequence[Outcome], domains: Mapping[str, Domain]) -> pd.DataFrame:
+def table_of(outcomes: Sequence[Outcome], own: Sample, domains: Mapping[str, Domain]) -> pd.DataFrame:
     """Trials as a table.
 
     Args:
         outcomes: All trials.
+        own: The config's own settings.
         domains: What was tried of each setting.
 
     Returns:
-        One row a trial: `trial`, `score` (NaN where it has none), `status`, `reason`, `epochs`, `seconds`, a
-        column a setting, and the steps and scores of its epochs as lists, `curve_step` and `curve_score`.
+        One row a trial: `trial`, `own` (whether it has the config's own settings), `score` (NaN where it has
+        none), `status`, `reason`, `epochs`, `seconds`, a column a setting, and the steps and scores of its epochs
+        as lists, `curve_step` and `curve_score`.
     """
     rows = []
     for one in sorted(outcomes, key=lambda one: one.number):
         settings, curve = changes_of(one.sample, domains), one.told.get("curve", [])
-        row = {"trial": one.number, "score": one.score, "status": one.status, "reason": one.reason}
+        row = {
+            "trial": one.number,
+            "own": one.sample == own,
+            "score": one.score,
+            "status": one.status,
+            "reason": one.reason,
+        }
         row |= {"epochs": int(one.told.get("epoch", 0)), "seconds": one.seconds}
         row |= {key: _column_value(settings[key], domain) for key, domain in domains.items()}
         row |= {
@@ -205,7 +213,7 @@ def show_trials(table: pd.DataFrame, domains: Mapping[str, Domain], console: Con
         settings = settings_text({key: row[key] for key in domains})
         shown.add_row(f"{row['trial']}", f"{row['score']:.4f}", f"{row['epochs']}", settings)
     best = ranked.iloc[0]
-    own = ranked.loc[ranked["trial"] == 0, "score"]
+    own = ranked.loc[ranked["own"], "score"]
     beside = ""
     if len(own):
         beside = f"; the config's own settings: {own.iloc[0]:.4f} ({best['score'] / own.iloc[0] - 1:+.1%})"

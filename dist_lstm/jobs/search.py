@@ -139,14 +139,15 @@ def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Co
         console.print(f"note      outside of search.space; trial 0 takes {', '.join(outside)}")
     samples = tuning.samples_of(config, own)
     total = config.search.num_samples if samples is None else len(samples)
-    console.print(f"search    {total:,} trials, {config.search.algorithm}, on {cluster.summary}")
+    going_on = "; going on" if (folder / tuning.STATE).exists() else ""
+    console.print(f"search    {total:,} trials, {config.search.algorithm}, on {cluster.summary}{going_on}")
     outcomes = tuning.run_trials(job, own, folder, Watch(config.search.domains, total, console))
     best = best_of(outcomes)
     if best is None:
         reason = next((one.reason for one in outcomes if one.reason), "ended before its first epoch")
         raise UserError(f"search: none of {len(outcomes)} trials has a score; the first failed: {reason}")
     _keep_best(best, job, manifest, folder)
-    table = table_of(outcomes, config.search.domains)
+    table = table_of(outcomes, own, config.search.domains)
     with publish(folder / TRIALS) as temporary:
         table.to_parquet(temporary, index=False)
 

@@ -103,7 +103,7 @@ def _new_tuner(trainable: Any, config: Config, own: Sample, folder: Path) -> Any
             mode="min",
             num_samples=search.num_samples if samples is None else 1,
             search_alg=_optuna(config, own) if samples is None else None,
-            scheduler=_scheduler(config),
+            scheduler=_scheduler(config, own),
             max_concurrent_trials=search.max_concurrent,
             time_budget_s=search.time_budget,
             reuse_actors=True,
@@ -147,7 +147,7 @@ def _optuna(config: Config, own: Sample) -> Any:
     )
 
 
-def _scheduler(config: Config) -> Any:
+def _scheduler(config: Config, own: Sample) -> Any:
     from ray.tune import schedulers
 
     search = config.search
@@ -160,9 +160,14 @@ def _scheduler(config: Config) -> Any:
         )
     if not search.early_stopping:
         return schedulers.FIFOScheduler()
-    return schedulers.ASHAScheduler(
-        time_attr="epoch", grace_period=search.grace_epochs, reduction_factor=_REDUCTION, max_t=_NO_END
-    )
+
+    class Halving(schedulers.ASHAScheduler):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            decision = super().on_trial_result(tune_controller, trial, result)
+            # All others are compared with the config's own settings, which so come to their end.
+            return self.CONTINUE if trial.config["sample"] == own else decision
+
+    return Halving(time_attr="epoch", grace_period=search.grace_epochs, reduction_factor=_REDUCTION, max_t=_NO_END)
 
 
 def _mutation(domain: Domain) -> Any:

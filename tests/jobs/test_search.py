@@ -3,9 +3,13 @@
 import json
 import os
 import random
+import signal
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -372,3 +376,121 @@ class TestFinished:
         assert (
             "search.space.train.learning_rate is loguniform [0.001, 0.1], not uniform [0.1, 0.2]" in other.stderr
         )
+
+
+PBT = {
+    "algorithm": "pbt",
+    "num_samples": 4,
+    "grace_epochs": 1,
+    "final": "none",
+    "space": {"train.learning_rate": {"loguniform": [1e-4, 1e-1]}, "train.batch_size": {"choice": [8, 16]}},
+}
+
+
+@pytest.mark.slow
+def test_population_based_training_goes_on_with_the_weights_of_the_better_at_other_settings(tmp_path):
+    out = tmp_path / "out"
+    done = run(make_job(tmp_path, PBT), out, "train.max_steps=40")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_parquet(out / "trials.parquet")
+    assert list(table["status"]) == ["done"] * 4
+    assert list(table["epochs"]) == [10] * 4
+    # Who took over the weights of another has its past as well.
+    curves = [tuple(curve[:3]) for curve in table["curve_score"]]
+    assert len(set(curves)) < 4
+    assert table["train.learning_rate"].between(1e-4, 1e-1).all()
+    assert not (out / "best").exists()
+    assert load_config(out / "best.yaml").train.batch_size in (8, 16)
+
+
+LONG = {
+    "num_samples": 2,
+    "early_stopping": False,
+    "max_concurrent": 1,
+    "final": "none",
+    "space": {"train.learning_rate": {"loguniform": [1e-3, 1e-1]}},
+}
+
+
+@contextmanager
+def started(folder: Path, trial: int) -> Iterator[tuple[subprocess.Popen, list, Path]]:
+    """A search in which a trial has come to its third epoch, its arguments, and what it says."""
+    job, out, log = (
+        make_job(folder, LONG, train__max_steps=240, train__patience=100),
+        folder / "out",
+        folder / "log",
+    )
+    with log.open("w") as said:
+        process = subprocess.Popen(command(job, out), stdout=said, stderr=said, cwd=ROOT, env=ALONE)
+    try:
+        while not any(int(path.name[-6:]) >= 2 for path in out.glob(f"ray/{trial:04d}-*/checkpoint_*")):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield process, [job, out], log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def complete(out: Path) -> pd.DataFrame:
+    """The trials of a search that has ended: each with all its epochs, none twice."""
+    assert is_marked(out)
+    table = pd.read_parquet(out / "trials.parquet")
+    assert list(table["trial"]) == [0, 1]
+    assert list(table["status"]) == ["done"] * 2
+    for steps in table["curve_step"]:
+        assert list(steps) == list(range(4, 241, 4))
+    return table
+
+
+@pytest.mark.fault
+def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path):
+    with started(tmp_path, trial=1) as (process, arguments, log):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    told = [line for line in log.read_text().splitlines() if "trial" in line and "score" in line]
+    assert ["trial 0" in line for line in told] == [True]
+    again = run(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "; going on" in again.stdout
+    assert "1/2  trial" not in again.stdout, "what is done is not done again"
+    first = complete(tmp_path / "out").iloc[0]
+    assert f"score {first['score']:.4f} (best so far), 60 epochs" in told[0]
+
+
+@pytest.mark.fault
+def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(tmp_path):
+    with started(tmp_path, trial=0) as (process, (_, out), log):
+        [worker] = trials_of(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait() == 0, log.read_text()
+    complete(out)
+    # Tune keeps what it saw.
+    assert [path.parent.name[:4] for path in out.glob("ray/*/error.txt")] == ["0000"]
+
+
+@pytest.mark.fault
+def test_a_search_that_is_interrupted_says_how_to_go_on(tmp_path):
+    with started(tmp_path, trial=0) as (process, (job, out), log):
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    *_, last = log.read_text().splitlines()
+    assert last == f"interrupted; go on with: dist-lstm tune {job} --out {out}"
+    assert "Traceback" not in log.read_text()
+
+
+def trials_of(driver: int) -> list[int]:
+    """Processes of trials that a search has started."""
+    found, parents = [], {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (folder / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc"):
+                found.append(int(folder.name))
+        except OSError:  # it has just ended
+            continue
+
+    def belongs(process: int) -> bool:
+        return process == driver or (process in parents and belongs(parents[process]))
+
+    return [process for process in found if belongs(process)]
