@@ -226,6 +226,15 @@ def plan(
 
 
 @app.command()
+def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Search for better settings (`search:` in the config); DIR is by default runs/NAME-OF-CONFIG-tune."""
+    from dist_lstm.jobs.search import search
+
+    job, _ = _job(config, set_, out)
+    search(job, out or Path("runs") / f"{config.stem}-tune", _console())
+
+
+@app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Check this machine: versions, devices, memory, disk, speed."""
     from dist_lstm.jobs import doctor as office

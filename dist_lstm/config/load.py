@@ -213,6 +213,7 @@ MEASURED = ("train.batch_size", "train.learning_rate")
 
 WITHOUT_EFFECT = (
     "resources.",
+    "search.",
     "train.steps_per_call",
     "train.checkpoint_every",
     "train.checkpoint_seconds",

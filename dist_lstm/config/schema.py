@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from dist_lstm.config.fleet import FleetSettings
+from dist_lstm.config.search import SearchSettings, check_search
 from dist_lstm.config.section import Section, told_once
 from dist_lstm.config.table import DataSettings
 
@@ -228,9 +229,11 @@ class Config(Section):
     )
     fleet: FleetSettings = Field(default=FleetSettings(), description="Many models, of a series or group each.")
     resources: ResourceSettings = Field(default=ResourceSettings(), description="What of the machine is used.")
+    search: SearchSettings = Field(default=SearchSettings(), description="A search for better settings.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_search(self.search, type(self))
         context, segment = self.task.context_length, self.model.segment_length
         if context and segment and context % segment:
             raise ValueError(

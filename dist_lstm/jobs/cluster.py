@@ -17,13 +17,14 @@ from dist_lstm.errors import UserError
 from dist_lstm.jobs.machine import MIB, cpus
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
-#: no uv hook, which can hang.
+#: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",

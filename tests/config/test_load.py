@@ -26,7 +26,7 @@ from dist_lstm.errors import UserError
 MINIMAL = "task: {horizon: 2}\ndata: {path: a.csv}\n"
 CONFIG = parse_config({"task": {"horizon": 2}, "data": {"path": "a.csv"}})
 BOOLEAN = ("model.bidirectional", "model.linear", "model.residual", "model.calendar", "train.deterministic",
-           "train.refit", "train.profile", "fleet.global_model")  # fmt: skip
+           "train.refit", "train.profile", "fleet.global_model", "search.early_stopping")  # fmt: skip
 
 
 @pytest.fixture
