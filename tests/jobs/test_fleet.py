@@ -18,7 +18,8 @@ from dist_lstm.jobs.pack import MODELS, SCORES
 SERIES, STEPS, HORIZON = 24, 64, 4
 SETTINGS = {
     "task.horizon": HORIZON, "task.freq": 1, "task.season_length": 4, "task.context_length": 8,
-    "train.max_steps": 20, "fleet.slots": 1, "fleet.clusters": 2, "model.dropout": 0,
+    "train.max_steps": 20, "fleet.slots": 1, "fleet.clusters": 2, "fleet.global_model": False,
+    "model.dropout": 0,
     "fleet.settings": {"train.max_steps": 400, "model.units": [8], "train.batch_size": 8, "train.patience": 100},
 }  # fmt: skip
 
@@ -57,13 +58,13 @@ def start(config: Path, out: Path, **environment: str) -> subprocess.Popen:
 
 
 def finished(process: subprocess.Popen) -> str:
-    text, _ = process.communicate(timeout=240)
+    text, _ = process.communicate(timeout=500)
     assert process.returncode == 0, text
     return text
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    end = time.monotonic() + 200
+    end = time.monotonic() + 400
     while not path.exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, f"{path} did not appear"
@@ -80,7 +81,7 @@ def undisturbed(config, tmp_path_factory):
     return out, finished(start(config, out))
 
 
-pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_every_series_has_exactly_one_forecast_and_every_model_a_row(undisturbed):
@@ -161,7 +162,8 @@ from pathlib import Path
 from rich.console import Console
 from dist_lstm.config.load import load_config
 from dist_lstm.jobs.fleet import run_fleet
-settings = ["fleet.settings={{train.max_steps: 2, train.batch_size: 2}}", "fleet.by=cluster", "train.max_steps=2"]
+settings = ["fleet.settings={{train.max_steps: 2, train.batch_size: 2}}", "fleet.by=cluster", "train.max_steps=2",
+    "fleet.global_model=true"]
 run_fleet(load_config({str(config)!r}, settings), Path({str(tmp_path / "out")!r}), Console(quiet=True))
 assert not {{"tensorflow", "keras"}} & set(sys.modules)
 """
