@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,7 +153,9 @@ def workers_of(driver: int) -> list[int]:
                 return True
         return False
 
-    return sorted(pid for pid, name in names.items() if "ray::" in name and "PackTrial" in name and below(pid))
+    return sorted(
+        pid for pid, name in names.items() if re.match(r"ray::\w*(Trainable|Trial)", name) and below(pid)
+    )
 
 
 def test_the_driver_does_not_import_tensorflow(config, undisturbed, tmp_path):
