@@ -109,8 +109,10 @@ def _own(options: dict[str, Any]) -> Iterator[None]:
     saved = {key: os.environ.get(key) for key in mine}
     try:
         os.environ.update(mine)
-        import ray  # it reads the mode at its import
+        import ray
+        from ray._raylet import Config
 
+        Config.initialize("")  # Ray read the mode at its import, which may lie behind us
         ray.init(
             "local",
             num_cpus=max(1, int(cpus()[0])),
