@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from dist_lstm.errors import UserError
@@ -162,7 +162,7 @@ def _client(url: str, headers: dict[str, str], source: str) -> "JobSubmissionCli
                     f"{url}: {reason}; start the cluster or forward its dashboard's port, and look at --address"
                 ) from error
 
-        def _raise_error(self, r: requests.Response) -> None:
+        def _raise_error(self, r: requests.Response) -> NoReturn:
             said = (r.text.strip().splitlines() or [""])[-1]
             raise UserError(f"{url}: answers {r.status_code}: {said[:500]}")
 

@@ -30,13 +30,15 @@ from dist_lstm.jobs.survey import ask_cluster, versions
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-#: Verbs that train or predict on the GPUs of the node they run on.
-_ON_GPUS = ("run", "train", "backtest", "forecast")
+#: Verbs that train or predict; with `auto` they take the whole node they run on.
+_WHOLE_NODE = ("run", "train", "backtest", "forecast")
 #: Verbs that hand out work over Ray: they themselves run on the head and hold no resources.
 _SPREAD = ("tune", "fleet")
 #: Seconds between SIGTERM and SIGKILL when a job is stopped: enough for a checkpoint. Ray's default is 3.
 STOP_SECONDS = 60
 _SURVEY_SECONDS = 120.0
+#: Ray sets OMP_NUM_THREADS to the processors a job holds, one for a job that holds GPUs, and Arrow obeys it.
+_COMMAND = ("exec", "env", "-u", "OMP_NUM_THREADS", "python", "-P", "-m", "dist_lstm")
 
 _BREAKS = {
     "Python": "Ray's own state of a search or a fleet may not be read back here",
@@ -110,7 +112,7 @@ def submit(
             raise UserError(f"{told} (as seen from the head of {client.get_address()})")
         job_id = f"{name}-{1 + max((job.number for job in former), default=0)}"
         client.submit_job(
-            entrypoint=shlex.join(["exec", "python", "-P", "-m", "dist_lstm", *_words(order, config)]),
+            entrypoint=shlex.join([*_COMMAND, *_words(order, config)]),
             submission_id=job_id,
             runtime_env=runtime_env,
             metadata={"job_name": name, "dist_lstm": dist_lstm.__version__},
@@ -152,7 +154,9 @@ def _words(order: Order, config: Config | None) -> list[str]:
     if config is None or order.config is None:
         return [order.verb, *order.words]
     words = [Path(word).name if word == order.config else word for word in order.words]
-    return [order.verb, *words, "--set", f"data.path={json.dumps(config.data.path)}"]
+    path = config.data.path
+    located = [] if f"data.path={path}" in order.settings else ["--set", f"data.path={json.dumps(path)}"]
+    return [order.verb, *words, *located]
 
 
 @contextmanager
@@ -234,13 +238,14 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
         )
     if verb in _SPREAD or settings.get("resources.nodes", 1) > 1:
         return {}
-    if verb in _ON_GPUS and gpus:
+    if verb in _WHOLE_NODE and gpus:
         return {"entrypoint_num_gpus": gpus}
-    if verb in _ON_GPUS and wanted == "auto" and nodes.grows:
+    if verb in _WHOLE_NODE and wanted == "auto" and nodes.grows:
         console.print(
             "warning   no GPU is up and none was asked for: runs on a CPU; --set resources.gpus=N asks for N"
         )
-    cpus = 1 if threads == "auto" else threads
+    whole = max(1, int(nodes.most("CPU"))) if verb in _WHOLE_NODE else 1
+    cpus = whole if threads == "auto" else threads
     if cpus > nodes.most("CPU") and not nodes.grows:
         raise UserError(
             f"resources.threads: {cpus}: no node of the cluster has more than {nodes.most('CPU'):g} CPUs"
@@ -249,8 +254,9 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
 
 
 def _summary(resources: Mapping[str, Any]) -> str:
-    told = {"entrypoint_num_gpus": "GPUs of one node", "entrypoint_num_cpus": "CPUs"}
-    return ", ".join(f"{value:g} {told[key]}" for key, value in resources.items()) or "on the head"
+    told = {"entrypoint_num_gpus": "GPU", "entrypoint_num_cpus": "CPU"}
+    words = [f"{value:g} {told[key]}{'s' * (value != 1)} of one node" for key, value in resources.items()]
+    return ", ".join(words) or "from the head"
 
 
 def compare_versions(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:

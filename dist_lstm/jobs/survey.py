@@ -102,7 +102,7 @@ def answer(questions: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 check(place)
             except (UserError, OSError, ValueError) as error:
-                refused[purpose] = " ".join(str(error).split())
+                refused[purpose] = " ".join(str(error).removeprefix("data.path: ").split())
     nodes = _look_around(questions.get("storage")) if questions.get("nodes") else []
     return {"versions": versions(), "refused": refused, "nodes": nodes}
 
