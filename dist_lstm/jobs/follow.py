@@ -183,7 +183,7 @@ async def _follow(
                 position += len(text)
                 shown = max(shown, position)
                 lost = None
-            if now.ended:
+            if (now := await asyncio.to_thread(_look, client, job)).ended:
                 return now
         except (UserError, RuntimeError, OSError, aiohttp.ClientError) as error:
             lost = lost or time.monotonic()

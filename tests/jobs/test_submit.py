@@ -213,6 +213,9 @@ def test_what_is_shipped_is_the_installed_package_and_the_config_and_nothing_tha
     assert {name for name in inside if not name.endswith("/")} == expected
     assert told.startswith(f"dist_lstm {dist_lstm.__version__} and job.yaml: {len(expected) + 1} files, ")
     assert runtime_env["env_vars"]["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert runtime_env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "60", (
+        "Ray's 3 seconds are too few for a checkpoint"
+    )
     assert not Path(package).exists()
 
 

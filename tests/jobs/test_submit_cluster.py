@@ -12,7 +12,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,7 @@ class Head:
     """
 
     url: str
-    token: str
+    token: str = field(repr=False)
     folder: Path
     shared: Path
     environment: dict[str, str]
@@ -98,8 +98,9 @@ def head(tmp_path_factory):
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "DIST_LSTM_"))}
     environment = clean | {"RAY_AUTH_TOKEN_PATH": str(folder / "token"), "PATH": f"{BIN}:{os.environ['PATH']}"}
     words = [
-        "start", "--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-        f"--temp-dir={folder / 'ray'}", f"--ray-client-server-port={client}", "--min-worker-port=0",
+        "start", "--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}", f"--temp-dir={folder / 'ray'}", f"--ray-client-server-port={client}",
+        "--min-worker-port=0",
         "--max-worker-port=0", "--num-cpus=2", "--num-gpus=0", f"--object-store-memory={100 * 2**20}",
         "--disable-usage-stats",
     ]  # fmt: skip
@@ -198,10 +199,6 @@ def test_a_job_is_run_followed_and_ends_with_0(head):
     assert "job succeeded after" in told
     assert is_marked(out / "shards")
     assert head.run("jobs", "logs", "job")[1].count("data      2 series") == 1
-    # The same again, under the same name: done is skipped.
-    assert head.run("submit", "--no-follow", "prepare", head.shared / "job.yaml", "--out", out)[0] == 0
-    status, told, _ = head.run("jobs", "logs", "--follow", "job")
-    assert (status, told.count("data      2 series")) == (0, 1)
 
 
 def test_a_job_that_fails_ends_with_1_and_shows_why(head):
@@ -217,27 +214,21 @@ def test_a_job_that_fails_ends_with_1_and_shows_why(head):
     ("words", "says"),
     [
         (
-            ("--set", "data.path=SHARED/none.csv", "--out", "SHARED/x"),
-            "data.path: SHARED/none.csv does not exist (as seen",
+            ("--set", "data.path=SHARED/none.csv", "--out", "SHARED/t.csv/x"),
+            ["data.path: SHARED/none.csv does not exist", "--out: SHARED/t.csv/x: SHARED/t.csv can't be written"],
         ),
-        (("--out", "SHARED/t.csv/x"), "--out: SHARED/t.csv/x: SHARED/t.csv can't be written"),
-        (("--out", "runs/x"), "--out: runs/x: the cluster does not see this machine's disk"),
-        ((), "--out is missing"),
-        (
-            ("--out", "SHARED/x", "--set", "resources.gpus=1"),
-            "resources.gpus: 1: no node of the cluster has more than 0",
-        ),
+        (("--out", "runs/x"), ["--out: runs/x: the cluster does not see this machine's disk"]),
+        ((), ["--out is missing"]),
+        (("--out", "SHARED/x", "--set", "resources.gpus=1"), ["resources.gpus: 1: no node", "more than 0 GPUs"]),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=["not there", "the laptop's", "nowhere", "no GPU"],
 )
 def test_a_job_that_could_not_work_is_refused_and_not_submitted(head, words, says):
     words = [word.replace("SHARED", str(head.shared)) for word in words]
     status, _, err = head.run("submit", "--name", "no", "run", head.shared / "job.yaml", *words)
     assert status == 2
-    assert says.replace("SHARED", str(head.shared)) in err
-    assert json.loads(head.ask("/api/jobs/", head.token)[1]) == [
-        job for job in json.loads(head.ask("/api/jobs/", head.token)[1]) if job["metadata"].get("job_name") != "no"
-    ]
+    assert [part for part in says if part.replace("SHARED", str(head.shared)) not in err] == []
+    assert '"job_name": "no"' not in head.ask("/api/jobs/", head.token)[1]
 
 
 def test_a_second_job_of_a_name_is_refused_while_the_first_runs(head, running):
@@ -274,7 +265,8 @@ def test_a_job_that_is_stopped_saves_its_work_and_ends_with_130(head, running):
     assert "told to end, work saved" in told
     assert "the same command submitted again goes on where it stopped" in told
     assert list((head.shared / "long" / "checkpoints").iterdir())
-    assert "│ long │ train │ stopped" in head.run("jobs", "list")[1].replace("  ", " ")
+    [row] = [line.split() for line in head.run("jobs", "list")[1].splitlines() if "long" in line]
+    assert row[1:7:2] == ["long", "train", "stopped"]
 
 
 def test_a_name_that_no_job_has_is_told_with_those_there_are(head):
