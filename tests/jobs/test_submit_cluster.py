@@ -139,16 +139,18 @@ def running(head):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("  step 4"):
-            break
-    else:
-        pytest.fail("".join(lines))
-    yield process
-    process.kill()
-    process.communicate()
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("  step 4"):
+                break
+        else:
+            pytest.fail("".join(lines))
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_nobody_comes_in_without_the_token(head):
