@@ -18,7 +18,7 @@ from dist_lstm.jobs.machine import MIB, cpus
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
 #: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.
-_ENVIRONMENT = {
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -68,12 +68,12 @@ def join_cluster() -> Iterator[Cluster]:
     Raises:
         UserError: If there is no cluster at `RAY_ADDRESS`.
     """
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(RAY_ENVIRONMENT)
     address = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": logging.getLogger("dist_lstm").isEnabledFor(logging.INFO),
-        "runtime_env": {"env_vars": _ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "2"}},
+        "runtime_env": {"env_vars": RAY_ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "2"}},
     }
     with _joined(address, options) if address else _own(options):
         import ray
@@ -110,7 +110,7 @@ def _own(options: dict[str, Any]) -> Iterator[None]:
     try:
         os.environ.update(mine)
         import ray
-        from ray._raylet import Config
+        from ray._raylet import Config  # type: ignore
 
         Config.initialize("")  # Ray read the mode at its import, which may lie behind us
         ray.init(

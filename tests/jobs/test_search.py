@@ -413,8 +413,8 @@ LONG = {
 
 
 @contextmanager
-def started(folder: Path, trial: int) -> Iterator[tuple[subprocess.Popen, list, Path]]:
-    """A search in which a trial has come to its third epoch, its arguments, and what it says."""
+def started(folder: Path, until: str) -> Iterator[tuple[subprocess.Popen, list, Path]]:
+    """A search that has left a file of this pattern, its arguments, and what it says."""
     job, out, log = (
         make_job(folder, LONG, train__max_steps=240, train__patience=100),
         folder / "out",
@@ -423,7 +423,7 @@ def started(folder: Path, trial: int) -> Iterator[tuple[subprocess.Popen, list, 
     with log.open("w") as said:
         process = subprocess.Popen(command(job, out), stdout=said, stderr=said, cwd=ROOT, env=ALONE)
     try:
-        while not any(int(path.name[-6:]) >= 2 for path in out.glob(f"ray/{trial:04d}-*/checkpoint_*")):
+        while not any(out.glob(until)):
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
         yield process, [job, out], log
@@ -445,7 +445,7 @@ def complete(out: Path) -> pd.DataFrame:
 
 @pytest.mark.fault
 def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path):
-    with started(tmp_path, trial=1) as (process, arguments, log):
+    with started(tmp_path, "ray/0001-*/checkpoint_*[2-9]") as (process, arguments, log):
         process.send_signal(signal.SIGKILL)
         process.wait()
     told = [line for line in log.read_text().splitlines() if "trial" in line and "score" in line]
@@ -460,7 +460,7 @@ def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path):
 
 @pytest.mark.fault
 def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(tmp_path):
-    with started(tmp_path, trial=0) as (process, (_, out), log):
+    with started(tmp_path, "ray/0000-*/checkpoint_*[2-9]") as (process, (_, out), log):
         [worker] = trials_of(process.pid)
         os.kill(worker, signal.SIGKILL)
         assert process.wait() == 0, log.read_text()
@@ -471,7 +471,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(tmp_path):
 
 @pytest.mark.fault
 def test_a_search_that_is_interrupted_says_how_to_go_on(tmp_path):
-    with started(tmp_path, trial=0) as (process, (job, out), log):
+    with started(tmp_path, "ray/experiment_state-*.json") as (process, (job, out), log):
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
     *_, last = log.read_text().splitlines()
