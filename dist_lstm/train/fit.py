@@ -23,7 +23,7 @@ from dist_lstm.signals import HeldSignals
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.learner import Learner, make_learner
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
-from dist_lstm.train.progress import Progress
+from dist_lstm.train.progress import Fitted, Progress
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -42,6 +42,10 @@ _SECONDS_A_CALL = 0.5
 #: The endless iterator of training batches from an epoch and a batch of it on, distributed to the replicas.
 Batches = Callable[[int, int], Iterator[Any]]
 
+#: Told of an epoch once its checkpoint is written: the model, with the weights that were validated; the epoch; and
+#: whether these are the best weights so far.
+AfterEpoch = Callable[[keras.Model, EpochRecord, bool], None]
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -55,6 +59,7 @@ class Phase:
         checkpoints: Where the training is saved, and goes on from.
         told_to_end: Asked between two calls for the number of a signal that came to another process, which this
             one works for; None where there is none.
+        after_epoch: Called after every epoch; None where nobody asks.
     """
 
     name: str
@@ -63,46 +68,7 @@ class Phase:
     validation: Callable[[], Iterator[Any]] | None
     checkpoints: Checkpoints
     told_to_end: Callable[[], int | None] = lambda: None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What training ended with.
-
-    Attributes:
-        model: The model with its best weights.
-        steps: Steps after which the validation loss was best; all steps where there was no validation.
-        validation_loss: That loss, in units of scale; NaN without validation windows.
-        stopped_early: Whether patience ended the training.
-        out_of_time: Whether `train.max_seconds` ended it.
-        skipped: Steps that were not taken because their loss was no number.
-        speed: How fast it was.
-        history: Its epochs.
-    """
-
-    model: keras.Model
-    steps: int
-    validation_loss: float
-    stopped_early: bool
-    out_of_time: bool
-    skipped: int
-    speed: Speed
-    history: list[EpochRecord]
-
-    def describe(self) -> dict[str, Any]:
-        """What `metrics.json` says of it."""
-        names = ("steps", "validation_loss", "stopped_early", "out_of_time")
-        counts = {"skipped_steps": self.skipped, "parameters": self.model.count_params()}
-        return {name: getattr(self, name) for name in names} | counts
-
-    @property
-    def summary(self) -> str:
-        """Steps and speed in a few words."""
-        ended = ", stopped early" if self.stopped_early else ", out of time" if self.out_of_time else ""
-        skipped = f", {self.skipped} not taken: their loss was no number" if self.skipped else ""
-        wait = self.speed.input_wait_share
-        waited = "" if wait is None else f", input wait {wait:.1%}"
-        return f"{self.steps} steps{ended}{skipped}, {self.speed.windows_per_second:,.0f} windows/s{waited}"
+    after_epoch: AfterEpoch | None = None
 
 
 def fit(
@@ -143,11 +109,15 @@ def fit(
             told = 0
             while not training.ended and not told:
                 training.call(train_steps)
-                if training.at_end_of_epoch:
+                epoch_ended = training.at_end_of_epoch
+                if epoch_ended:
                     training.end_epoch(mean_loss)
                 told = int(team.of_chief(held.number or phase.told_to_end() or 0))
                 if training.diverged:
                     training.go_back_at_half_rate()
+                elif epoch_ended and phase.after_epoch:
+                    training.save()
+                    training.tell(phase.after_epoch)
                 elif training.ended or training.checkpoint_is_due or told:
                     training.save()
             if told and held.number is None:
@@ -273,6 +243,12 @@ class _Training:
         late = progress.seconds > (self._settings.max_seconds or float("inf"))
         progress.late = bool(self._team.of_chief(late))
         self._monitor.epoch(record)
+
+    def tell(self, after_epoch: AfterEpoch) -> None:
+        """Tell of the epoch that ended."""
+        progress = self._progress
+        with self._learner.averaged():
+            after_epoch(self._learner.model, progress.history[-1], progress.waited == 0)
 
     def _tick(self) -> None:
         now = time.perf_counter()

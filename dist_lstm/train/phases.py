@@ -17,8 +17,9 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import HALF, build_model
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.devices import set_seed
-from dist_lstm.train.fit import Fitted, Phase, fit
+from dist_lstm.train.fit import AfterEpoch, Phase, fit
 from dist_lstm.train.monitor import Monitor
+from dist_lstm.train.progress import Fitted
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Training:
         strategy: The strategy to train under.
         monitor: Follows the training.
         told_to_end: As in `dist_lstm.train.fit.Phase`.
+        after_epoch: Called after every epoch of the first; None where nobody asks.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Training:
     strategy: Any
     monitor: Monitor
     told_to_end: Callable[[], int | None] = lambda: None
+    after_epoch: AfterEpoch | None = None
 
 
 def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
@@ -83,6 +86,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         validation=validation.batches if validation and validation.used else None,
         checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.say),
         told_to_end=training.told_to_end,
+        after_epoch=None if whole else training.after_epoch,
     )
     loss = head_loss(config.model.head, task)
 

@@ -184,7 +184,9 @@ def test_two_nodes_that_are_told_to_end_and_then_lose_a_worker_end_with_the_weig
     lost.until(rf"  step {begun // 10 * 10 + 20} ")
     os.kill(worker, signal.SIGKILL)
     assert lost.end() == 0, lost.said
-    again = re.search(r"nodes     .*worker 1: .*; going on from the last checkpoint\n(?s:.*)from step (\d+)", lost.said)
+    again = re.search(
+        r"nodes     .*worker 1: .*; going on from the last checkpoint\n(?s:.*)from step (\d+)", lost.said
+    )
     assert again, lost.said
     assert int(again[1]) > begun
 
