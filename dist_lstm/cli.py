@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +16,9 @@ from dist_lstm.errors import UserError
 from dist_lstm.terminal import make_console as _console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
     from dist_lstm.config.schema import Config
-    from dist_lstm.run import Run
 
 
 class _Verbs(TyperGroup):
@@ -59,17 +55,6 @@ def _job(config: Path, settings: list[str] | None, out: Path | None) -> tuple["C
     from dist_lstm.config.load import load_config
 
     return load_config(config, settings or ()), out or Path("runs") / config.stem
-
-
-def _trainer(job: "Config") -> AbstractContextManager["Callable[[Run], Run]"]:
-    """What trains the job: this process, or the nodes of a cluster."""
-    if job.resources.nodes == 1:
-        from dist_lstm.run import train as train_stage
-
-        return nullcontext(train_stage)
-    from dist_lstm.jobs.nodes import nodes_trainer
-
-    return nodes_trainer(job.resources)
 
 
 def _show_version(wanted: bool) -> None:
@@ -116,7 +101,7 @@ def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> N
 
     job, folder = _job(config, set_, out)
     console = _console()
-    with _trainer(job) as train_stage, start_run(job, folder, console) as run:
+    with cli_cluster.trainer(job) as train_stage, start_run(job, folder, console) as run:
         run_all(run, train_stage)
         _show_results(run, console)
 
@@ -139,7 +124,7 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
     job, folder = _job(config, set_, out)
     console = _console()
-    with _trainer(job) as train_stage, start_run(job, folder, console) as run:
+    with cli_cluster.trainer(job) as train_stage, start_run(job, folder, console) as run:
         train_stage(run)
         console.print(f"model     {run.folder / MODEL}")
 

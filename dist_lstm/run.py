@@ -191,7 +191,7 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
 
     strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
     monitor = Monitor(run.folder, run.console)
-    training = Training(run.folder, run.shards, run.config, run.task, strategy, monitor, told_to_end)
+    training = Training(run.folder, run.shards, run.config, run.task, strategy, monitor, told_to_end=told_to_end)
     measured = measure(training)
     if measured:
         run = replace(run, config=override(run.config, measured))

@@ -57,9 +57,9 @@ class Phase:
         batches: Makes the training batches.
         validation: Makes the batches to choose the number of steps on; None to take all steps.
         checkpoints: Where the training is saved, and goes on from.
+        after_epoch: Called after every epoch; None where nobody asks.
         told_to_end: Asked between two calls for the number of a signal that came to another process, which this
             one works for; None where there is none.
-        after_epoch: Called after every epoch; None where nobody asks.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Phase:
     batches: Batches
     validation: Callable[[], Iterator[Any]] | None
     checkpoints: Checkpoints
-    told_to_end: Callable[[], int | None] = lambda: None
     after_epoch: AfterEpoch | None = None
+    told_to_end: Callable[[], int | None] = lambda: None
 
 
 def fit(

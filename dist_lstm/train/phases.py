@@ -33,8 +33,8 @@ class Training:
         task: The task of both.
         strategy: The strategy to train under.
         monitor: Follows the training.
-        told_to_end: As in `dist_lstm.train.fit.Phase`.
         after_epoch: Called after every epoch of the first; None where nobody asks.
+        told_to_end: As in `dist_lstm.train.fit.Phase`.
     """
 
     folder: Path
@@ -43,8 +43,8 @@ class Training:
     task: Task
     strategy: Any
     monitor: Monitor
-    told_to_end: Callable[[], int | None] = lambda: None
     after_epoch: AfterEpoch | None = None
+    told_to_end: Callable[[], int | None] = lambda: None
 
 
 def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:

@@ -25,6 +25,7 @@ from dist_lstm.train import fit as training_loop
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.fit import Phase, fit
 from dist_lstm.train.monitor import Monitor
+from dist_lstm.train.progress import Fitted
 from dist_lstm.train.step import make_mean_loss
 from tests.conftest import ROOT
 from tests.model.test_lstm import TASK, settings
