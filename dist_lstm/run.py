@@ -219,7 +219,7 @@ def _predictor(run: Run, name: str) -> Any:
 
     from dist_lstm.forecast.predict import make_predictor  # isort: skip
 
-    make_strategy(run.config.resources, run.config.train.precision)
+    make_strategy(run.config.resources.alone, run.config.train.precision)
     return make_predictor(load_model(run.folder / name), run.task)
 
 

@@ -23,6 +23,7 @@ from dist_lstm.config.schema import Config
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.cluster import Cluster, hide_other_gpus, join_cluster
+from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.pack import (
     GROUPS,
     LOCAL,
@@ -58,6 +59,7 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
     Raises:
         UserError: If the directory holds other work, or data or settings can't be used.
     """
+    refuse_nodes(config.resources)
     folder = folder.absolute()  # workers have another current directory, and Tune refuses a relative one
     with start_run(config, folder, console) as run:
         if is_marked(folder):

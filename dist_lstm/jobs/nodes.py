@@ -65,11 +65,11 @@ def nodes_trainer(resources: ResourceSettings) -> Iterator[Callable[[Run], Run]]
         yield lambda run: _train(run, share)
 
 
-def node_share(nodes: Sequence[Mapping[str, Any]], resources: ResourceSettings) -> dict[str, float]:
+def node_share(nodes: Sequence[Mapping[str, float]], resources: ResourceSettings) -> dict[str, float]:
     """What a worker may take of its node, so that enough nodes have it.
 
     Args:
-        nodes: Nodes as `ray.nodes()` tells of them.
+        nodes: `CPU`, `GPU` and others of each node that is up.
         resources: How many nodes, and what of each; `auto` is as much as the least of the best nodes has.
 
     Returns:
@@ -78,14 +78,13 @@ def node_share(nodes: Sequence[Mapping[str, Any]], resources: ResourceSettings) 
     Raises:
         UserError: If there are too few nodes.
     """
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus = 0 if resources.gpus == "auto" else resources.gpus
-    able = [(int(one.get("GPU", 0)), int(one.get("CPU", 0))) for one in alive]
+    able = [(int(one.get("GPU", 0)), int(one.get("CPU", 0))) for one in nodes]
     able = sorted((one for one in able if one[0] >= gpus and one[1] >= 1), reverse=True)[: resources.nodes]
     if len(able) < resources.nodes:
         wanted = f"1 CPU and {gpus} GPUs" if gpus else "1 CPU"
         raise UserError(
-            f"resources.nodes: {resources.nodes} nodes asked for, {len(able)} of the cluster's {len(alive)} have "
+            f"resources.nodes: {resources.nodes} nodes asked for, {len(able)} of the cluster's {len(nodes)} have "
             f"{wanted}: start {resources.nodes - len(able)} more, or lower resources.nodes"
         )
     cpus = min(number for _, number in able)
@@ -96,7 +95,23 @@ def node_share(nodes: Sequence[Mapping[str, Any]], resources: ResourceSettings) 
 def _share(resources: ResourceSettings) -> dict[str, float]:
     import ray
 
-    return node_share(ray.nodes(), resources)
+    return node_share([node["Resources"] for node in ray.nodes() if node["Alive"]], resources)
+
+
+def refuse_nodes(resources: ResourceSettings) -> None:
+    """Refuse several nodes a model, where many models are spread over the nodes.
+
+    Args:
+        resources: Those of the job.
+
+    Raises:
+        UserError: If there are several.
+    """
+    if resources.nodes > 1:
+        raise UserError(
+            f"resources.nodes: {resources.nodes} nodes train one model together in dist-lstm run and train; tune "
+            "and fleet use every node of a cluster, a model on one: set it to 1"
+        )
 
 
 class Desk:
@@ -294,7 +309,7 @@ def _work(settings: dict[str, Work]) -> None:
     node = ray.util.get_node_ip_address()
     line.write(f"worker    {rank} on {node}, process {os.getpid()}\n")
     try:
-        _check_folder(work)
+        check_folder(work)
         with tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch:
             own = Path(scratch)
             (own / SHARDS).symlink_to(work.folder / SHARDS)
@@ -309,7 +324,15 @@ def _work(settings: dict[str, Work]) -> None:
         raise
 
 
-def _check_folder(work: Work) -> None:
+def check_folder(work: Work) -> None:
+    """Check that this node sees the run directory, and not another one of that name.
+
+    Args:
+        work: What the command wrote into it.
+
+    Raises:
+        UserError: If it does not.
+    """
     try:
         seen = (work.folder / _SEEN).read_text(encoding="utf-8")
     except OSError:

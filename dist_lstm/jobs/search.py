@@ -28,6 +28,7 @@ from dist_lstm.data.prepare import prepare
 from dist_lstm.errors import UserError
 from dist_lstm.jobs import tuning
 from dist_lstm.jobs.cluster import Cluster, join_cluster
+from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.outcomes import Outcome, Watch, best_of, show_trials, table_of
 from dist_lstm.jobs.samples import contradictions, own_sample, trial_config
 from dist_lstm.jobs.trial import CONFIG, Job, finish_run
@@ -56,6 +57,7 @@ def search(config: Config, folder: Path, console: Console) -> None:
             used, or no trial had a score.
     """
     folder = folder.absolute()
+    refuse_nodes(config.resources)
     if not config.search.space:
         raise UserError(
             "search.space: is empty; name settings to try, such as train.learning_rate: {loguniform: [1e-4, 1e-2]}"

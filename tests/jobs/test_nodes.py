@@ -1,5 +1,6 @@
 """One model on several nodes: what a node needs, what is refused, and training that loses a worker."""
 
+import json
 import os
 import random
 import re
@@ -9,13 +10,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from dist_lstm.config.load import load_config, override, parse_config
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.errors import UserError
-from dist_lstm.jobs.nodes import node_share
+from dist_lstm.jobs.nodes import Work, check_folder, node_share
+from dist_lstm.run import BACKTEST_MODEL, ENVIRONMENT, HISTORY, MODEL, start_run, train
 
 CONFIG = """
 task: {horizon: 6, context_length: 12, freq: 1, season_length: 6}
@@ -23,8 +28,10 @@ data: {path: TABLE}
 split: {validation: 12, test: 12}
 model: {segment_length: 3, units: [4], dropout: 0.0}
 train: {max_steps: 400, steps_per_epoch: 10, batch_size: 16, warmup_steps: 10, steps_per_call: 1, patience: 100,
-        checkpoint_every: 5, refit: false, seed: 3}
+        checkpoint_every: 5, seed: 3}
 """
+
+MINIMAL = {"task": {"horizon": 1}, "data": {"path": "t.csv"}}
 
 #: Two nodes on this machine, of one cluster that asks for a token; they end when the input does.
 NODES = """
@@ -40,15 +47,15 @@ cluster.shutdown()
 """
 
 
-def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict:
-    return {"Alive": alive, "Resources": {"CPU": cpus, "memory": 1e9} | ({"GPU": gpus} if gpus else {})}
+def node(cpus: float, gpus: float = 0) -> dict[str, float]:
+    return {"CPU": cpus, "memory": 1e9} | ({"GPU": gpus} if gpus else {})
 
 
 @pytest.mark.parametrize(
     ("nodes", "settings", "share"),
     [
         ([node(4), node(2)], {}, {"CPU": 2, "GPU": 0}),
-        ([node(4), node(2), node(8, alive=False)], {"threads": 1}, {"CPU": 1, "GPU": 0}),
+        ([node(4), node(2)], {"threads": 1}, {"CPU": 1, "GPU": 0}),
         ([node(16, 8), node(16, 4), node(64)], {}, {"CPU": 16, "GPU": 4}),
         ([node(16, 8), node(16, 4), node(64)], {"gpus": 2, "threads": 3}, {"CPU": 3, "GPU": 2}),
         ([node(16, 8), node(64)], {}, {"CPU": 16, "GPU": 0}),
@@ -63,7 +70,7 @@ def test_a_worker_takes_what_the_least_of_the_best_nodes_has(nodes, settings, sh
     ("nodes", "settings", "said"),
     [
         ([node(4)], {}, "3 nodes asked for, 1 of the cluster's 1 have 1 CPU: start 2 more"),
-        ([node(4), node(0), node(4), node(4, alive=False)], {}, "2 of the cluster's 3 have 1 CPU: start 1 more"),
+        ([node(4), node(0), node(4)], {}, "2 of the cluster's 3 have 1 CPU: start 1 more"),
         ([node(4, 2)] * 2 + [node(4, 1)], {"gpus": 2}, "2 of the cluster's 3 have 1 CPU and 2 GPUs: start 1 more"),
     ],
 )
@@ -135,13 +142,23 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
         process.stdout.close()
 
 
-class Command:
-    """A training on two nodes, whose output is read line by line."""
+#: The command line, which says at its end whether it has imported TensorFlow.
+MAIN = """
+import atexit, sys
+from dist_lstm.cli import main
 
-    def __init__(self, job: Path, out: Path, environment: dict[str, str], *more: str) -> None:
-        words = ["train", str(job), "--out", str(out), "--set", "resources.nodes=2", *more]
+atexit.register(lambda: print("TensorFlow:", "tensorflow" in sys.modules))
+main()
+"""
+
+
+class Command:
+    """A training on several nodes, whose output is read line by line."""
+
+    def __init__(self, job: Path, out: Path, environment: dict[str, str], *settings: str) -> None:
+        chosen = [word for setting in ("resources.nodes=2", *settings) for word in ("--set", setting)]
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "dist_lstm", *words],
+            [sys.executable, "-u", "-c", MAIN, "train", str(job), "--out", str(out), *chosen],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -162,36 +179,94 @@ class Command:
         return self.process.wait()
 
 
-@pytest.mark.fault
-@pytest.mark.timeout(600)
-def test_two_nodes_that_are_told_to_end_and_then_lose_a_worker_end_with_the_weights_of_one_process(
-    call, job, nodes, tmp_path
-):
+def train_alone(job: Path, out: Path, **settings: Any) -> None:
+    config = override(load_config(job), settings)
+    with start_run(config, out, Console(quiet=True)) as run:
+        train(run)
+
+
+def assert_same_models(one: Path, two: Path) -> None:
     from dist_lstm.train.checkpoint import load_model
 
-    one, two = tmp_path / "one", tmp_path / "two"
-    told = Command(job, two, nodes)
-    told.until("  step 20 ")
-    told.process.send_signal(signal.SIGTERM)
-    assert told.end() == 143, told.said
-    assert "told to end, work saved; go on with: dist-lstm train" in told.said
-    assert sorted(path.name for path in two.glob("[!.]*")) == ["checkpoints", "config.yaml", "shards"]
-
-    lost = Command(job, two, nodes)
-    worker = int(lost.until(r"worker    1 on .*, process (\d+)")[1])
-    begun = int(lost.until(r"train: going on from step (\d+)")[1])
-    assert begun >= 20
-    lost.until(rf"  step {begun // 10 * 10 + 20} ")
-    os.kill(worker, signal.SIGKILL)
-    assert lost.end() == 0, lost.said
-    again = re.search(
-        r"nodes     .*worker 1: .*; going on from the last checkpoint\n(?s:.*)from step (\d+)", lost.said
-    )
-    assert again, lost.said
-    assert int(again[1]) > begun
-
-    assert call("train", job, "--out", one)[0] == 0
-    for left, right in zip(*(load_model(out / "model.keras").get_weights() for out in (one, two)), strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-5)
-    left, right = (np.genfromtxt(out / "history.csv", delimiter=",")[1:, 1:] for out in (one, two))
+    for name in (MODEL, BACKTEST_MODEL):
+        left, right = (load_model(out / name).get_weights() for out in (one, two))
+        for mine, other in zip(left, right, strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-5)
+    left, right = (np.genfromtxt(out / HISTORY, delimiter=",")[1:, 1:] for out in (one, two))
     np.testing.assert_allclose(left, right, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_nodes_end_with_the_weights_of_one_process_and_three_are_refused(job, nodes, tmp_path):
+    refused = Command(job, tmp_path / "three", nodes, "resources.nodes=3")
+    assert refused.end() == 2
+    first, last = refused.said.splitlines()
+    assert first.startswith(
+        "error: resources.nodes: 3 nodes asked for, 2 of the cluster's 2 have 1 CPU: start 1 more"
+    )
+    assert last == "TensorFlow: False"
+    assert not (tmp_path / "three").exists()
+
+    together = Command(job, tmp_path / "two", nodes, "train.max_steps=60")
+    assert together.end() == 0, together.said
+    assert together.said.endswith("TensorFlow: False\n")
+    assert json.loads((tmp_path / "two" / ENVIRONMENT).read_text())["nodes"] == 2
+    train_alone(job, tmp_path / "one", **{"train.max_steps": 60})
+    assert_same_models(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.timeout(400)
+def test_a_training_that_loses_a_worker_goes_on_and_when_told_to_end_saves_for_any_number_of_nodes(
+    job, nodes, tmp_path
+):
+    one, two = tmp_path / "one", tmp_path / "two"
+    command = Command(job, two, nodes)
+    worker = int(command.until(r"worker    1 on .*, process (\d+)")[1])
+    command.until("  step 20 ")
+    os.kill(worker, signal.SIGKILL)
+    command.until(r"nodes     .*worker 1: .*; going on from the last checkpoint")
+    begun = int(command.until(r"train: going on from step (\d+)")[1])
+    assert begun >= 20
+    command.until(rf"  step {begun // 10 * 10 + 20} ")
+    command.process.send_signal(signal.SIGTERM)
+    assert command.end() == 143, command.said
+    assert "told to end, work saved; go on with: dist-lstm train" in command.said
+    assert "TensorFlow: False" in command.said
+    assert sorted(path.name for path in two.glob("[!.]*")) == ["checkpoints", "config.yaml", "shards"]
+    assert max(int(path.name.split("-")[1]) for path in (two / "checkpoints").iterdir()) > begun
+
+    train_alone(job, two)
+    train_alone(job, one)
+    assert_same_models(one, two)
+
+
+def test_a_run_directory_that_a_node_does_not_see_is_refused(tmp_path):
+    work = Work(tmp_path, parse_config(MINIMAL | {"resources": {"nodes": 2}}), None, None, "mine", 0, None)
+    with pytest.raises(
+        UserError, match=r"does not see this folder; with resources.nodes 2 --out must be one that"
+    ):
+        check_folder(work)
+    (tmp_path / ".nodes").write_text("another's")
+    with pytest.raises(UserError, match="does not see this folder"):
+        check_folder(work)
+    (tmp_path / ".nodes").write_text("mine")
+    check_folder(work)
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"), [("tune", ["--set", "search.space={train.seed: {choice: [1]}}"]), ("fleet", [])]
+)
+def test_many_models_are_not_trained_on_several_nodes_each(call, job, tmp_path, verb, more):
+    status, _, said = call(verb, job, "--out", tmp_path / "out", "--set", "resources.nodes=2", *more)
+    assert status == 2
+    assert said.startswith("error: resources.nodes: 2 nodes train one model together in dist-lstm run and train")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_comes_after_training_takes_the_gpus_it_sees():
+    assert ResourceSettings(nodes=2, gpus=4).alone.gpus == "auto"
+    assert ResourceSettings(nodes=2, gpus=0).alone.gpus == 0
+    assert ResourceSettings(gpus=4).alone.gpus == 4
