@@ -5,6 +5,8 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dist_lstm.config.schema import Config
+    from dist_lstm.run import Run
 
 
 class _Verbs(TyperGroup):
@@ -42,11 +45,13 @@ app = typer.Typer(
 _log = logging.getLogger("dist_lstm")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the job.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run, or its URI.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
 ]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory; default runs/NAME-OF-CONFIG.")]
+Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Run directory or its URI; default runs/NAME-OF-CONFIG.")
+]
 
 
 def _console() -> "Console":
@@ -57,10 +62,32 @@ def _console() -> "Console":
     return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
 
 
-def _job(config: Path, settings: list[str] | None, out: Path | None) -> tuple["Config", Path]:
+def _load(config: Path, settings: list[str] | None) -> "Config":
     from dist_lstm.config.load import load_config
 
-    return load_config(config, settings or ()), out or Path("runs") / config.stem
+    return load_config(config, settings or ())
+
+
+@contextmanager
+def _started(config: Path, settings: list[str] | None, out: str | None, console: "Console") -> Iterator["Run"]:
+    job = _load(config, settings)
+    from dist_lstm.run import PARTS, start_run
+    from dist_lstm.storage import mirrored
+
+    with (
+        mirrored(Path("runs") / config.stem if out is None else out, fetch=PARTS) as folder,
+        start_run(job, folder, console) as run,
+    ):
+        yield run
+
+
+@contextmanager
+def _opened(where: str, console: "Console") -> Iterator["Run"]:
+    from dist_lstm.run import PARTS, open_run
+    from dist_lstm.storage import mirrored
+
+    with mirrored(where, fetch=PARTS) as folder, open_run(folder, console) as run:
+        yield run
 
 
 def _show_version(wanted: bool) -> None:
@@ -103,11 +130,10 @@ def _options(
 @app.command("run")
 def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Prepare, train, backtest, forecast and report, in one go."""
-    from dist_lstm.run import run_all, start_run
-
-    job, folder = _job(config, set_, out)
     console = _console()
-    with start_run(job, folder, console) as run:
+    with _started(config, set_, out, console) as run:
+        from dist_lstm.run import run_all
+
         run_all(run)
         _show_results(run, console)
 
@@ -115,35 +141,30 @@ def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> N
 @app.command()
 def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Check a table and write it as shards."""
-    from dist_lstm.run import start_run
-
-    job, folder = _job(config, set_, out)
     console = _console()
-    with start_run(job, folder, console) as run:
-        console.print(f"shards    {run.shards[0]}")
+    with _started(config, set_, out, console) as run:
+        _show("shards", run.shards[0], console)
 
 
 @app.command()
 def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model; prepares the data where that is not done."""
-    from dist_lstm.run import MODEL, start_run
-    from dist_lstm.run import train as train_stage
-
-    job, folder = _job(config, set_, out)
     console = _console()
-    with start_run(job, folder, console) as run:
+    with _started(config, set_, out, console) as run:
+        from dist_lstm.run import MODEL
+        from dist_lstm.run import train as train_stage
+
         train_stage(run)
-        console.print(f"model     {run.folder / MODEL}")
+        _show("model", run.folder / MODEL, console)
 
 
 @app.command()
 def backtest(run: RunFolder) -> None:
     """Score a trained run on its test range, beside a baseline."""
     from dist_lstm.run import backtest as backtest_stage
-    from dist_lstm.run import open_run
 
     console = _console()
-    with open_run(run, console) as opened:
+    with _opened(run, console) as opened:
         backtest_stage(opened)
         _show_results(opened, console)
 
@@ -152,15 +173,17 @@ def backtest(run: RunFolder) -> None:
 def forecast(
     run: RunFolder,
     data: Annotated[str | None, typer.Option(metavar="TABLE", help="Forecast the series of this table.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where part-*.parquet are written.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where part-*.parquet are written.")] = None,
 ) -> None:
     """Forecast the series of a trained run, or of another table."""
     from dist_lstm.run import forecast as forecast_stage
-    from dist_lstm.run import open_run
+    from dist_lstm.storage import mirrored
 
     console = _console()
-    with open_run(run, console) as opened:
-        console.print(f"forecasts {forecast_stage(opened, data, out)}")
+    with ExitStack() as stack:
+        opened = stack.enter_context(_opened(run, console))
+        folder = None if out is None else stack.enter_context(mirrored(out, fetch=()))
+        _show("forecasts", forecast_stage(opened, data, folder), console)
 
 
 @app.command()
@@ -168,29 +191,31 @@ def evaluate(
     run: RunFolder,
     data: Annotated[str, typer.Option(metavar="ACTUALS", help="Table of what happened.")],
     forecasts: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Forecasts to score; default those of the run.")
+        str | None, typer.Option(metavar="DIR", help="Forecasts to score; default those of the run.")
     ] = None,
 ) -> None:
     """Score forecasts against what happened."""
     from dist_lstm.evaluate.actuals import evaluate_forecasts
-    from dist_lstm.run import FORECASTS, open_run
+    from dist_lstm.run import FORECASTS
+    from dist_lstm.storage import mirrored, shown
 
     console = _console()
-    with open_run(run, console) as opened:
-        folder = forecasts or opened.folder / FORECASTS
+    with (
+        _opened(run, console) as opened,
+        mirrored(forecasts or opened.folder / FORECASTS, own=False) as folder,
+    ):
         found = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)
-        _show_scores(found, f"{folder} against {data}", console)
+        _show_scores(found, f"{shown(folder)} against {data}", console)
 
 
 @app.command()
 def report(run: RunFolder) -> None:
     """Write a run's report.html: scores, figures, settings on a page."""
-    from dist_lstm.run import open_run
     from dist_lstm.run import report as report_stage
 
     console = _console()
-    with open_run(run, console) as opened:
-        console.print(f"report    {report_stage(opened)}")
+    with _opened(run, console) as opened:
+        _show("report", report_stage(opened), console)
 
 
 @app.command()
@@ -202,7 +227,7 @@ def plan(
     """Show what a config would do; leaves nothing behind."""
     from dist_lstm.plan import make_plan, show_plan
 
-    found = make_plan(_job(config, set_, None)[0])
+    found = make_plan(_load(config, set_))
     if as_json:
         import json
 
@@ -229,15 +254,22 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         raise typer.Exit(1)
 
 
-def _show_results(run: Any, console: "Console") -> None:
+def _show(what: str, path: Path, console: "Console", width: int = 10) -> None:
+    from dist_lstm.storage import shown
+
+    console.print(f"{what:<{width}}{shown(path)}")
+
+
+def _show_results(run: "Run", console: "Console") -> None:
     from dist_lstm.run import BACKTEST, FORECASTS, METRICS, MODEL, REPORT
+    from dist_lstm.storage import shown
 
     scores = run.metrics.get("backtest")
     if scores:
-        _show_scores(scores, f"backtest of {run.folder}", console)
+        _show_scores(scores, f"backtest of {shown(run.folder)}", console)
     for name in (MODEL, FORECASTS, BACKTEST, METRICS, REPORT):
         if (run.folder / name).exists():
-            console.print(f"{name:<14}{run.folder / name}")
+            _show(name, run.folder / name, console, width=14)
 
 
 def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:

@@ -11,7 +11,8 @@ import pytest
 from pyarrow import fs
 
 from dist_lstm.errors import UserError
-from dist_lstm.storage import filesystem, is_marked, lock, mark, publish, remove, write_json, write_text
+from dist_lstm.remote.objects import filesystem
+from dist_lstm.storage import is_marked, lock, mark, publish, remove, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
