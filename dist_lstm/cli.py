@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dist_lstm import __version__
+from dist_lstm import __version__, cli_cluster
 from dist_lstm.errors import UserError
+from dist_lstm.terminal import make_console as _console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,8 @@ class _Verbs(TyperGroup):
         super().__init__(**attributes)
         shared = [option for option in self.params if option.name in ("verbose", "quiet")]
         for verb in self.commands.values():
-            verb.params.extend(shared)
+            for one in (verb, *getattr(verb, "commands", {}).values()):
+                one.params.extend(shared)
 
 
 app = typer.Typer(
@@ -52,14 +54,6 @@ Settings = Annotated[
 Out = Annotated[
     str | None, typer.Option(metavar="DIR", help="Run directory or its URI; default runs/NAME-OF-CONFIG.")
 ]
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    # Paths may hold what would be markup.
-    quiet = not _log.isEnabledFor(logging.WARNING)
-    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
 
 
 def _load(config: Path, settings: list[str] | None) -> "Config":
@@ -159,6 +153,19 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 
 @app.command()
+def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Train a model for each series or group, and forecast every series."""
+    from dist_lstm.jobs.fleet import run_fleet
+
+    job, console = _load(config, set_), _console()
+    found = run_fleet(job, Path(out or Path("runs") / config.stem), console)
+    if found.get("backtest"):
+        _show_scores(found["backtest"], f"backtest of {folder}", console)
+    for name in ("forecasts", "scores", "models", "backtest"):
+        console.print(f"{name:<14}{folder / name}")
+
+
+@app.command()
 def backtest(run: RunFolder) -> None:
     """Score a trained run on its test range, beside a baseline."""
     from dist_lstm.run import backtest as backtest_stage
@@ -237,13 +244,32 @@ def plan(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check this machine: versions, devices, memory, disk, speed."""
+def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Search for better settings (`search:` in the config); DIR is by default runs/NAME-OF-CONFIG-tune."""
+    from dist_lstm.jobs.search import search
+
+    search(_load(config, set_), Path(out or Path("runs") / f"{config.stem}-tune"), _console())
+
+
+@app.command()
+def doctor(
+    address: Annotated[str | None, typer.Option(metavar="URL", help="Check this cluster as well.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URI", help="With --address: a place that every node should write to.")
+    ] = None,
+    insecure: cli_cluster.Insecure = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this machine, or a cluster too: versions, devices, memory, disk, speed."""
     from dist_lstm.jobs import doctor as office
 
     console = _console()
     with console.status("a quarter of a minute, please"):
         checks = office.examine()
+        if address:
+            from dist_lstm.jobs.doctor_cluster import examine_cluster
+
+            checks += examine_cluster(address, insecure, storage)
     if as_json:
         import json
 
@@ -252,6 +278,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         office.show_checks(checks, console)
     if office.has_problem(checks):
         raise typer.Exit(1)
+
+
+app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
+app.add_typer(cli_cluster.jobs, name="jobs")
 
 
 def _show(what: str, path: Path, console: "Console", width: int = 10) -> None:
@@ -304,6 +334,8 @@ def _error(message: str) -> None:
 
 #: Exit statuses: 130 is what typer makes of a KeyboardInterrupt, 143 what a shell shows of a SIGTERM.
 _INTERRUPTED, _PRE_EMPTED = 130, 143
+#: Verbs whose work goes on without this process, or has said itself how it goes on.
+_ELSEWHERE = ("submit", "jobs")
 
 
 def _pre_empted(*_: Any) -> None:
@@ -330,7 +362,8 @@ def main() -> None:
         status = error.exit_code
     except SystemExit as end:
         status = end.code
-    if status in (_INTERRUPTED, _PRE_EMPTED):
+    verb = next((word for word in words if not word.startswith("-")), "")
+    if status in (_INTERRUPTED, _PRE_EMPTED) and verb not in _ELSEWHERE:
         # Over the ^C that a terminal echoes.
         start = "\r" if sys.stderr.isatty() else ""
         what = "interrupted" if status == _INTERRUPTED else "told to end, work saved"

@@ -213,11 +213,16 @@ MEASURED = ("train.batch_size", "train.learning_rate")
 
 WITHOUT_EFFECT = (
     "resources.",
+    "search.",
     "train.steps_per_call",
     "train.checkpoint_every",
     "train.checkpoint_seconds",
     "train.keep_checkpoints",
     "train.profile",
+    "fleet.max_packs",
+    "fleet.cpus",
+    "fleet.gpus",
+    "fleet.max_failures",
 )
 
 

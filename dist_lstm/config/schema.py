@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from dist_lstm.config.fleet import FleetSettings
+from dist_lstm.config.search import SearchSettings, check_search
 from dist_lstm.config.section import Section, told_once
 from dist_lstm.config.table import DataSettings
 
@@ -225,10 +227,13 @@ class Config(Section):
     backtest: BacktestSettings = Field(
         default=BacktestSettings(), description="Rolling cutoffs in the test range."
     )
+    fleet: FleetSettings = Field(default=FleetSettings(), description="Many models, of a series or group each.")
     resources: ResourceSettings = Field(default=ResourceSettings(), description="What of the machine is used.")
+    search: SearchSettings = Field(default=SearchSettings(), description="A search for better settings.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_search(self.search, type(self))
         context, segment = self.task.context_length, self.model.segment_length
         if context and segment and context % segment:
             raise ValueError(
@@ -242,5 +247,13 @@ class Config(Section):
             if steps and steps < self.task.horizon:
                 raise ValueError(
                     f"split.{name} {steps} is below task.horizon {self.task.horizon}; take 0 or at least that"
+                )
+        for key in ("by", "group"):
+            columns = getattr(self.fleet, key)
+            named = () if isinstance(columns, str | None) else columns
+            unknown = next((name for name in named if name not in self.data.static_categories), None)
+            if unknown is not None:
+                raise ValueError(
+                    f"fleet.{key}: {unknown!r} is not among data.static_categories; name the column there too"
                 )
         return self

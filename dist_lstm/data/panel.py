@@ -3,7 +3,7 @@
 Axes: N series, R rows of the table, S steps of all series together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,6 +66,18 @@ class Panel:
             np.concatenate([[0], np.cumsum(length[keep])]).astype(np.int64),
             {name: values[keep] for name, values in self.facts.items()},
         )
+
+
+def join_panels(panels: Sequence[Panel]) -> Panel:
+    """The series of several panels in one."""
+    length = np.concatenate([panel.length for panel in panels])
+    return Panel(
+        np.concatenate([panel.unique_id for panel in panels]),
+        np.concatenate([panel.start for panel in panels]),
+        np.concatenate([panel.y for panel in panels]),
+        np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
+        {name: np.concatenate([panel.facts[name] for panel in panels]) for name in panels[0].facts},
+    )
 
 
 def series_mean(panel: Panel, values: np.ndarray, counted: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from dist_lstm.config.schema import Config
 from dist_lstm.config.section import known
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
-from dist_lstm.data.panel import Panel
+from dist_lstm.data.panel import join_panels
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.shards import RowGroup, read_panel, row_groups
 from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs
@@ -147,7 +147,7 @@ class TrainingWindows:
 
     def _load_pool(self, groups: tuple[tuple[Path, int], ...]) -> tuple[WindowCutter, Cutoffs]:
         known = {(group.path, group.number): group for group, _ in self._groups}
-        panel = _join([read_panel(known[key]) for key in groups])
+        panel = join_panels([read_panel(known[key]) for key in groups])
         return WindowCutter(panel, self.task), self._cutoffs(panel.length)
 
     def blocks(self, epoch: int, batch: int = 0) -> Iterator[dict[str, np.ndarray]]:
@@ -190,17 +190,6 @@ class TrainingWindows:
                     "window": cutter.windows(series[chosen], cutoff[chosen]),
                     **cutter.covariates(series[chosen], cutoff[chosen]),
                 }
-
-
-def _join(panels: list[Panel]) -> Panel:
-    length = np.concatenate([panel.length for panel in panels])
-    return Panel(
-        np.concatenate([panel.unique_id for panel in panels]),
-        np.concatenate([panel.start for panel in panels]),
-        np.concatenate([panel.y for panel in panels]),
-        np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
-        {name: np.concatenate([panel.facts[name] for panel in panels]) for name in panels[0].facts},
-    )
 
 
 def draw_windows(

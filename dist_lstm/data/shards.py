@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dist_lstm.data.manifest import Manifest, Shard
-from dist_lstm.data.panel import Panel, seasonal_error, series_mean
+from dist_lstm.data.panel import Panel, join_panels, seasonal_error, series_mean
 from dist_lstm.errors import UserError
 
 GROUP_STEPS = 1 << 20
@@ -255,6 +255,29 @@ def read_panel(group: RowGroup) -> Panel:
     """
     with _reading(group.path) as file:
         return _to_panel(file.read_row_group(group.number))
+
+
+def read_series(folder: Path, manifest: Manifest, places: np.ndarray) -> Panel:
+    """Read some series.
+
+    Args:
+        folder: The folder of shards.
+        manifest: Its manifest.
+        places: Their numbers in the order of the shards, from 0, rising, `[N]`; at least one.
+
+    Returns:
+        The series, in that order.
+
+    Raises:
+        UserError: If a shard is missing or damaged.
+    """
+    panels, first = [], 0
+    for group in row_groups(folder, manifest):
+        rows = places[(places >= first) & (places < first + group.series)] - first
+        if len(rows):
+            panels.append(read_panel(group).take(np.isin(np.arange(group.series), rows)))
+        first += group.series
+    return join_panels(panels)
 
 
 def read_panels(folder: Path, manifest: Manifest) -> Iterator[tuple[str, Iterator[Panel]]]:

@@ -125,24 +125,49 @@ def validation_windows(
     Returns:
         At most 16,384 windows, in the order of the shards.
     """
+    available, sample = sample_validation(folder, manifest, task, _VALIDATION_WINDOWS, seed)
+    none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+    found, targets = [none], [np.zeros((0, task.horizon), np.float32)]
+    for panel, series, cutoff in sample:
+        inputs, target = WindowCutter(panel, task).cut(series, cutoff)
+        found.append(inputs)
+        targets.append(target)
+    inputs = {name: np.concatenate([one[name] for one in found]) for name in none}
+    return ValidationWindows(inputs, np.concatenate(targets), available, batch_size)
+
+
+def sample_validation(
+    folder: Path, manifest: Manifest, task: Task, most: int, seed: int
+) -> tuple[int, Iterator[tuple[Panel, np.ndarray, np.ndarray]]]:
+    """Choose windows of the validation range: all of them, or a seeded sample where there are too many.
+
+    Args:
+        folder: The shards.
+        manifest: Their manifest.
+        task: The task.
+        most: Windows to choose at most.
+        seed: Seed of the sample.
+
+    Returns:
+        Windows there are, and panel by panel the series and the cutoffs of those that were chosen, each `[B]`, in
+        the order of the shards.
+    """
     groups = [(group, validation_cutoffs(group.lengths, task)) for group in row_groups(folder, manifest)]
     available = sum(cutoffs.total for _, cutoffs in groups)
     kept = np.arange(available)
-    if available > _VALIDATION_WINDOWS:
-        generator = np.random.default_rng([seed, 0])
-        kept = np.sort(generator.choice(available, _VALIDATION_WINDOWS, replace=False))
-    none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
-    found, targets, before = [none], [np.zeros((0, task.horizon), np.float32)], 0
-    for group, cutoffs in groups:
-        here = kept[(kept >= before) & (kept < before + cutoffs.total)] - before
-        before += cutoffs.total
-        if len(here):
-            series, cutoff = cutoffs.enumerate()
-            inputs, target = WindowCutter(read_panel(group), task).cut(series[here], cutoff[here])
-            found.append(inputs)
-            targets.append(target)
-    inputs = {name: np.concatenate([one[name] for one in found]) for name in none}
-    return ValidationWindows(inputs, np.concatenate(targets), available, batch_size)
+    if available > most:
+        kept = np.sort(np.random.default_rng([seed, 0]).choice(available, most, replace=False))
+
+    def panels() -> Iterator[tuple[Panel, np.ndarray, np.ndarray]]:
+        before = 0
+        for group, cutoffs in groups:
+            here = kept[(kept >= before) & (kept < before + cutoffs.total)] - before
+            before += cutoffs.total
+            if len(here):
+                series, cutoff = cutoffs.enumerate()
+                yield read_panel(group), series[here], cutoff[here]
+
+    return available, panels()
 
 
 def _fill(inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

@@ -80,8 +80,8 @@ def backtest(
                     if cutoffs.total:
                         values, target = predict(panel, cutoffs)
                         naive = naive_forecast(panel, task, cutoffs)
-                        part.write(_columns(panel, task, cutoffs, values, target, naive))
-                        tables += _score(panel, task, cutoffs, values, target, naive)
+                        part.write(backtest_columns(panel, task, cutoffs, values, target, naive))
+                        tables += score_windows(panel, task, cutoffs, values, target, naive)
         mark(temporary)
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     return Backtest(scores, windows, series, total - series)
@@ -105,9 +105,22 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
     return baselines.seasonal_naive(context, task.horizon, task.season_length)
 
 
-def _columns(
+def backtest_columns(
     panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
 ) -> dict[str, pa.Array]:
+    """Forecasts beside what happened and beside the baseline, one row a step.
+
+    Args:
+        panel: The series.
+        task: The task.
+        cutoffs: Where was forecast.
+        values: The model's forecasts, `[B, H, P]`, in target units.
+        target: What happened, `[B, H]`.
+        naive: The baseline's forecasts, `[B, H]`.
+
+    Returns:
+        Columns, each `[B * H]`.
+    """
     columns = forecast_columns(panel, task, cutoffs, values)
     series, cutoff = cutoffs.enumerate()
     last = task.freq.advance(panel.start[series], cutoff - 1)
@@ -120,10 +133,23 @@ def _columns(
     return first | extra | columns | baseline
 
 
-def _score(
+def score_windows(
     panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
 ) -> list[pd.DataFrame]:
-    """Scores of the series that have windows, one table a model."""
+    """Score the series that have windows.
+
+    Args:
+        panel: The series.
+        task: The task.
+        cutoffs: Where was forecast.
+        values: The model's forecasts, `[B, H, P]`, in target units.
+        target: What happened, `[B, H]`.
+        naive: The baseline's forecasts, `[B, H]`.
+
+    Returns:
+        Two tables, of the model and of the baseline: one row a series, `unique_id`, `model` and the columns of
+        `series_scores`.
+    """
     series = np.repeat(cutoffs.enumerate()[0], task.horizon)
     known = split_ranges(panel.length, task).validation_end
     scales = [seasonal_error(panel, known, task.season_length, power) for power in (1, 2)]

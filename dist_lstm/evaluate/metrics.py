@@ -59,7 +59,7 @@ def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndar
         One row a series: `points` that count, `mae`, `rmse`, `smape` (percent), `mase`, `rmsse`, and with
         quantiles `wql` (weighted quantile loss) and `coverage-LEVEL` (share of values inside the
         interval). `loss_sum` and `y_sum` are the two sums whose ratio `wql` is. NaN where nothing counts,
-        or the scale is 0 or unknown.
+        or the scale is 0 or unknown; those of quantiles also where a quantile is NaN.
     """
     number = len(absolute_scale)
     counted = ~np.isnan(rows.y) & ~np.isnan(rows.forecast)
@@ -90,11 +90,14 @@ def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndar
         quantiles = {level: values[counted].astype(np.float64) for level, values in rows.quantiles.items()}
         losses = [pinball_loss(y, values, level) for level, values in (quantiles | {0.5: forecast}).items()]
         scores["loss_sum"] = np.bincount(series, weights=2 * np.mean(losses, axis=0), minlength=number)
-        scores["y_sum"] = np.bincount(series, weights=np.abs(y), minlength=number)
+        # A series without quantiles has no part in the ratio.
+        total = np.bincount(series, weights=np.abs(y), minlength=number)
+        scores["y_sum"] = np.where(np.isnan(scores["loss_sum"]), np.nan, total)
         scores["wql"] = ratio(scores["loss_sum"], scores["y_sum"])
         for level, (low, high) in coverage_levels(list(quantiles)).items():
             inside = (y >= quantiles[low]) & (y <= quantiles[high])
-            scores[f"coverage-{level:g}"] = mean(inside.astype(np.float64))
+            known = ~np.isnan(quantiles[low] + quantiles[high])
+            scores[f"coverage-{level:g}"] = mean(np.where(known, inside, np.nan))
     return pd.DataFrame(scores)
 
 
@@ -130,10 +133,10 @@ def total_scores(scores: pd.DataFrame) -> dict[str, float]:
         return totals
     weight = float(scores["y_sum"].sum())
     totals["wql"] = float(scores["loss_sum"].sum()) / weight if weight > 0 else float("nan")
-    points = float(scores["points"].sum())
     for name in scores.columns:
         if name.startswith("coverage-"):
             covered = float((scores[name] * scores["points"]).sum())
+            points = float(scores["points"][scores[name].notna()].sum())
             totals[name] = covered / points if points else float("nan")
     return totals
 

@@ -51,13 +51,14 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def draw(name: str, title: str, paint: Callable[[Any], None]) -> "Markup":
+def draw(name: str, title: str, paint: Callable[[Any], None], height: int | None = None) -> "Markup":
     """Draw a figure for wide and for narrow screens.
 
     Args:
         name: Letters, digits and hyphens; no other figure of the page may have it.
         title: What the figure shows, in words, for those who can't see it; any text.
         paint: Draws on the `matplotlib.axes.Axes` it is given.
+        height: In CSS pixels, for both screens; None for the usual ones.
 
     Returns:
         Two `<svg>` elements, of the classes `wide` and `narrow`.
@@ -65,15 +66,16 @@ def draw(name: str, title: str, paint: Callable[[Any], None]) -> "Markup":
     from markupsafe import Markup
 
     # What is in them was escaped when the tree was written as text.
-    return Markup("\n".join(_clean(_plot(paint, size), f"{name}-{size}", title) for size in _SIZES))  # noqa: S704
+    return Markup("\n".join(_clean(_plot(paint, size, height), f"{name}-{size}", title) for size in _SIZES))  # noqa: S704
 
 
-def _plot(paint: Callable[[Any], None], size: str) -> str:
+def _plot(paint: Callable[[Any], None], size: str, wanted: int | None) -> str:
     """The SVG as Matplotlib writes it. Neither pyplot nor a setting of the user's has a part in it."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
     width, height = _SIZES[size]
+    height = wanted or height
     text = io.StringIO()
     with style.context(["default", _STYLE | {"svg.hashsalt": size}]), warnings.catch_warnings():
         # The page's font may well have what Matplotlib's own lacks.

@@ -26,26 +26,27 @@ BATCH_SIZE = 512
 Predictor = Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]
 
 
-def make_predictor(model: keras.Model, task: Task) -> Predictor:
+def make_predictor(model: keras.Model, task: Task, batch_size: int = BATCH_SIZE) -> Predictor:
     """Build the graph of a model's forecasts.
 
     Args:
-        model: Gives `forecast`.
+        model: Gives `forecast`; where its weights are set anew, the graph computes with those.
         task: The task it was built for.
+        batch_size: Windows at once; forecasts of another number may differ in their last bits.
 
     Returns:
         A function of a panel and cutoffs to forecasts and targets, in target units, in the order of the
         cutoffs. A forecast is NaN where its context holds no value.
     """
     signature = {
-        name: tf.TensorSpec((BATCH_SIZE, *shape), dtype) for name, (shape, dtype) in input_spec(task).items()
+        name: tf.TensorSpec((batch_size, *shape), dtype) for name, (shape, dtype) in input_spec(task).items()
     }
 
     graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"])
     forecast = graph.get_concrete_function(signature)
 
     def batches(panel: Panel, cutoffs: Cutoffs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for inputs, target in ordered_windows(panel, task, cutoffs, BATCH_SIZE):
+        for inputs, target in ordered_windows(panel, task, cutoffs, batch_size):
             empty = np.isnan(inputs["y"]).all(axis=1).reshape(-1, 1, 1)
             tensors = {name: tf.constant(values) for name, values in inputs.items()}
             values = np.where(empty, np.float32(np.nan), forecast(tensors).numpy())

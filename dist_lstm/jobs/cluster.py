@@ -17,14 +17,16 @@ from dist_lstm.errors import UserError
 from dist_lstm.jobs.machine import MIB, cpus
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
-#: no uv hook, which can hang.
-_ENVIRONMENT = {
+#: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 #: Processes hand each other references to shards, not shards: there is little to keep in shared memory.
@@ -66,12 +68,12 @@ def join_cluster() -> Iterator[Cluster]:
     Raises:
         UserError: If there is no cluster at `RAY_ADDRESS`.
     """
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(RAY_ENVIRONMENT)
     address = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": logging.getLogger("dist_lstm").isEnabledFor(logging.INFO),
-        "runtime_env": {"env_vars": _ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "2"}},
+        "runtime_env": {"env_vars": RAY_ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "2"}},
     }
     with _joined(address, options) if address else _own(options):
         import ray
@@ -107,8 +109,10 @@ def _own(options: dict[str, Any]) -> Iterator[None]:
     saved = {key: os.environ.get(key) for key in mine}
     try:
         os.environ.update(mine)
-        import ray  # it reads the mode at its import
+        import ray
+        from ray._raylet import Config  # type: ignore
 
+        Config.initialize("")  # Ray read the mode at its import, which may lie behind us
         ray.init(
             "local",
             num_cpus=max(1, int(cpus()[0])),
@@ -135,3 +139,14 @@ def _token() -> Path:
     path.write_text(secrets.token_hex(32), encoding="ascii")
     path.chmod(0o600)
     return path
+
+
+def hide_other_gpus() -> None:
+    """Hide from TensorFlow, in a worker and before its import, what the worker was not given.
+
+    Ray leaves all GPUs visible to a worker that asks for none.
+    """
+    import ray
+
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

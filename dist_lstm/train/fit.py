@@ -41,6 +41,10 @@ _SECONDS_A_CALL = 0.5
 #: The endless iterator of training batches from an epoch and a batch of it on, distributed to the replicas.
 Batches = Callable[[int, int], Iterator[Any]]
 
+#: Told of an epoch once its checkpoint is written: the model, with the weights that were validated; the epoch; and
+#: whether these are the best weights so far.
+AfterEpoch = Callable[[keras.Model, EpochRecord, bool], None]
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -52,6 +56,7 @@ class Phase:
         batches: Makes the training batches.
         validation: Makes the batches to choose the number of steps on; None to take all steps.
         checkpoints: Where the training is saved, and goes on from.
+        after_epoch: Called after every epoch; None where nobody asks.
     """
 
     name: str
@@ -59,6 +64,7 @@ class Phase:
     batches: Batches
     validation: Callable[[], Iterator[Any]] | None
     checkpoints: Checkpoints
+    after_epoch: AfterEpoch | None = None
 
 
 @dataclass(frozen=True)
@@ -135,10 +141,14 @@ def fit(
         with monitor.phase(phase.name, phase.steps, uses_cudnn(learner.model)), HeldSignals() as held:
             while not training.ended and held.number is None:
                 training.call(train_steps)
-                if training.at_end_of_epoch:
+                epoch_ended = training.at_end_of_epoch
+                if epoch_ended:
                     training.end_epoch(mean_loss)
                 if training.diverged:
                     training.go_back_at_half_rate()
+                elif epoch_ended and phase.after_epoch:
+                    training.save()
+                    training.tell(phase.after_epoch)
                 elif training.ended or training.checkpoint_is_due or held.number is not None:
                     training.save()
         return training.finish()
@@ -257,6 +267,12 @@ class _Training:
         self._tick()
         progress.late = progress.seconds > (self._settings.max_seconds or float("inf"))
         self._monitor.epoch(record)
+
+    def tell(self, after_epoch: AfterEpoch) -> None:
+        """Tell of the epoch that ended."""
+        progress = self._progress
+        with self._learner.averaged():
+            after_epoch(self._learner.model, progress.history[-1], progress.waited == 0)
 
     def _tick(self) -> None:
         now = time.perf_counter()

@@ -16,7 +16,7 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import HALF, build_model
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.devices import set_seed
-from dist_lstm.train.fit import Fitted, Phase, fit
+from dist_lstm.train.fit import AfterEpoch, Fitted, Phase, fit
 from dist_lstm.train.monitor import Monitor
 
 
@@ -31,6 +31,7 @@ class Training:
         task: The task of both.
         strategy: The strategy to train under.
         monitor: Follows the training.
+        after_epoch: Called after every epoch of the first; None where nobody asks.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Training:
     task: Task
     strategy: Any
     monitor: Monitor
+    after_epoch: AfterEpoch | None = None
 
 
 def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
@@ -76,6 +78,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         ),
         validation=validation.batches if validation and validation.used else None,
         checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.say),
+        after_epoch=None if whole else training.after_epoch,
     )
     loss = head_loss(config.model.head, task)
 

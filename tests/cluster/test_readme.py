@@ -18,7 +18,7 @@ def test_every_verb_of_dist_lstm_in_this_folder_exists():
 
     texts = [path.read_text() for path in CLUSTER.rglob("*") if path.is_file()]
     verbs = {verb for text in texts for verb in re.findall(r"\b(?:dist-lstm|slurm\.sbatch) ([a-z]+)\b", text)}
-    assert {"run", "doctor"} <= verbs
+    assert {"run", "doctor", "submit", "jobs"} <= verbs
     assert verbs <= set(get_command(app).commands)
 
 
@@ -66,7 +66,7 @@ def test_the_table_of_costs_is_what_the_definitions_say():
 
 
 def test_a_job_is_submitted_for_a_whole_node():
-    asked = re.findall(r"--entrypoint-num-gpus (\d+)", README)
+    asked = re.findall(r"resources\.gpus=(\d+)", README)
     assert asked
     assert set(asked) == {str(read("ray-aws.yaml")["available_node_types"]["gpu"]["resources"]["GPU"])}
 

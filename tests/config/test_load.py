@@ -26,7 +26,7 @@ from dist_lstm.errors import UserError
 MINIMAL = "task: {horizon: 2}\ndata: {path: a.csv}\n"
 CONFIG = parse_config({"task": {"horizon": 2}, "data": {"path": "a.csv"}})
 BOOLEAN = ("model.bidirectional", "model.linear", "model.residual", "model.calendar", "train.deterministic",
-           "train.refit", "train.profile")  # fmt: skip
+           "train.refit", "train.profile", "fleet.global_model", "search.early_stopping")  # fmt: skip
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def test_flatten_gives_every_setting_once_in_the_order_of_the_schema():
         for name, value in values.items():
             leaves += (
                 [f"{section}.{name}.{inner}" for inner in value]
-                if isinstance(value, dict)
+                if isinstance(value, dict) and value
                 else [f"{section}.{name}"]
             )
     assert keys == leaves

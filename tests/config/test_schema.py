@@ -99,8 +99,31 @@ BOUNDS = [
     ("train.steps_per_call", [1, "auto"], [0, -1, "all"]),
     ("backtest.windows", [1, None], [0]),
     ("backtest.stride", [1, None], [0]),
+    ("search.space", [{}, {"model.dropout": {"uniform": (0, 0.5)}}], [3, {"model.dropout": {"uniform": [0, 1]}}]),
+    ("search.algorithm", ["optuna", "random", "grid", "pbt"], ["tpe", None]),
+    ("search.num_samples", [1], [0, None]),
+    ("search.grace_epochs", [1], [0]),
+    ("search.max_concurrent", [1, None], [0]),
+    ("search.time_budget", [0.1, None], [0, -1]),
+    ("search.cpus", [0.5, 8], [0, -1]),
+    ("search.gpus", [0, 0.25, 1, 2], [-1, 1.5]),
+    ("search.max_failures", [0], [-1]),
+    ("search.trial_timeout", [0.1], [0]),
+    ("search.final", ["take", "train", "none"], [None, "best"]),
+    ("search.seed", [0, 2**31 - 1], [-1, 2**31]),
     ("resources.gpus", [0, 8, "auto"], [-1, "all"]),
     ("resources.threads", [1, "auto"], [0, "all"]),
+    ("fleet.by", ["series", "cluster"], ["", "shop", [], None]),
+    ("fleet.group", ["cluster", None], ["series", []]),
+    ("fleet.clusters", [1, "auto"], [0, "all"]),
+    ("fleet.settings", [{}, {"train.max_steps": 5}], [{"task.horizon": 3}, {"model.head": "mae"}]),
+    ("fleet.init_from", [None, "runs/a"], []),
+    ("fleet.skill_gate", [-10, 0.99, None], [-11, 1]),
+    ("fleet.max_packs", [1, 10_000], [0, 10_001]),
+    ("fleet.slots", [1, "auto"], [0, "all"]),
+    ("fleet.cpus", [0.1], [0]),
+    ("fleet.gpus", [0, 1], [-0.1, 1.1]),
+    ("fleet.max_failures", [0], [-1]),
 ]
 
 
@@ -116,7 +139,15 @@ def test_values_are_taken_up_to_their_bounds_and_refused_beyond(key, inside, bey
 
 def test_the_bounds_of_every_setting_are_tested():
     yes_or_no = {f"model.{name}" for name in ("bidirectional", "linear", "residual", "calendar")}
-    unbounded = {"task.freq", "train.deterministic", "train.refit", "train.profile", *yes_or_no}
+    unbounded = {
+        "task.freq",
+        "train.deterministic",
+        "train.refit",
+        "train.profile",
+        "fleet.global_model",
+        "search.early_stopping",
+        *yes_or_no,
+    }
     assert {key for key, _ in flatten(CONFIG)} == {key for key, _, _ in BOUNDS} | unbounded
 
 

@@ -268,3 +268,14 @@ def test_a_series_in_which_one_of_the_two_has_fewer_points_is_left_out_of_skill_
     found = skill(ours, naive)
     assert found.skill == pytest.approx(1 - 1 / 2)
     assert (found.series, found.left_out) == (1, 1)
+
+
+def test_a_series_without_quantiles_has_no_part_in_quantile_loss_and_coverage(tables):
+    train, table = tables
+    names = [name for name in table if name.startswith("LSTM-")]
+    gone = table["unique_id"] == "s2"
+    without = total_scores(score(train, table.assign(**{name: table[name].where(~gone) for name in names})))
+    left_out = total_scores(score(train, table[~gone].reset_index(drop=True)))
+    for name in ("wql", "coverage-80"):
+        assert without[name] == pytest.approx(left_out[name])
+    assert without["mae"] == pytest.approx(total_scores(score(train, table))["mae"])

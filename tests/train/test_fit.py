@@ -38,14 +38,16 @@ def batches_from(epoch: int, batch: int) -> Iterator[Any]:
     return iter(batches().repeat().skip(5 * epoch + batch))
 
 
-def run(folder: Path, validation: Any, text: io.StringIO | None = None, **changes: Any) -> Fitted:
+def run(
+    folder: Path, validation: Any, text: io.StringIO | None = None, after_epoch: Any = None, **changes: Any
+) -> Fitted:
     """Train, from the checkpoints of the folder on."""
     values = {"batch_size": BATCH, "max_steps": 30, "steps_per_epoch": 5, "learning_rate": 0.02, "warmup_steps": 0}
     train = TrainSettings.model_validate(values | changes)
     keras.utils.set_random_seed(train.seed)
     monitor = Monitor(folder, Console(file=text or io.StringIO(), width=80))
     checkpoints = Checkpoints(folder, "train", train.keep_checkpoints, monitor.say)
-    phase = Phase("train", train.max_steps, batches_from, validation, checkpoints)
+    phase = Phase("train", train.max_steps, batches_from, validation, checkpoints, after_epoch)
     fitted = fit(lambda: build_model(TASK, settings()), LOSS, train, tf.distribute.get_strategy(), phase, monitor)
     monitor.close(fitted.history)
     return fitted
@@ -65,6 +67,29 @@ def test_the_weights_kept_are_those_with_the_least_validation_loss(tmp_path):
     assert fitted.steps == fitted.history[best].step
     assert fitted.validation_loss == losses[best]
     assert make_mean_loss(fitted.model, LOSS)(validation()) == pytest.approx(losses[best], rel=1e-6)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_who_asks_is_told_of_every_epoch_once_its_checkpoint_is_written_and_changes_nothing(tmp_path, ema):
+    told = []
+
+    def after_epoch(model: keras.Model, record: Any, best: bool) -> None:
+        [newest, *_] = sorted((tmp_path / "told" / "checkpoints").iterdir(), reverse=True)
+        loss = make_mean_loss(model, LOSS)(validation())
+        told.append((record, best, loss, int(newest.stem.split("-")[1])))
+
+    # A clock and a number of steps that never come: what is saved is saved for who asks.
+    rarely = {"checkpoint_every": None, "checkpoint_seconds": None, "ema": ema, "deterministic": False}
+    plain = run(tmp_path / "plain", validation, **rarely)
+    fitted = run(tmp_path / "told", validation, after_epoch=after_epoch, **rarely)
+    assert [record for record, *_ in told] == fitted.history
+    assert [step for *_, step in told] == [5, 10, 15, 20, 25, 30]
+    losses = [record.validation_loss for record in fitted.history]
+    assert [loss for _, _, loss, _ in told] == pytest.approx(losses, rel=1e-6), "the weights that were validated"
+    assert [best for _, best, *_ in told] == [loss == min(losses[: n + 1]) for n, loss in enumerate(losses)]
+    assert (tmp_path / "told" / "history.csv").read_bytes() == (tmp_path / "plain" / "history.csv").read_bytes()
+    for one, two in zip(plain.model.get_weights(), fitted.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_patience_ends_a_training_that_does_not_get_better(tmp_path):

@@ -1,0 +1,95 @@
+"""A score on the validation range by which models of any scaling, head and context length can be compared.
+
+Their own validation losses can't be: each is in units of the model's scale, and of its head.
+
+Axes: B windows, H horizon, P head parameters.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.panel import seasonal_error
+from dist_lstm.data.windows import WindowCutter, split_ranges
+
+#: Windows that are scored at most.
+MOST_WINDOWS = 1 << 12
+_BATCH_SIZE = 512
+
+#: A model to its score.
+Scorer = Callable[[Any], float]
+
+
+def make_scorer(shards: tuple[Path, Manifest], task: Task, min_context: int, seed: int) -> Scorer:
+    """Choose validation windows and hold them in memory.
+
+    Args:
+        shards: Folder and manifest.
+        task: The task of the models to score.
+        min_context: Fewest steps a series must have before a scored cutoff. It and the seed make the windows: the
+            same ones for models of other context lengths.
+        seed: Seed of the sample.
+
+    Returns:
+        A function of a model to the mean over windows of its forecast's mean absolute error in units of the
+        series' mean absolute seasonal difference in its training range: its MASE. What does not count: missing
+        values, windows whose context holds no value, and windows of series where that difference is 0 or unknown.
+        NaN where nothing counts, infinity where a forecast is no number.
+    """
+    import tensorflow as tf
+
+    from dist_lstm.data.stream import sample_validation
+
+    _, sample = sample_validation(*shards, replace(task, min_context=min_context), MOST_WINDOWS, seed)
+    windows: list[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]] = []
+    for panel, series, cutoff in sample:
+        scale = seasonal_error(panel, split_ranges(panel.length, task).train_end, task.season_length, power=1)
+        cutter = WindowCutter(panel, task)
+        for first in range(0, len(series), _BATCH_SIZE):
+            chosen = slice(first, first + _BATCH_SIZE)
+            inputs, target = cutter.cut(series[chosen], cutoff[chosen])
+            seen = ~np.isnan(inputs["y"]).all(axis=1)
+            windows.append((inputs, target, np.where(seen, scale[series[chosen]], np.nan)))
+
+    # The model is an argument, so that its graph is traced once.
+    graph = tf.function(lambda model, inputs: model(inputs, training=False)["forecast"], reduce_retracing=True)
+
+    def score(model: Any) -> float:
+        errors = [
+            scaled_errors(median(graph(model, inputs).numpy(), task), target, scale)
+            for inputs, target, scale in windows
+        ]
+        found = np.concatenate([np.zeros(0), *errors])
+        found = found[~np.isnan(found)]
+        return float(found.mean()) if len(found) else float("nan")
+
+    return score
+
+
+def median(values: np.ndarray, task: Task) -> np.ndarray:
+    """The median of forecasts, `[B, H]`, or their only number, out of `[B, H, P]`."""
+    return values[:, :, task.quantiles.index(0.5) if values.shape[2] > 1 else 0]
+
+
+def scaled_errors(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Mean absolute error of each window in units of scale.
+
+    Args:
+        forecast: Forecasts, `[B, H]`, in target units.
+        target: What happened, `[B, H]`; NaN is missing and does not count.
+        scale: Scale of each window's series, `[B]`, in target units; 0 and NaN are unknown.
+
+    Returns:
+        Errors, `[B]`; NaN where nothing counts, infinity where a forecast that counts is no number.
+    """
+    counted = ~np.isnan(target)
+    error = np.abs(np.where(counted, forecast.astype(np.float64) - target, 0.0))
+    error[~np.isfinite(error)] = np.inf
+    points, known = counted.sum(axis=1), (scale > 0) & counted.any(axis=1)
+    unknown = np.full(len(scale), np.nan)
+    return np.divide(error.sum(axis=1), points * scale, out=unknown, where=known)

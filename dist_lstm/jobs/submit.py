@@ -1,0 +1,277 @@
+"""A command of this package, run on a Ray cluster: what is checked, what is shipped, what is asked for.
+
+Shipped are the installed package and the config file, so that the cluster runs the code of the laptop. Tables
+and results are not: they lie where the nodes see them.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+import dist_lstm
+from dist_lstm.config.load import flatten, load_config
+from dist_lstm.config.schema import Config
+from dist_lstm.errors import UserError
+from dist_lstm.jobs.access import ask
+from dist_lstm.jobs.cluster import RAY_ENVIRONMENT
+from dist_lstm.jobs.follow import Job, jobs_called
+from dist_lstm.jobs.machine import KIB
+from dist_lstm.jobs.survey import ask_cluster, versions
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+#: Verbs that train or predict; with `auto` they take the whole node they run on.
+_WHOLE_NODE = ("run", "train", "backtest", "forecast")
+#: Verbs that hand out work over Ray: they themselves run on the head and hold no resources.
+_SPREAD = ("tune", "fleet")
+#: Seconds between SIGTERM and SIGKILL when a job is stopped: enough for a checkpoint. Ray's default is 3.
+STOP_SECONDS = 60
+_SURVEY_SECONDS = 120.0
+#: Ray sets OMP_NUM_THREADS to the processors a job holds, one for a job that holds GPUs, and Arrow obeys it.
+_COMMAND = ("exec", "env", "-u", "OMP_NUM_THREADS", "python", "-P", "-m", "dist_lstm")
+
+_BREAKS = {
+    "Python": "Ray's own state of a search or a fleet may not be read back here",
+    "ray": "submitting, following and stopping may fail, and Ray's own state may not be read back here",
+    "tensorflow": "a model saved there may not load here, and results may differ",
+    "keras": "a model saved there may not load here",
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command to run on a cluster, as it was written.
+
+    Attributes:
+        verb: The verb.
+        words: Words after it.
+        config: The config file among them; None for a verb that takes a run.
+        settings: Texts of `--set` among them.
+        tables: Tables among them that are read, by what they are for.
+        reads: Folders among them that are read, by what they are for.
+        out: `--out` among them.
+    """
+
+    verb: str
+    words: tuple[str, ...]
+    config: str | None = None
+    settings: tuple[str, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, str] = field(default_factory=dict)
+    out: str | None = None
+
+
+def submit(
+    client: "JobSubmissionClient", order: Order, name: str | None, shared: tuple[str, ...], console: Console
+) -> Job:
+    """Check an order, ship it and hand it to the cluster.
+
+    Args:
+        client: The cluster's.
+        order: What to run.
+        name: What to call the job; None for the name of the config or the run.
+        shared: Folders that this machine's user knows every node of the cluster to see.
+        console: Where it is told.
+
+    Returns:
+        The job, which may still wait for a place.
+
+    Raises:
+        UserError: If it can't run there, or a job of that name has not ended.
+    """
+    name = name or re.sub(r"[^\w.-]+", "-", Path(order.config or next(iter(order.reads.values()))).stem)
+    if not re.fullmatch(r"\w[\w.-]{0,59}", name, re.ASCII):
+        raise UserError(f"--name {name}: expected up to 60 letters, digits, '.', '_' or '-'")
+    config = load_config(order.config, order.settings) if order.config else None
+    questions = _places(order, config, shared)
+    former = jobs_called(client, name)
+    for job in former:
+        if not job.ended:
+            raise UserError(
+                f"--name {name}: a job of that name is {job.state}; follow it with `dist-lstm jobs logs {name} "
+                f"--follow`, end it with `dist-lstm jobs stop {name}`, or give another --name"
+            )
+    resources = choose_resources(order.verb, config, read_cluster(client), console)
+    with parcel(order.config) as (runtime_env, shipped):
+        console.print(f"shipping  {shipped}")
+        found = ask_cluster(client, runtime_env, questions, _SURVEY_SECONDS)
+        for problem in compare_versions(versions(), found["versions"]):
+            console.print(f"warning   {problem}")
+        if found["refused"]:
+            told = "; ".join(f"{purpose}: {why}" for purpose, why in found["refused"].items())
+            raise UserError(f"{told} (as seen from the head of {client.get_address()})")
+        job_id = f"{name}-{1 + max((job.number for job in former), default=0)}"
+        client.submit_job(
+            entrypoint=shlex.join([*_COMMAND, *_words(order, config)]),
+            submission_id=job_id,
+            runtime_env=runtime_env,
+            metadata={"job_name": name, "dist_lstm": dist_lstm.__version__},
+            **resources,
+        )
+    console.print(f"job       {name}: {_summary(resources)}, on {client.get_address()}")
+    return Job(name, job_id, "pending", order.verb)
+
+
+def _places(order: Order, config: Config | None, shared: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Questions about places, all of which the cluster may see."""
+    tables = dict(order.tables) | ({"data.path": config.data.path} if config else {})
+    if config and order.out is None and order.verb != "plan":
+        raise UserError(
+            "--out is missing: what a job writes to its node's disk goes with it; give a URI or a shared folder"
+        )
+    writes = {} if order.out is None else {"--out": order.out}
+    for purpose, place in (tables | dict(order.reads) | writes).items():
+        _check_place(purpose, place, shared)
+    return {"tables": tables, "reads": dict(order.reads), "writes": writes}
+
+
+def _check_place(purpose: str, place: str, shared: tuple[str, ...]) -> None:
+    if "://" in place and not place.startswith("file:"):
+        return
+    path = Path(place.removeprefix("file://"))
+    # Not resolved: a link of this machine says nothing about the cluster.
+    if path.is_absolute() and ".." not in path.parts and any(path.is_relative_to(one) for one in shared):
+        return
+    known = " or ".join(shared) or "none is named"
+    raise UserError(
+        f"{purpose}: {place}: the cluster does not see this machine's disk; give a URI such as s3://BUCKET/DIR, "
+        f"or a path in a folder that every node sees and name that folder with --shared DIR ({known})"
+    )
+
+
+def _words(order: Order, config: Config | None) -> list[str]:
+    """The command as it is run: its config by the name it is shipped under, its table by the path checked here."""
+    if config is None or order.config is None:
+        return [order.verb, *order.words]
+    words = [Path(word).name if word == order.config else word for word in order.words]
+    path = config.data.path
+    located = [] if f"data.path={path}" in order.settings else ["--set", f"data.path={json.dumps(path)}"]
+    return [order.verb, *words, *located]
+
+
+@contextmanager
+def parcel(config: str | None = None) -> Iterator[tuple[dict[str, Any], str]]:
+    """What is shipped: the installed package, and a config in a folder of its own.
+
+    Args:
+        config: The config file; None for none.
+
+    Yields:
+        Ray's runtime environment, and what is in it in a few words. The files are there until the block ends.
+    """
+    with tempfile.TemporaryDirectory(prefix="dist-lstm-") as temporary:
+        package, folder = Path(temporary) / "package" / "dist_lstm", Path(temporary) / "config"
+        shutil.copytree(Path(dist_lstm.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        environment = RAY_ENVIRONMENT | {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        runtime_env: dict[str, Any] = {"py_modules": [str(package)], "env_vars": environment}
+        if config:
+            folder.mkdir()
+            shutil.copy(config, folder)
+            runtime_env["working_dir"] = str(folder)
+        sizes = [path.stat().st_size for path in Path(temporary).rglob("*") if path.is_file()]
+        beside = f" and {Path(config).name}" if config else ""
+        yield (
+            runtime_env,
+            f"dist_lstm {dist_lstm.__version__}{beside}: {len(sizes)} files, {sum(sizes) / KIB:,.0f} KiB",
+        )
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """What there is on a cluster, and whether there may be more.
+
+    Attributes:
+        resources: `CPU`, `GPU` and others of each node that is up.
+        grows: Whether nodes are started when they are asked for.
+    """
+
+    resources: tuple[Mapping[str, float], ...]
+    grows: bool
+
+    def most(self, resource: str) -> float:
+        """The most that one node has of a resource."""
+        return max((node.get(resource, 0.0) for node in self.resources), default=0.0)
+
+
+def read_cluster(client: "JobSubmissionClient") -> Nodes:
+    """What there is on a cluster, from its dashboard."""
+    nodes = ask(client, "/api/v0/nodes?detail=1&limit=10000")["result"]["result"]
+    status = ask(client, "/api/cluster_status")["clusterStatus"]
+    # Where no autoscaler is at work, each node is a type of its own that is called after it.
+    kinds = (status or {}).get("autoscalerReport", {}).get("nodeTypeMapping") or {"": ""}
+    alive = tuple(node["resources_total"] for node in nodes if node["state"] == "ALIVE")
+    return Nodes(alive, any(not kind.startswith("node_") for kind in kinds.values()))
+
+
+def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Console) -> dict[str, Any]:
+    """What a job holds while it runs: GPUs of one node, or processors.
+
+    Args:
+        verb: What it does.
+        config: Its config; None for a verb that takes a run, which takes what `auto` takes.
+        nodes: What there is.
+        console: Where a guess is told.
+
+    Returns:
+        Arguments of Ray's `submit_job`; none for a job that hands out work and runs on the head.
+
+    Raises:
+        UserError: If no node has what it needs, and none will.
+    """
+    settings = dict(flatten(config)) if config else {}
+    wanted, threads = settings.get("resources.gpus", "auto"), settings.get("resources.threads", "auto")
+    gpus = int(nodes.most("GPU")) if wanted == "auto" else wanted
+    if gpus > nodes.most("GPU") and not nodes.grows:
+        raise UserError(
+            f"resources.gpus: {gpus}: no node of the cluster has more than {nodes.most('GPU'):g} GPUs "
+            f"(nodes: {len(nodes.resources)}); ask for fewer"
+        )
+    if verb in _SPREAD or settings.get("resources.nodes", 1) > 1:
+        return {}
+    if verb in _WHOLE_NODE and gpus:
+        return {"entrypoint_num_gpus": gpus}
+    if verb in _WHOLE_NODE and wanted == "auto" and nodes.grows:
+        console.print(
+            "warning   no GPU is up and none was asked for: runs on a CPU; --set resources.gpus=N asks for N"
+        )
+    whole = max(1, int(nodes.most("CPU"))) if verb in _WHOLE_NODE else 1
+    cpus = whole if threads == "auto" else threads
+    if cpus > nodes.most("CPU") and not nodes.grows:
+        raise UserError(
+            f"resources.threads: {cpus}: no node of the cluster has more than {nodes.most('CPU'):g} CPUs"
+        )
+    return {"entrypoint_num_cpus": cpus}
+
+
+def _summary(resources: Mapping[str, Any]) -> str:
+    told = {"entrypoint_num_gpus": "GPU", "entrypoint_num_cpus": "CPU"}
+    words = [f"{value:g} {told[key]}{'s' * (value != 1)} of one node" for key, value in resources.items()]
+    return ", ".join(words) or "from the head"
+
+
+def compare_versions(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """What may break because two machines differ.
+
+    Args:
+        here: Versions at this machine, as `dist_lstm.jobs.survey.versions` gives them.
+        there: Versions at the other.
+
+    Returns:
+        A line a package whose first two numbers differ.
+    """
+    found = []
+    for name, breaks in _BREAKS.items():
+        mine, other = here.get(name, "none"), there.get(name, "none")
+        if mine.split(".")[:2] != other.split(".")[:2]:
+            found.append(f"{name} is {other} on the cluster, {mine} here: {breaks}")
+    return found

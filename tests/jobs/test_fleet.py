@@ -1,0 +1,181 @@
+"""Fleets, as a user starts them: on a Ray of their own, stopped in the middle, with a series of nonsense."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from dist_lstm.jobs.pack import MODELS, SCORES
+
+SERIES, STEPS, HORIZON = 24, 64, 4
+SETTINGS = {
+    "task.horizon": HORIZON, "task.freq": 1, "task.season_length": 4, "task.context_length": 8,
+    "train.max_steps": 20, "fleet.slots": 1, "fleet.clusters": 2, "fleet.global_model": False,
+    "model.dropout": 0,
+    "fleet.settings": {"train.max_steps": 400, "model.units": [8], "train.batch_size": 8, "train.patience": 100},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fleet")
+    generator, step = np.random.default_rng(5), np.arange(STEPS)
+    frames = [
+        pd.DataFrame(
+            {
+                "unique_id": f"s{number:02d}",
+                "ds": step + 1,
+                "y": 20 + 5 * np.sin(step * np.pi / 2 + number) + generator.normal(size=STEPS),
+            }
+        )
+        for number in range(SERIES)
+    ]
+    frames[3]["y"] = np.where(step % 2, 3e38, -3e38)  # the loss of its own model is no number
+    frames[4] = frames[4].head(14)  # long enough to be forecast, too short to be trained on
+    pd.concat(frames).to_parquet(folder / "table.parquet")
+    values: dict = {"data": {"path": str(folder / "table.parquet")}}
+    for key, value in SETTINGS.items():
+        section, name = key.split(".")
+        values.setdefault(section, {})[name] = value
+    (folder / "config.yaml").write_text(json.dumps(values))
+    return folder / "config.yaml"
+
+
+def start(config: Path, out: Path, **environment: str) -> subprocess.Popen:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    words = [sys.executable, "-m", "dist_lstm", "fleet", str(config), "--out", str(out)]
+    return subprocess.Popen(
+        words, env=inherited | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finished(process: subprocess.Popen) -> str:
+    text, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, text
+    return text
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    end = time.monotonic() + 400
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def forecasts(out: Path) -> pd.DataFrame:
+    return pd.read_parquet(out / "forecasts").sort_values(["unique_id", "ds"]).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    return out, finished(start(config, out))
+
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_every_series_has_exactly_one_forecast_and_every_model_a_row(undisturbed):
+    out, text = undisturbed
+    table = forecasts(out)
+    counts = table.groupby("unique_id").size()
+    assert counts.index.tolist() == [f"s{number:02d}" for number in range(SERIES)]
+    assert set(counts) == {HORIZON}
+    models = pd.concat([pd.read_parquet(file) for file in sorted((out / MODELS).glob("part-*.parquet"))])
+    assert sorted(models["name"]) == counts.index.tolist()
+    assert (out / "_SUCCESS").exists()
+    assert f"forecast  {SERIES} series, each by the first model of use: " in text
+
+
+def test_a_series_whose_own_model_is_of_no_use_says_why(undisturbed):
+    scores = pd.read_parquet(undisturbed[0] / SCORES)
+    row = scores[scores["model"] == "LSTM"].set_index("unique_id")
+    assert row.loc["s03", "reason"].startswith("own: ")
+    assert row.loc["s04", "reason"].startswith("own: too short")
+    assert {"own"} < set(row["level"])
+    assert (row["level"] == "own").sum() > SERIES / 3
+    assert row.loc[row["level"] == "own", "reason"].isna().all()
+
+
+def test_a_finished_fleet_is_not_done_again(config, undisturbed):
+    assert "fleet     already done" in finished(start(config, undisturbed[0]))
+
+
+def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_same(config, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = start(config, out)
+    wait_for(out / MODELS / "part-00000.parquet", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = {path: path.stat().st_mtime_ns for path in (out / MODELS).glob("*.parquet")}
+    text = finished(start(config, out))
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert "packs already done" in text or "already done" in text
+    pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed[0]))
+
+
+def test_a_fleet_one_of_whose_workers_is_killed_ends_the_same(config, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = start(config, out)
+    wait_for(out / MODELS / "part-00000.parquet", process)
+    workers = workers_of(process.pid)
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    finished(process)
+    pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed[0]))
+
+
+def workers_of(driver: int) -> list[int]:
+    """Processes below the driver that work through packs."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(fields[1])
+
+    def below(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == driver:
+                return True
+        return False
+
+    return sorted(
+        pid for pid, name in names.items() if re.match(r"ray::\w*(Trainable|Trial)", name) and below(pid)
+    )
+
+
+def test_the_driver_does_not_import_tensorflow(config, undisturbed, tmp_path):
+    text = f"""
+import sys
+from pathlib import Path
+from rich.console import Console
+from dist_lstm.config.load import load_config
+from dist_lstm.jobs.fleet import run_fleet
+settings = ["fleet.settings={{train.max_steps: 2, train.batch_size: 2}}", "fleet.by=cluster", "train.max_steps=2",
+    "fleet.global_model=true"]
+run_fleet(load_config({str(config)!r}, settings), Path({str(tmp_path / "out")!r}), Console(quiet=True))
+assert not {{"tensorflow", "keras"}} & set(sys.modules)
+"""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    subprocess.run([sys.executable, "-c", text], check=True, env=inherited)
+
+
+def test_the_models_table_holds_the_weights_of_each_model(undisturbed):
+    file = sorted((undisturbed[0] / MODELS).glob("part-*.parquet"))[0]
+    rows = pq.read_table(file).to_pylist()
+    assert len({len(row["weights"]) for row in rows}) == 1
+    assert all(np.isfinite(row["weights"]).all() for row in rows if row["failure"] is None)
