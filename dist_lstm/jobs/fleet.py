@@ -58,6 +58,7 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
     Raises:
         UserError: If the directory holds other work, or data or settings can't be used.
     """
+    folder = folder.absolute()  # workers have another current directory, and Tune refuses a relative one
     with start_run(config, folder, console) as run:
         if is_marked(folder):
             console.print("fleet     already done")

@@ -52,9 +52,14 @@ def config(tmp_path_factory) -> Path:
 
 def start(config: Path, out: Path, **environment: str) -> subprocess.Popen:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    words = [sys.executable, "-m", "dist_lstm", "fleet", str(config), "--out", str(out)]
+    words = [sys.executable, "-m", "dist_lstm", "fleet", str(config), "--out", out.name]
     return subprocess.Popen(
-        words, env=inherited | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words,
+        cwd=out.parent,
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 

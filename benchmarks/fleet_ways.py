@@ -1,0 +1,163 @@
+"""Ways to train a small model on each of many series, for `bench_fleet.py`.
+
+Every way trains the same network on windows drawn the same way: batch 32, context 24, 32 units, one step of the
+series at a time. The `fit`s are given their windows normalised.
+"""
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from dist_lstm.train.fused_fit import (
+    FusedModels,
+    Member,
+    fused_fit,
+    make_fused_models,
+)  # first: TensorFlow, quietly
+
+import keras  # isort: skip
+
+from dist_lstm.config.frequency import Frequency
+from dist_lstm.config.schema import ModelSettings, TrainSettings
+from dist_lstm.config.task import Task
+from dist_lstm.data.groups import GroupWindows, group_seed
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.sampling import Draw
+from dist_lstm.model.heads import head_loss
+
+BATCH = 32
+TASK = Task(
+    horizon=18, context_length=24, min_context=12, freq=Frequency(1), season_length=12,
+    levels=(), validation=0, test=18,
+)  # fmt: skip
+MODEL = ModelSettings(segment_length=1, units=(32,), head="mae", dropout=0.0)
+
+
+def read_panel(path: Path) -> Panel:
+    """The series of a long table."""
+    frame = pd.read_parquet(path).sort_values(["unique_id", "ds"])
+    length = frame.groupby("unique_id").size()
+    offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+    return Panel(length.index.to_numpy(), np.ones(len(length)), frame["y"].to_numpy(np.float32), offset)
+
+
+def measure(series: int, updates: int, work: Callable[[], object]) -> dict[str, float]:
+    """Seconds of some work on some series."""
+    begin, used = time.perf_counter(), time.process_time()
+    work()
+    wall, cpu = time.perf_counter() - begin, time.process_time() - used
+    each = {"ms an update": 1000 * wall / series / updates, "cpu ms an update": 1000 * cpu / series / updates}
+    return {"series": series, "series/s": series / wall, "cpu s a series": cpu / series} | each
+
+
+def build() -> keras.Model:
+    """The network of `build_model`, from normalised steps to scaled forecasts, compiled."""
+    steps = keras.Input((TASK.context_length, 2))
+    known = keras.layers.LSTM(32)(steps)
+    past = keras.layers.Dense(TASK.horizon, use_bias=False, kernel_initializer="zeros")
+    forecast = keras.layers.Dense(TASK.horizon)(known) + past(keras.layers.Flatten()(steps))
+    model = keras.Model(steps, forecast)
+    loss = head_loss("mae", TASK)
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.0, clipnorm=1.0)
+    model.compile(optimizer, loss=lambda target, scaled: loss(target, scaled[..., None]))
+    return model
+
+
+class Fleet:
+    """The series of a table, and the ways to train a model on each.
+
+    Args:
+        panel: The series.
+        updates: Steps a series.
+    """
+
+    def __init__(self, panel: Panel, updates: int) -> None:
+        train = TrainSettings(batch_size=BATCH, max_steps=updates, steps_per_epoch=updates, warmup_steps=10)
+        self.updates = updates
+        self.panel = panel
+        self.windows = GroupWindows(panel, TASK, Draw(BATCH, updates, "series", 1, 1, False, 256))
+        self.models: FusedModels = make_fused_models(TASK, MODEL, train)
+
+    def members(self, first: int, number: int) -> list[Member]:
+        """Some of the series."""
+        names = self.panel.unique_id
+        return [Member(names[place], np.array([place])) for place in range(first, min(first + number, len(names)))]
+
+    def fused(self, slots: int, series: int) -> dict[str, float]:
+        """Train some series, `slots` at a time."""
+
+        def train(number: int) -> None:
+            failed = [one.failure for one in fused_fit(self.models, self.windows, self.members(0, number), slots)]
+            if any(failed):
+                raise RuntimeError(str(failed))
+
+        train(slots)
+        return measure(series, self.updates, lambda: train(series))
+
+    def drawn(self, member: Member) -> tuple[np.ndarray, np.ndarray]:
+        """A series' windows of all updates, normalised: `[updates * batch, context, 2]` and `[.., horizon]`."""
+        seed = group_seed(member.name, 1)
+        inputs, target = self.windows.cut(*self.windows.training(member.series, seed, 0))
+        features, scaled = self.models.steps.normalise(inputs, target)
+        return features.numpy(), np.nan_to_num(scaled.numpy())
+
+    def fit(self, series: int) -> dict[str, float]:
+        """A new model for each of some series."""
+
+        def train() -> None:
+            for member in self.members(0, series):
+                build().fit(*self.drawn(member), batch_size=BATCH, shuffle=False, verbose=0)
+
+        return measure(series, self.updates, train)
+
+    def reset(self, series: int) -> dict[str, float]:
+        """One compiled model, put back for each of some series."""
+        model = build()
+        model.fit(*self.drawn(self.members(0, 1)[0]), batch_size=BATCH, shuffle=False, verbose=0)
+        weights = model.get_weights()
+        state = [one for one in model.optimizer.variables if "learning_rate" not in one.name]
+
+        def train() -> None:
+            for member in self.members(0, series):
+                model.set_weights(weights)
+                for one in state:
+                    one.assign(np.zeros(one.shape, one.dtype))
+                model.fit(*self.drawn(member), batch_size=BATCH, shuffle=False, verbose=0)
+
+        return measure(series, self.updates, train)
+
+    def trials(self, series: int) -> dict[str, float]:
+        """A trial of Tune for each of some series, in processes that stay and whose start is left out."""
+        from ray import tune
+
+        from dist_lstm.jobs.cluster import join_cluster
+
+        windows = [self.drawn(member) for member in self.members(0, series)]
+        with join_cluster() as cluster, tempfile.TemporaryDirectory() as scratch:
+            at_once = int(cluster.cpus)
+            results = tune.Tuner(
+                tune.with_parameters(train_alone, windows=windows),
+                param_space={"series": tune.grid_search(list(range(series)))},
+                tune_config=tune.TuneConfig(reuse_actors=True),
+                run_config=tune.RunConfig(storage_path=scratch, verbose=0),
+            ).fit()
+            ended = sorted(one.metrics["ended"] for one in results if one.metrics)
+        # The first trial of each process imports TensorFlow.
+        wall, rest = ended[-1] - ended[at_once - 1], series - at_once
+        each = {"ms an update": 1000 * wall / rest / self.updates, "cpu ms an update": math.nan}
+        return {"series": rest, "series/s": rest / wall, "cpu s a series": math.nan} | each
+
+
+def train_alone(settings: dict[str, Any], windows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """What a trial does: build, compile and fit the model of one series."""
+    build().fit(*windows[settings["series"]], batch_size=BATCH, shuffle=False, verbose=0)
+    return {"ended": time.time()}
