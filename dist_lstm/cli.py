@@ -155,14 +155,16 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 @app.command()
 def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model for each series or group, and forecast every series."""
-    from dist_lstm.jobs.fleet import run_fleet
+    from dist_lstm.jobs.fleet import PARTS, run_fleet
+    from dist_lstm.storage import mirrored, shown
 
     job, console = _load(config, set_), _console()
-    found = run_fleet(job, Path(out or Path("runs") / config.stem), console)
-    if found.get("backtest"):
-        _show_scores(found["backtest"], f"backtest of {folder}", console)
-    for name in ("forecasts", "scores", "models", "backtest"):
-        console.print(f"{name:<14}{folder / name}")
+    with mirrored(Path("runs") / config.stem if out is None else out, fetch=PARTS) as folder:
+        found = run_fleet(job, folder, console)
+        if found.get("backtest"):
+            _show_scores(found["backtest"], f"backtest of {shown(folder)}", console)
+        for name in ("forecasts", "scores", "models", "backtest"):
+            _show(name, folder / name, console, width=14)
 
 
 @app.command()
@@ -246,9 +248,13 @@ def plan(
 @app.command()
 def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Search for better settings (`search:` in the config); DIR is by default runs/NAME-OF-CONFIG-tune."""
-    from dist_lstm.jobs.search import search
+    from dist_lstm.jobs.search import KEPT, PARTS, check_place, search
+    from dist_lstm.storage import mirrored
 
-    search(_load(config, set_), Path(out or Path("runs") / f"{config.stem}-tune"), _console())
+    job, where = _load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
+    check_place(where)
+    with mirrored(where, fetch=PARTS, keep=KEPT) as folder:
+        search(job, folder, _console())
 
 
 @app.command()

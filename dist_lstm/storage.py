@@ -18,10 +18,11 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,11 @@ def publish(path: Path) -> Iterator[Path]:
     Raises:
         UserError: If the folder can't be written or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    # Not the process's number: nodes that share a folder may have the same.
+    unique = secrets.token_hex(6)
+    temporary, replaced = (path.with_name(f".{path.name}.{unique}.{kind}") for kind in ("tmp", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove(temporary)
         yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else ():
             if file.is_file():
@@ -167,7 +168,12 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def mirrored(where: str | Path, own: bool = True, fetch: Collection[str] | None = None) -> Iterator[Path]:
+def mirrored(
+    where: str | Path,
+    own: bool = True,
+    fetch: Collection[str] | None = None,
+    keep: Mapping[str, str] | None = None,
+) -> Iterator[Path]:
     """A local folder to work in, whatever `where` is.
 
     A path is that folder itself. For a URI it is a mirror of what lies there, below `DIST_LSTM_CACHE` (default
@@ -185,6 +191,8 @@ def mirrored(where: str | Path, own: bool = True, fetch: Collection[str] | None 
         own: Whether this process works there alone; else others may write other files there meanwhile.
         fetch: What right below the URI is needed; None for all. Where nothing is (`()`) the mirror is a temporary
             folder.
+        keep: What right below the mirror is this machine's own and never at the store, each with a file that says
+            whose it is: what was kept stays as long as the store holds that same file.
 
     Yields:
         The folder. Messages of the body that name it name the URI.
@@ -192,7 +200,7 @@ def mirrored(where: str | Path, own: bool = True, fetch: Collection[str] | None 
     Raises:
         UserError: If the store can't be reached or refuses, or another process works there as its owner.
     """
-    local = _local(where)
+    local = local_path(where)
     if local is not None:
         yield local
         return
@@ -209,9 +217,9 @@ def mirrored(where: str | Path, own: bool = True, fetch: Collection[str] | None 
         make_folder(root)
         try:
             owner = stack.enter_context(owned(home, objects)) if own else None
-            mirror = Mirror(root, objects, owner)
-            with flocked(home / ".fetch", "set DIST_LSTM_CACHE", wait=True):
-                mirror.pull(fetch)
+            mirror = Mirror(root, objects, owner, str(where))
+            with _fetching(mirror):
+                mirror.pull(fetch, keep or {})
             _mirrors[root] = mirror
             yield root
         except UserError as error:
@@ -220,8 +228,37 @@ def mirrored(where: str | Path, own: bool = True, fetch: Collection[str] | None 
             _mirrors.pop(root, None)
 
 
-def _local(where: str | Path) -> Path | None:
-    """The path, where it is no URI of a store."""
+def _fetching(mirror: Mirror) -> AbstractContextManager[Any]:
+    return flocked(mirror.root.parent / ".fetch", "set DIST_LSTM_CACHE", wait=True)
+
+
+def refresh(folder: Path, names: Collection[str]) -> None:
+    """Fetch what other processes have taken to the store meanwhile; nothing happens outside of a mirror.
+
+    Args:
+        folder: The folder that `mirrored` gave.
+        names: What right below it is needed.
+
+    Raises:
+        UserError: If the store can't be reached.
+    """
+    mirror = _mirrors.get(folder.absolute())
+    if mirror is not None:
+        with _fetching(mirror):
+            mirror.fetch(names)
+
+
+def origin(folder: Path) -> str:
+    """What another process gives to `mirrored` to work in the same place: a URI, or the folder's absolute path.
+
+    The URI is as its user gave it and may hold keys: it is not to be shown.
+    """
+    mirror = _mirrors.get(folder.absolute())
+    return str(folder.absolute()) if mirror is None else mirror.where
+
+
+def local_path(where: str | Path) -> Path | None:
+    """The path; None for the URI of a store."""
     if isinstance(where, Path) or "://" not in where:
         return Path(where)
     return Path(where.removeprefix("file://")) if where.startswith("file:///") else None
@@ -235,7 +272,7 @@ def shown(path: Path) -> str:
 
 def _objects(where: str | Path) -> Objects | None:
     """What lies at a URI or in a mirror; None for other paths."""
-    if _local(where) is None:
+    if local_path(where) is None:
         return Objects(str(where))
     mirror = _mirror_of(Path(where))
     if mirror is None:
@@ -259,7 +296,7 @@ def listing(where: str | Path) -> list[str]:
     objects = _objects(where)
     if objects is not None:
         return sorted({name.split("/")[0] for name in objects.listing()})
-    folder = _local(where) or Path()
+    folder = local_path(where) or Path()
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
@@ -277,23 +314,24 @@ def exists(where: str | Path) -> bool:
     """
     objects = _objects(where)
     if objects is None:
-        return (_local(where) or Path()).exists()
+        return (local_path(where) or Path()).exists()
     return objects.stamp() is not None or bool(objects.listing())
 
 
-def write(where: str | Path, content: bytes) -> None:
-    """Publish a file.
+def try_to_write(where: str | Path) -> None:
+    """Write a file into a folder, and delete it.
 
     Args:
         where: A path, or a URI.
-        content: What it holds.
 
     Raises:
-        UserError: If it can't be written.
+        UserError: If that can't be done, and why.
     """
-    local = _local(where)
+    name, local = f".dist-lstm-{secrets.token_hex(8)}", local_path(where)
     if local is None:
-        Objects(str(where)).put(content)
-        return
-    with publish(local) as temporary:
-        temporary.write_bytes(content)
+        objects = Objects(str(where))
+        objects.put(b"", name)
+        objects.delete([name])
+    else:
+        write_text(local / name, "")
+        remove(local / name)

@@ -31,7 +31,8 @@ from dist_lstm.jobs.cluster import Cluster, join_cluster
 from dist_lstm.jobs.outcomes import Outcome, Watch, best_of, show_trials, table_of
 from dist_lstm.jobs.samples import contradictions, own_sample, trial_config
 from dist_lstm.jobs.trial import CONFIG, Job, finish_run
-from dist_lstm.storage import is_marked, lock, mark, publish, write_text
+from dist_lstm.remote.objects import without_keys
+from dist_lstm.storage import is_marked, listing, local_path, lock, mark, origin, publish, shown, write_text
 
 SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
     "search.yaml",
@@ -41,6 +42,26 @@ SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
     "best",
     "search.html",
 )
+#: What is fetched from a store, and what stays on this machine: Ray's state is pickle, so a store that others may
+#: write to never holds it. It stays as long as the store holds the same search.
+PARTS = (SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE)
+KEPT = {tuning.STATE: SEARCH}
+
+
+def check_place(where: str | Path) -> None:
+    """Refuse to search on a cluster without a folder that its nodes share: trials hand their state to each other.
+
+    Args:
+        where: A path, or a URI.
+
+    Raises:
+        UserError: If it is the URI of a store, and `RAY_ADDRESS` names a cluster.
+    """
+    if local_path(where) is None and os.environ.get("RAY_ADDRESS"):
+        raise UserError(
+            f"--out {without_keys(str(where))}: a search on a cluster keeps its state in a folder that all nodes "
+            "share; give such a folder, or unset RAY_ADDRESS to search on this machine alone"
+        )
 
 
 def search(config: Config, folder: Path, console: Console) -> None:
@@ -71,14 +92,14 @@ def search(config: Config, folder: Path, console: Console) -> None:
         show_trials(pd.read_parquet(folder / TRIALS), config.search.domains, console)
     for name in (TRIALS, BEST_CONFIG, BEST, PAGE):
         if (folder / name).exists():
-            console.print(f"{name:<15} {folder / name}")
+            console.print(f"{name:<15} {shown(folder / name)}")
 
 
 def _refuse_strangers(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another --out")
     if folder.exists() and not (folder / SEARCH).exists():
-        strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        strangers = [name for name in listing(folder) if not name.startswith(".")]
         if strangers:
             raise UserError(f"{folder}: holds no search (it holds {strangers[0]}); choose another --out")
 
@@ -192,7 +213,7 @@ def _finish(settings: SearchSettings, folder: Path) -> None:
 
     task = ray.remote(max_calls=1, num_cpus=settings.cpus, num_gpus=settings.gpus)(finish_run)
     try:
-        ray.get(task.remote(folder / BEST_CONFIG, folder / BEST, settings.gpus))
+        ray.get(task.remote(origin(folder), (BEST_CONFIG, BEST), settings.gpus))
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from error

@@ -27,14 +27,32 @@ class Mirror:
         root: The local folder.
         objects: What it mirrors.
         claim: What allows this process to write; None where others write there at the same time.
+        where: The URI as it was given, keys and all.
     """
 
-    def __init__(self, root: Path, objects: Objects, claim: Claim | None) -> None:
+    def __init__(self, root: Path, objects: Objects, claim: Claim | None, where: str) -> None:
         self.root = root
         self.objects = objects
+        self.where = where
         self._claim = claim
 
-    def pull(self, wanted: Collection[str] | None) -> None:
+    def pull(self, wanted: Collection[str] | None, keep: Mapping[str, str]) -> None:
+        """Begin: delete what the store does not hold where no other process works here, and fetch what it does.
+
+        Args:
+            wanted: Files and folders right below the URI; None for all.
+            keep: What right below the mirror stays as long as the store holds the same file, by name.
+
+        Raises:
+            UserError: If the store can't be reached or the disk is full.
+        """
+        there = self.objects.listing()
+        if self._claim is not None:
+            kept = [name for name, file in keep.items() if _stamp(self.root / file) == there.get(file, ())]
+            self._drop_strangers(there, kept)
+        self._fetch(there, wanted)
+
+    def fetch(self, wanted: Collection[str] | None) -> None:
         """Fetch what is not there yet.
 
         Args:
@@ -43,19 +61,21 @@ class Mirror:
         Raises:
             UserError: If the store can't be reached or the disk is full.
         """
-        there = self.objects.listing()
-        if self._claim is not None:
-            self._drop_strangers(there)
+        self._fetch(self.objects.listing(), wanted)
+
+    def _fetch(self, there: Mapping[str, Stamp], wanted: Collection[str] | None) -> None:
         missing = [
             name
             for name, stamp in there.items()
-            if (wanted is None or name.split("/")[0] in wanted) and _stamp(self.root / name) != stamp
+            if (wanted is None or name.split("/")[0] in (*wanted, MARKER)) and _stamp(self.root / name) != stamp
         ]
         self.objects.fetch((name, self.root / name) for name in missing)
         _take_times(self.root, {name: there[name] for name in missing})
 
-    def _drop_strangers(self, there: dict[str, Stamp]) -> None:
+    def _drop_strangers(self, there: Mapping[str, Stamp], kept: Collection[str]) -> None:
         for path in sorted(self.root.rglob("*"), reverse=True):  # what is inside first
+            if path.relative_to(self.root).parts[0] in kept:
+                continue
             if path.is_dir() and not path.is_symlink():
                 if not any(path.iterdir()):
                     path.rmdir()
@@ -216,11 +236,13 @@ def owned(home: Path, objects: Objects) -> Iterator[Claim]:
     Raises:
         UserError: If another process works there.
     """
-    # What an earlier process left is dead: its lock is free.
     name = make_name()
     with flocked(home / LOCK, "choose another --out") as (handle, before):
         handle.truncate(0)
         handle.write(name)
         handle.flush()
-        with claim(objects, name, before or None) as owner:
+        # What an earlier process left is dead: its lock is free.
+        # Where the folder is shared, its lock may not hold between machines.
+        same_host = before.rsplit(".", 2)[0] == name.rsplit(".", 2)[0]
+        with claim(objects, name, before if same_host else None) as owner:
             yield owner

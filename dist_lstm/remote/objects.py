@@ -6,6 +6,7 @@ other: they are never listed and never fetched.
 """
 
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -64,7 +65,14 @@ def filesystem(uri: str) -> tuple[Any, str]:
     try:
         return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}{wish}" if wish else uri)
     except (OSError, ValueError) as error:
-        raise UserError(f"{uri}: can't be opened as a storage location: {_meaning(error)}") from error
+        raise UserError(
+            f"{without_keys(uri)}: can't be opened as a storage location: {_meaning(error)}"
+        ) from error
+
+
+def without_keys(uri: str) -> str:
+    """A URI that may be shown: keys lie before the @ and after the question mark."""
+    return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0]).rstrip("/")
 
 
 def _meaning(error: Exception) -> str:
@@ -100,8 +108,7 @@ class Objects:
     """
 
     def __init__(self, uri: str, place: tuple[Any, str] | None = None) -> None:
-        # What follows the question mark may hold keys, and is not to be shown.
-        self.uri = uri.partition("?")[0].rstrip("/")
+        self.uri = without_keys(uri)
         self.filesystem, root = place or filesystem(uri)
         self._root = root.rstrip("/")
 
@@ -226,7 +233,7 @@ class Objects:
 
         def fetch(file: tuple[str, Path]) -> None:
             name, path = file
-            temporary = path.with_name(f".{path.name}.fetched")
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.fetched")
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._explained(name):
                 with self.filesystem.open_input_stream(self._path(name)) as stream, temporary.open("wb") as target:
