@@ -5,23 +5,16 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from dist_lstm import __version__, cli_cluster
+from dist_lstm import __version__, cli_cluster, cli_runs
 from dist_lstm.errors import UserError
 from dist_lstm.terminal import make_console as _console
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from dist_lstm.config.schema import Config
-    from dist_lstm.run import Run
 
 
 class _Verbs(TyperGroup):
@@ -54,34 +47,6 @@ Settings = Annotated[
 Out = Annotated[
     str | None, typer.Option(metavar="DIR", help="Run directory or its URI; default runs/NAME-OF-CONFIG.")
 ]
-
-
-def _load(config: Path, settings: list[str] | None) -> "Config":
-    from dist_lstm.config.load import load_config
-
-    return load_config(config, settings or ())
-
-
-@contextmanager
-def _started(config: Path, settings: list[str] | None, out: str | None, console: "Console") -> Iterator["Run"]:
-    job = _load(config, settings)
-    from dist_lstm.run import PARTS, start_run
-    from dist_lstm.storage import mirrored
-
-    with (
-        mirrored(Path("runs") / config.stem if out is None else out, fetch=PARTS) as folder,
-        start_run(job, folder, console) as run,
-    ):
-        yield run
-
-
-@contextmanager
-def _opened(where: str, console: "Console") -> Iterator["Run"]:
-    from dist_lstm.run import PARTS, open_run
-    from dist_lstm.storage import mirrored
-
-    with mirrored(where, fetch=PARTS) as folder, open_run(folder, console) as run:
-        yield run
 
 
 def _show_version(wanted: bool) -> None:
@@ -125,31 +90,31 @@ def _options(
 def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Prepare, train, backtest, forecast and report, in one go."""
     console = _console()
-    with _started(config, set_, out, console) as run:
+    with cli_runs.started(config, set_, out, console) as run:
         from dist_lstm.run import run_all
 
         run_all(run)
-        _show_results(run, console)
+        cli_runs.show_results(run, console)
 
 
 @app.command()
 def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Check a table and write it as shards."""
     console = _console()
-    with _started(config, set_, out, console) as run:
-        _show("shards", run.shards[0], console)
+    with cli_runs.started(config, set_, out, console) as run:
+        cli_runs.show("shards", run.shards[0], console)
 
 
 @app.command()
 def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model; prepares the data where that is not done."""
     console = _console()
-    with _started(config, set_, out, console) as run:
+    with cli_runs.started(config, set_, out, console) as run:
         from dist_lstm.run import MODEL
         from dist_lstm.run import train as train_stage
 
         train_stage(run)
-        _show("model", run.folder / MODEL, console)
+        cli_runs.show("model", run.folder / MODEL, console)
 
 
 @app.command()
@@ -158,13 +123,13 @@ def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     from dist_lstm.jobs.fleet import PARTS, run_fleet
     from dist_lstm.storage import mirrored, shown
 
-    job, console = _load(config, set_), _console()
+    job, console = cli_runs.load(config, set_), _console()
     with mirrored(Path("runs") / config.stem if out is None else out, fetch=PARTS) as folder:
         found = run_fleet(job, folder, console)
         if found.get("backtest"):
-            _show_scores(found["backtest"], f"backtest of {shown(folder)}", console)
+            cli_runs.show_scores(found["backtest"], f"backtest of {shown(folder)}", console)
         for name in ("forecasts", "scores", "models", "backtest"):
-            _show(name, folder / name, console, width=14)
+            cli_runs.show(name, folder / name, console, width=14)
 
 
 @app.command()
@@ -173,9 +138,9 @@ def backtest(run: RunFolder) -> None:
     from dist_lstm.run import backtest as backtest_stage
 
     console = _console()
-    with _opened(run, console) as opened:
+    with cli_runs.opened(run, console) as opened:
         backtest_stage(opened)
-        _show_results(opened, console)
+        cli_runs.show_results(opened, console)
 
 
 @app.command()
@@ -190,9 +155,9 @@ def forecast(
 
     console = _console()
     with ExitStack() as stack:
-        opened = stack.enter_context(_opened(run, console))
+        opened = stack.enter_context(cli_runs.opened(run, console))
         folder = None if out is None else stack.enter_context(mirrored(out, fetch=()))
-        _show("forecasts", forecast_stage(opened, data, folder), console)
+        cli_runs.show("forecasts", forecast_stage(opened, data, folder), console)
 
 
 @app.command()
@@ -210,11 +175,11 @@ def evaluate(
 
     console = _console()
     with (
-        _opened(run, console) as opened,
+        cli_runs.opened(run, console) as opened,
         mirrored(forecasts or opened.folder / FORECASTS, own=False) as folder,
     ):
         found = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)
-        _show_scores(found, f"{shown(folder)} against {data}", console)
+        cli_runs.show_scores(found, f"{shown(folder)} against {data}", console)
 
 
 @app.command()
@@ -223,8 +188,8 @@ def report(run: RunFolder) -> None:
     from dist_lstm.run import report as report_stage
 
     console = _console()
-    with _opened(run, console) as opened:
-        _show("report", report_stage(opened), console)
+    with cli_runs.opened(run, console) as opened:
+        cli_runs.show("report", report_stage(opened), console)
 
 
 @app.command()
@@ -236,7 +201,7 @@ def plan(
     """Show what a config would do; leaves nothing behind."""
     from dist_lstm.plan import make_plan, show_plan
 
-    found = make_plan(_load(config, set_))
+    found = make_plan(cli_runs.load(config, set_))
     if as_json:
         import json
 
@@ -251,7 +216,7 @@ def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     from dist_lstm.jobs.search import KEPT, PARTS, check_place, search
     from dist_lstm.storage import mirrored
 
-    job, where = _load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
+    job, where = cli_runs.load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
     check_place(where)
     with mirrored(where, fetch=PARTS, keep=KEPT) as folder:
         search(job, folder, _console())
@@ -288,45 +253,6 @@ def doctor(
 
 app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
 app.add_typer(cli_cluster.jobs, name="jobs")
-
-
-def _show(what: str, path: Path, console: "Console", width: int = 10) -> None:
-    from dist_lstm.storage import shown
-
-    console.print(f"{what:<{width}}{shown(path)}")
-
-
-def _show_results(run: "Run", console: "Console") -> None:
-    from dist_lstm.run import BACKTEST, FORECASTS, METRICS, MODEL, REPORT
-    from dist_lstm.storage import shown
-
-    scores = run.metrics.get("backtest")
-    if scores:
-        _show_scores(scores, f"backtest of {shown(run.folder)}", console)
-    for name in (MODEL, FORECASTS, BACKTEST, METRICS, REPORT):
-        if (run.folder / name).exists():
-            _show(name, run.folder / name, console, width=14)
-
-
-def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:
-    from rich.table import Table
-
-    models = {name: values for name, values in scores.items() if isinstance(values, dict)}
-    table = Table()
-    table.add_column("metric")
-    for name in models:
-        table.add_column(name, justify="right", overflow="fold")
-    for metric in dict.fromkeys(metric for values in models.values() for metric in values):
-        cells = [values.get(metric) for values in models.values()]
-        table.add_row(metric, *("-" if cell is None or cell != cell else f"{cell:.4g}" for cell in cells))
-    console.print(title)  # not the table's own, which would fold a path
-    console.print(table)
-    value = scores.get("skill")
-    known = "unknown" if value is None or value != value else f"{value:+.1%}"
-    console.print(
-        f"skill {known} against SeasonalNaive (1 - MASE ratio), over {scores.get('skill_series', 0):,} series; "
-        f"{scores.get('skill_left_out', 0):,} left out (no scale, or not the same points)"
-    )
 
 
 def one_line(message: str) -> str:

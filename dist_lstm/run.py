@@ -39,7 +39,8 @@ BACKTEST, FORECASTS, HISTORY, REPORT = "backtest", "forecasts", "history.csv", "
 
 #: What the stages read in a run directory; what else lies there is not fetched from a store.
 PARTS = (
-    SHARDS, CONFIG, METRICS, ENVIRONMENT, MODEL, BACKTEST_MODEL, SCORES, BACKTEST, FORECASTS, HISTORY, "checkpoints"
+    SHARDS, CONFIG, METRICS, ENVIRONMENT, MODEL, BACKTEST_MODEL, SCORES, BACKTEST, FORECASTS, HISTORY,
+    "checkpoints",
 )  # fmt: skip
 
 
