@@ -217,7 +217,7 @@ def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     from dist_lstm.storage import mirrored
 
     job, where = cli_runs.load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
-    check_place(where)
+    check_place(where, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
     with mirrored(where, fetch=PARTS, keep=KEPT) as folder:
         search(job, folder, _console())
 

@@ -48,19 +48,20 @@ PARTS = (SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE)
 KEPT = {tuning.STATE: SEARCH}
 
 
-def check_place(where: str | Path) -> None:
+def check_place(where: str | Path, on_cluster: bool) -> None:
     """Refuse to search on a cluster without a folder that its nodes share: trials hand their state to each other.
 
     Args:
         where: A path, or a URI.
+        on_cluster: Whether trials may run on other nodes.
 
     Raises:
-        UserError: If it is the URI of a store, and `RAY_ADDRESS` names a cluster.
+        UserError: If it is the URI of a store and they may.
     """
-    if local_path(where) is None and os.environ.get("RAY_ADDRESS"):
+    if on_cluster and local_path(where) is None:
         raise UserError(
             f"--out {without_keys(str(where))}: a search on a cluster keeps its state in a folder that all nodes "
-            "share; give such a folder, or unset RAY_ADDRESS to search on this machine alone"
+            "share, not at a store; give such a folder, or search on one machine (without RAY_ADDRESS)"
         )
 
 
