@@ -40,10 +40,11 @@ from dist_lstm.jobs.pack import (
     small_task,
 )
 from dist_lstm.jobs.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
+from dist_lstm.remote.objects import without_keys
 from dist_lstm.run import BACKTEST, BACKTEST_MODEL, CONFIG, FORECASTS, METRICS, MODEL, SHARDS, Run, start_run
 from dist_lstm.run import PARTS as RUN_PARTS
 from dist_lstm.run import train as train_stage
-from dist_lstm.storage import is_marked, listing, mark, mirrored, origin, refresh, remove, write_text
+from dist_lstm.storage import is_marked, listing, local_path, mark, mirrored, origin, refresh, remove, write_text
 from dist_lstm.timing import timed
 
 _RAY = "ray"
@@ -84,6 +85,10 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
 
 def _make_job(run: Run) -> FleetJob:
     fleet = run.config.fleet
+    if fleet.init_from and local_path(fleet.init_from) is None:
+        raise UserError(
+            f"fleet.init_from: {without_keys(fleet.init_from)}: expected a directory; copy the run to one"
+        )
     initial = Path(fleet.init_from).expanduser().absolute() if fleet.init_from else None
     settings = SMALL | (initial_settings(initial) if initial else {}) | fleet.settings
     # What is derived of the context is derived again, for another context.

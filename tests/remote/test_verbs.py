@@ -1,5 +1,6 @@
 """The command line on a store: what it does in a folder it does at a URI."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from dist_lstm import cli
 from dist_lstm.errors import UserError
-from dist_lstm.jobs import survey
+from dist_lstm.jobs import cluster, survey
 from dist_lstm.jobs.submit import Order, _places
 from dist_lstm.remote.objects import Objects
 from dist_lstm.storage import mirrored
@@ -203,18 +204,15 @@ def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(
 
 
 @pytest.mark.slow
-def test_a_fleet_at_a_store_trains_there_and_is_done_on_the_next_machine(uri, job, tmp_path):
-    small = {"train.max_steps": 20, "model.units": [4], "train.batch_size": 8}
-    words = [
-        "fleet",
-        job,
-        "--out",
-        uri,
-        "--set",
-        f"fleet.settings={yaml.safe_dump(small, default_flow_style=True)}",
-    ]
-    said = spoken(*words)
+def test_a_fleet_at_a_store_is_worked_on_by_nodes_with_mirrors_of_their_own(uri, job, call, tmp_path, monkeypatch):
+    workers, small = tmp_path / "workers", {"train.max_steps": 20, "model.units": [4], "train.batch_size": 8}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster, "RAY_ENVIRONMENT", cluster.RAY_ENVIRONMENT | {"DIST_LSTM_CACHE": str(workers)})
+    words = ("fleet", job, "--out", uri, "--set", f"fleet.settings={json.dumps(small)}")
+    status, said, error = call(*words)
+    assert status == 0, error
     assert f"forecasts     {uri}/forecasts" in said
+    assert list(workers.iterdir())
     there = set(Objects(uri).listing())
     assert {
         "_SUCCESS",
@@ -225,5 +223,5 @@ def test_a_fleet_at_a_store_trains_there_and_is_done_on_the_next_machine(uri, jo
     } < there
     table = pd.read_parquet(fetched(uri) / "forecasts")
     assert set(table["unique_id"]) == {"sine", "walk", "gaps", "constant", "short", "two"}
-    elsewhere = str(tmp_path / "elsewhere")
-    assert "fleet     already done" in spoken(*words, DIST_LSTM_CACHE=elsewhere)
+    monkeypatch.setenv("DIST_LSTM_CACHE", str(tmp_path / "elsewhere"))
+    assert "fleet     already done" in call(*words)[1]
