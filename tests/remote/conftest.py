@@ -15,7 +15,7 @@ from dist_lstm.remote.objects import Objects
 @pytest.fixture(scope="module")
 def store() -> Iterator[None]:
     """The server; the environment names it, as a user's would."""
-    from moto.server import ThreadedMotoServer
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)

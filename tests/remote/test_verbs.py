@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -189,10 +190,20 @@ def test_submit_and_the_doctor_ask_of_a_store_what_a_run_needs_of_it(uri, object
 
 
 @pytest.mark.slow
-def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(uri, tmp_path):
+def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(uri, tmp_path, monkeypatch):
     space = {"model.units": {"choice": [[4], [8]]}}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     config = make_job(tmp_path / "job", {"space": space, "num_samples": 3, "algorithm": "random"})
+    words = [sys.executable, "-m", "dist_lstm", "tune", str(config), "--out", uri]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        while "1/3  trial" not in (line := process.stdout.readline()):
+            assert line, "it ended"
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 143
+    assert set(Objects(uri).listing()) >= {"search.yaml", "shards/manifest.json"}
     said = spoken("tune", config, "--out", uri)
+    assert "; going on" in said
     assert f"trials.parquet  {uri}/trials.parquet" in said
     there = set(Objects(uri).listing())
     assert {"search.yaml", "trials.parquet", "best.yaml", "search.html", "_SUCCESS"} < there
