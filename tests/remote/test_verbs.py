@@ -190,6 +190,7 @@ def test_submit_and_the_doctor_ask_of_a_store_what_a_run_needs_of_it(uri, object
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(uri, tmp_path, monkeypatch):
     space = {"model.units": {"choice": [[4], [8]]}}
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -215,6 +216,7 @@ def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_fleet_at_a_store_is_worked_on_by_nodes_with_mirrors_of_their_own(uri, job, call, tmp_path, monkeypatch):
     workers, small = tmp_path / "workers", {"train.max_steps": 20, "model.units": [4], "train.batch_size": 8}
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
