@@ -67,6 +67,15 @@ def test_what_stood_there_stays_when_the_body_fails(tmp_path, error, folder):
     assert names(tmp_path) == ["x"]
 
 
+def test_nodes_that_share_a_folder_and_a_process_number_do_not_write_into_each_others_file(tmp_path):
+    with publish(tmp_path / "x") as mine:  # the same process, so the same number
+        mine.write_text("mine")
+        write_text(tmp_path / "x", "theirs")
+        assert (tmp_path / "x").read_text() == "theirs"
+    assert (tmp_path / "x").read_text() == "mine"
+    assert names(tmp_path) == ["x"]
+
+
 def test_a_full_disk_is_the_users_error_and_names_path_and_reason(tmp_path):
     with (
         pytest.raises(UserError, match=r"x: can't be written: No space left on device; .*--out"),

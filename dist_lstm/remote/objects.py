@@ -72,7 +72,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 def without_keys(uri: str) -> str:
     """A URI that may be shown: keys lie before the @ and after the question mark."""
-    return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0]).rstrip("/")
+    return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
 
 
 def _meaning(error: Exception) -> str:
@@ -108,7 +108,7 @@ class Objects:
     """
 
     def __init__(self, uri: str, place: tuple[Any, str] | None = None) -> None:
-        self.uri = without_keys(uri)
+        self.uri = without_keys(uri).rstrip("/")
         self.filesystem, root = place or filesystem(uri)
         self._root = root.rstrip("/")
 

@@ -48,7 +48,7 @@ def test_a_bucket_that_is_not_there_is_the_users_error_and_says_what_to_do(store
 
 def test_keys_in_a_uri_are_not_shown():
     shown = without_keys("s3://key:secret%2F@bucket/runs/x/?region=z&secret=1")
-    assert shown == "s3://bucket/runs/x"
+    assert shown == "s3://bucket/runs/x/"
     with pytest.raises(UserError) as found:
         Objects("s3://key:secret@bucket/x?no-such-option=secret")
     assert str(found.value).startswith("s3://bucket/x: can't be opened as a storage location")
