@@ -133,6 +133,21 @@ def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 
 @app.command()
+def export(
+    fleet: Annotated[str, typer.Argument(metavar="FLEET", help="Directory of a fleet, or its URI.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model: name of its series or its group.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A file that ends in .keras.")],
+) -> None:
+    """Write one model of a fleet as a Keras file."""
+    from dist_lstm.jobs.export import export_model
+    from dist_lstm.storage import mirrored
+
+    with mirrored(fleet, own=False) as folder:
+        export_model(folder, model, out)
+    cli_runs.show("model", out, _console())
+
+
+@app.command()
 def backtest(run: RunFolder) -> None:
     """Score a trained run on its test range, beside a baseline."""
     from dist_lstm.run import backtest as backtest_stage
