@@ -1,6 +1,7 @@
 """What speaks to a cluster: `submit`, `jobs` for what was submitted, and training on several nodes."""
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,11 +32,12 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the job.")]
 jobs = typer.Typer(help="List, follow and stop what was submitted.", no_args_is_help=True)
 
 
-def trainer(job: "Config") -> AbstractContextManager["Callable[[Run], Run]"]:
+def trainer(job: "Config", where: str | Path) -> AbstractContextManager["Callable[[Run], Run]"]:
     """What trains a job: this process, or the nodes of the cluster it belongs to.
 
     Args:
         job: The job.
+        where: Its directory or URI.
 
     Returns:
         The stage, open for as long as it may be called.
@@ -46,7 +48,7 @@ def trainer(job: "Config") -> AbstractContextManager["Callable[[Run], Run]"]:
         return nullcontext(train)
     from dist_lstm.jobs.nodes import nodes_trainer
 
-    return nodes_trainer(job.resources)
+    return nodes_trainer(job.resources, where)
 
 
 def submit(

@@ -10,6 +10,9 @@ Tune's own state is not read again.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from dist_lstm.jobs.pack import (
     LOCAL,
     MODELS,
     OWN,
+    PACKS,
     SCORES,
     FleetJob,
     PackWorker,
@@ -37,12 +41,16 @@ from dist_lstm.jobs.pack import (
     small_task,
 )
 from dist_lstm.jobs.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
-from dist_lstm.run import BACKTEST, FORECASTS, Run, start_run
+from dist_lstm.remote.objects import without_keys
+from dist_lstm.run import BACKTEST, BACKTEST_MODEL, CONFIG, FORECASTS, METRICS, MODEL, SHARDS, Run, start_run
+from dist_lstm.run import PARTS as RUN_PARTS
 from dist_lstm.run import train as train_stage
-from dist_lstm.storage import is_marked, mark, remove, write_text
+from dist_lstm.storage import is_marked, listing, local_path, mark, mirrored, origin, refresh, remove, write_text
 from dist_lstm.timing import timed
 
 _RAY = "ray"
+#: What is fetched from a store where a fleet begins or goes on; tables of finished packs are not.
+PARTS = (SHARDS, CONFIG, METRICS, LOCAL, PACKS)
 
 
 def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
@@ -79,6 +87,10 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
 
 def _make_job(run: Run) -> FleetJob:
     fleet = run.config.fleet
+    if fleet.init_from and local_path(fleet.init_from) is None:
+        raise UserError(
+            f"fleet.init_from: {without_keys(fleet.init_from)}: expected a directory; copy the run to one"
+        )
     initial = Path(fleet.init_from).expanduser().absolute() if fleet.init_from else None
     settings = SMALL | (initial_settings(initial) if initial else {}) | fleet.settings
     # What is derived of the context is derived again, for another context.
@@ -89,7 +101,7 @@ def _make_job(run: Run) -> FleetJob:
     write_text(run.folder / LOCAL, dump_config(local))
     folder = initial if initial else run.folder
     has_global = fleet.global_model and (initial is None or (initial / "model.keras").exists())
-    return FleetJob(run.folder, run.config, local, folder if has_global else None, initial)
+    return FleetJob(run.folder, origin(run.folder), run.config, local, folder if has_global else None, initial)
 
 
 def _check_small(local: Config) -> None:
@@ -131,18 +143,20 @@ def _train_global(run: Run, cluster: Cluster) -> None:
     gpus = min(1.0, cluster.gpus) if wanted == "auto" else wanted
     options = {"num_cpus": run.config.fleet.cpus, "num_gpus": gpus, "max_retries": run.config.fleet.max_failures}
     work = ray.remote(_train_quietly).options(**options)
-    problem = ray.get(work.remote(run.folder, run.config, run.manifest))
+    problem = ray.get(work.remote(origin(run.folder), run.config, run.manifest))
     if problem:
         raise UserError(f"the global model: {problem}")
+    refresh(run.folder, [METRICS])
     steps = run.metrics["training"]["steps"]
     run.console.print(f"global    one model of all series, {steps} steps")
 
 
-def _train_quietly(folder: Path, config: Config, manifest: Manifest) -> str | None:
+def _train_quietly(where: str, config: Config, manifest: Manifest) -> str | None:
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
     hide_other_gpus()
     try:
-        train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
+        with mirrored(where, own=False, fetch=set(RUN_PARTS) - {BACKTEST, FORECASTS}) as folder:
+            train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
     except UserError as error:
         return str(error)
     return None
@@ -152,7 +166,8 @@ def _train_quietly(folder: Path, config: Config, manifest: Manifest) -> str | No
 def _work(job: FleetJob, stage: str, console: Console) -> None:
     """Do the packs of a stage that are not done yet, each as a trial."""
     total = count_packs(job.packs(stage))
-    waiting = [number for number in range(total) if not job.models(stage, number).exists()]
+    done = listing(job.folder / MODELS)
+    waiting = [number for number in range(total) if job.models(stage, number).name not in done]
     if len(waiting) < total:
         console.print(f"{stage:<10}{total - len(waiting)} of {total} packs already done")
     if not waiting:
@@ -193,10 +208,11 @@ def _trial() -> type:
         """Works through one pack after the other, in a process that compiles once."""
 
         def setup(self, config: dict[str, Any], job: FleetJob, stage: str) -> None:  # pyright: ignore
-            self._pack, self._stage = config["pack"], stage
+            self._pack, self._stage, self._place = config["pack"], stage, ExitStack()
             hide_other_gpus()
             try:
-                self._worker, self._problem = PackWorker(job), None
+                here = self._place.enter_context(_here(job, stage))
+                self._worker, self._problem = PackWorker(here), None
             except UserError as error:
                 self._problem = str(error)
 
@@ -212,6 +228,9 @@ def _trial() -> type:
                     self._problem = str(error)
             return {"done": True, "problem": self._problem}
 
+        def cleanup(self) -> None:
+            self._place.close()
+
         def save_checkpoint(self, checkpoint_dir: str) -> None:
             """Nothing: a pack that was cut short is done again."""
 
@@ -219,6 +238,15 @@ def _trial() -> type:
             """Nothing was saved."""
 
     return PackTrial
+
+
+@contextmanager
+def _here(job: FleetJob, stage: str) -> Iterator[FleetJob]:
+    """A fleet on the node of a worker, with what the packs of a stage need."""
+    before = (MODELS, MODEL, BACKTEST_MODEL) if stage == OWN else ()
+    with mirrored(job.where, own=False, fetch=(SHARDS, PACKS, *before)) as folder:
+        own_model = job.global_folder == job.folder
+        yield replace(job, folder=folder, global_folder=folder if own_model else job.global_folder)
 
 
 def _lines(stage: str, done: int, total: int, console: Console) -> Any:
@@ -254,6 +282,7 @@ def _finish(run: Run) -> None:
     """Count, score and mark."""
     from dist_lstm.evaluate.backtest import summarise
 
+    refresh(run.folder, [SCORES])
     scores = pd.read_parquet(run.folder / SCORES)
     first = scores[scores["model"] == "LSTM"]
     levels = Counter(first["level"])

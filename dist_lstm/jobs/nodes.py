@@ -31,7 +31,7 @@ from dist_lstm.errors import UserError
 from dist_lstm.jobs.cluster import join_cluster
 from dist_lstm.run import CONFIG, SHARDS, Run, train
 from dist_lstm.signals import HeldSignals
-from dist_lstm.storage import remove, write_text
+from dist_lstm.storage import local_path, remove, write_text
 
 #: Times in a row that all workers are started without coming to another checkpoint.
 _ATTEMPTS = 3
@@ -43,18 +43,24 @@ _SEEN = ".nodes"
 
 
 @contextmanager
-def nodes_trainer(resources: ResourceSettings) -> Iterator[Callable[[Run], Run]]:
+def nodes_trainer(resources: ResourceSettings, where: str | Path) -> Iterator[Callable[[Run], Run]]:
     """Join the cluster whose nodes are to train together.
 
     Args:
         resources: How many nodes, and what of each.
+        where: The run directory.
 
     Yields:
         What trains a run on them, in place of `dist_lstm.run.train`.
 
     Raises:
-        UserError: If there is no cluster, or it has too few nodes.
+        UserError: If there is no cluster, it has too few nodes, or the run directory is on an object store.
     """
+    if local_path(where) is None:
+        raise UserError(
+            f"--out: {where}: with resources.nodes {resources.nodes} it must be a folder that all nodes share, "
+            "not a URI; copy the run there when it is done, or set resources.nodes to 1"
+        )
     if "RAY_ADDRESS" not in os.environ:
         raise UserError(
             f"resources.nodes: {resources.nodes} nodes asked for, and this machine is one; set RAY_ADDRESS to "

@@ -26,6 +26,7 @@ from dist_lstm.jobs.cluster import RAY_ENVIRONMENT
 from dist_lstm.jobs.follow import Job, jobs_called
 from dist_lstm.jobs.machine import KIB
 from dist_lstm.jobs.nodes import node_share
+from dist_lstm.jobs.search import check_place
 from dist_lstm.jobs.survey import ask_cluster, versions
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def _places(order: Order, config: Config | None, shared: tuple[str, ...]) -> dic
         raise UserError(
             "--out is missing: what a job writes to its node's disk goes with it; give a URI or a shared folder"
         )
+    if order.verb == "tune":
+        check_place(order.out or "", on_cluster=True)
     writes = {} if order.out is None else {"--out": order.out}
     for purpose, place in (tables | dict(order.reads) | writes).items():
         _check_place(purpose, place, shared)

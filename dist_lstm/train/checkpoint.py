@@ -17,7 +17,7 @@ import numpy as np
 
 import dist_lstm.model  # noqa: F401 (registers the layers)
 from dist_lstm.errors import UserError
-from dist_lstm.storage import publish
+from dist_lstm.storage import publish, remove
 from dist_lstm.train.team import ALONE, Team
 
 CHECKPOINTS = "checkpoints"
@@ -101,7 +101,7 @@ class Checkpoints:
         with publish(self._folder / f"{self._phase}-{step:09d}-{_digest(content)}.npz") as temporary:
             temporary.write_bytes(content)
         for old in self._files()[self._keep :]:
-            old.unlink()
+            remove(old)
 
     def load(self, team: Team = ALONE) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """The newest checkpoint that is whole: what `save` was given; None where there is none.
@@ -121,7 +121,7 @@ class Checkpoints:
             content = path.read_bytes()
             if path.stem.endswith(f"-{_digest(content)}"):
                 return content
-            path.unlink()
+            remove(path)
             rest = "going on from the one before it" if self._files() else "there is none before it: starting anew"
             self._say(f"{path}: is damaged; {rest}")
         return None

@@ -103,6 +103,14 @@ def test_without_a_cluster_several_nodes_are_refused_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
+def test_several_nodes_share_a_folder_and_no_store(call, job):
+    status, _, said = call("train", job, "--out", "s3://bucket/run", "--set", "resources.nodes=2")
+    assert status == 2
+    assert said.startswith(
+        "error: --out: s3://bucket/run: with resources.nodes 2 it must be a folder that all nodes"
+    )
+
+
 def test_several_nodes_are_not_trained_on_by_what_knows_of_one_alone(monkeypatch):
     from dist_lstm.train.devices import make_strategy
 
@@ -123,6 +131,7 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_worker_niceness": "0",  # else tests that run beside it would come first
     }
     # A socket's path may have about 100 characters.
     import tempfile
