@@ -242,8 +242,11 @@ def _lines(stage: str, done: int, total: int, console: Console) -> Any:
                 by = "".join(f", {level} {number}" for level, number in counts.items())
                 console.print(f"{stage:<10}{self._done} of {total}: {models} models in {seconds:.0f} s{by}")
 
+        def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
+            console.print(f"{stage:<10}pack {trial.config['pack']} was cut short; trying again")
+
         def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
-            console.print(f"{stage:<10}pack {trial.config['pack']} failed; trying again")
+            console.print(f"{stage:<10}pack {trial.config['pack']} failed; given up")
 
     return Lines()
 
