@@ -191,12 +191,10 @@ def _trial() -> type:
         """Works through one pack after the other, in a process that compiles once."""
 
         def setup(self, config: dict[str, Any], job: FleetJob, stage: str) -> None:  # pyright: ignore
-            self._pack, self._stage = config["pack"], stage
+            self._pack, self._stage, self._job = config["pack"], stage, job
+            self._worker: PackWorker | None = None
+            self._problem: str | None = None
             hide_other_gpus()
-            try:
-                self._worker, self._problem = PackWorker(job), None
-            except UserError as error:
-                self._problem = str(error)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._pack = new_config["pack"]
@@ -205,6 +203,8 @@ def _trial() -> type:
         def step(self) -> dict[str, Any]:
             if self._problem is None:
                 try:
+                    # Not in `setup`: Tune ends an actor that is slow to start once another has time for its pack.
+                    self._worker = self._worker or PackWorker(self._job)
                     return {"done": True, "counts": self._worker.work(self._stage, self._pack)}
                 except UserError as error:
                     self._problem = str(error)

@@ -44,7 +44,8 @@ class Node:
     """
 
     def __init__(self, folder: Path, *before: str) -> None:
-        self._mark, self._before = secrets.token_hex(8), before
+        self._mark, self._before, self._folder = secrets.token_hex(8), before, folder
+        self._started: list[subprocess.Popen] = []
         folder.mkdir(exist_ok=True)
         token = folder / "token"
         if not token.exists():
@@ -60,13 +61,16 @@ class Node:
 
     def start(self, *words: str) -> subprocess.Popen:
         """Begin a command of the node's."""
-        return subprocess.Popen(
-            [*self._before, *words],
-            env=self.user | IMPATIENT | {_MARK: self._mark},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with (self._folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [*self._before, *words],
+                env=self.user | IMPATIENT | {_MARK: self._mark},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
 
     def processes(self, name: str = "") -> list[int]:
         """Processes of the node, of those whose command line begins with a pattern."""
@@ -90,6 +94,8 @@ class Node:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
+        for one in self._started:
+            one.wait()
 
 
 #: What all nodes are started with.

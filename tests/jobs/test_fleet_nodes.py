@@ -22,7 +22,7 @@ def nodes():
     try:
         for node, words in (
             (head, ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder / 'ray'}")),
-            (second, (f"--address=127.0.0.1:{port}",)),
+            (second, (f"--address=127.0.0.1:{port}", f"--temp-dir={folder / 'ray2'}")),
         ):
             ports = (f"--metrics-export-port={agents.pop()}", f"--dashboard-agent-listen-port={agents.pop()}")
             assert node.start("ray", "start", *words, *ports, *SMALL).wait(120) == 0
