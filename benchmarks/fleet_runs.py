@@ -1,4 +1,4 @@
-"""Whole fleets for `bench_fleet.py`, through the command line: their scores, memory, and seconds of their parts."""
+"""Whole fleets for `bench_fleet.py`, through the command line: scores, memory, and seconds of their parts."""
 
 import json
 import re
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 FREQUENCIES = {"yearly": (6, 1), "quarterly": (8, 4), "monthly": (18, 12), "other": (8, 1)}
 #: Makridakis & Hibon, "The M3-Competition", IJF 16 (2000), recomputed from the competitors' own forecasts.
 THETA = {"yearly": 16.97, "quarterly": 8.96, "monthly": 13.89, "other": 4.41}
+TABLES = ("models", "scores", "forecasts", "backtest")
 _STEPS = 60
 _LOOK = 0.5
 
@@ -33,8 +34,8 @@ def run_fleet(config: dict[str, Any], scratch: Path) -> dict[str, Any]:
 
     Returns:
         `seconds` of the command; `stages`, seconds of each; `packs`, models and seconds of each pack of single
-        series; `levels`, how many series are forecast by what; `peak_mib` of memory of all its processes, shared
-        memory counted once, and `command_mib` of the command alone.
+        series; `levels`, how many series are forecast by what; `bytes` of the tables; `peak_mib` of memory of all
+        its processes, shared memory counted once, and `command_mib` of the command alone.
     """
     (scratch / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
     words = ("-v", "fleet", "config.yaml", "--out", "fleet", "--set", "fleet.by=series")
@@ -56,6 +57,8 @@ def run_fleet(config: dict[str, Any], scratch: Path) -> dict[str, Any]:
     packs = re.findall(r"^own +\d+ of \d+: (\d+) models in (\d+) s", text, re.MULTILINE)
     levels = metrics["fleet"]["levels"]
     found = {"seconds": seconds, "series": metrics["fleet"]["series"], "levels": levels, "stages": stages}
+    tables = [path for name in TABLES for path in (scratch / "fleet" / name).glob("*.parquet")]
+    found["bytes"] = sum(path.stat().st_size for path in tables)
     return found | {"packs": [(int(models), int(took)) for models, took in packs]} | peak
 
 

@@ -229,10 +229,10 @@ class PackWorker:
         if not wanted:
             return
         files = sorted((self._job.folder / MODELS).glob("group-*.parquet"))
-        rows = _models_named(files, list(wanted), ["name", "failure", "weights", "weights_backtest"])
+        rows = models_named(files, list(wanted), ["name", "failure", "weights", "weights_backtest"])
         shapes = [one.shape for one in self._models.ordinary.get_weights()]
         for row in rows:
-            before, after = (self._with(_shaped(row[name], shapes)) for name in ("weights_backtest", "weights"))
+            before, after = (self._with(shaped(row[name], shapes)) for name in ("weights_backtest", "weights"))
             chain.offer(Offer("group", before, after, row["failure"]), np.sort(wanted[row["name"]]))
 
     @cached_property
@@ -261,7 +261,8 @@ class PackWorker:
                 pq.write_table(table, temporary, compression="zstd")
 
 
-def _shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+def shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """A row's weights, for `set_weights` of a model whose weights have these shapes."""
     sizes = [int(np.prod(shape)) for shape in shapes]
     values = np.asarray(flat, np.float32)
     if len(values) != sum(sizes):
@@ -273,7 +274,8 @@ def _shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _models_named(files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+def models_named(files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of some models out of the tables of packs."""
     found = ds.dataset([str(file) for file in files], schema=_MODELS_SCHEMA)
     return found.to_table(columns=list(columns), filter=pc.field("name").isin(list(names))).to_pylist()
 
@@ -309,9 +311,9 @@ class Initial:
         """By name, weights for the model that never sees the test range, and for the one that sees all."""
         if self._same is not None:
             return dict.fromkeys(names, self._same)
-        rows = _models_named(self._files, names, ["name", "failure", "weights", "weights_backtest"])
+        rows = models_named(self._files, names, ["name", "failure", "weights", "weights_backtest"])
         return {
-            row["name"]: (_shaped(row["weights_backtest"], self._shapes), _shaped(row["weights"], self._shapes))
+            row["name"]: (shaped(row["weights_backtest"], self._shapes), shaped(row["weights"], self._shapes))
             for row in rows
             if row["failure"] is None
         }
