@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.jobs.fleets import finished, forecasts, start, wait_until
+from tests.jobs.fleets import ended, finished, forecasts, start, wait_until
 from tests.jobs.ray_nodes import SMALL, Node, free_ports
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -36,10 +36,10 @@ def nodes():
 def test_a_fleet_one_of_whose_nodes_dies_ends_the_same(quick_fleet, nodes, tmp_path):
     (config, undisturbed), (head, second, address) = quick_fleet, nodes
     out = tmp_path / "out"
-    process = start(config, out, **head.ray_environment, RAY_ADDRESS=address)
-    wait_until(lambda: list((out / "models").glob("part-*")) and second.works(), process)
-    second.kill()
-    text = finished(process)
+    with ended(start(config, out, **head.ray_environment, RAY_ADDRESS=address)) as process:
+        wait_until(lambda: list((out / "models").glob("part-*")) and second.works(), process)
+        second.kill()
+        text = finished(process)
     assert f"2 nodes at {address}, 2 CPUs" in text
     assert "trying again" in text
     assert (out / "_SUCCESS").exists()

@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.jobs.fleets import finished, forecasts, wait_until
+from tests.jobs.fleets import ended, finished, forecasts, wait_until
 from tests.jobs.ray_nodes import SMALL, Node
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -116,7 +115,6 @@ def cluster(hosts):
         made.start()
         yield made
     finally:
-        shutil.copy(folder/'log','/tmp/th/log')
         made.worker.kill()
         made.head.kill()
         shutil.rmtree(folder)
@@ -127,17 +125,12 @@ def test_a_fleet_goes_on_without_the_host_behind_a_cut_link_which_joins_again_wh
 ):
     config, undisturbed = quick_fleet
     out, link = tmp_path / "out", ("-n", hosts[1], "link", "set", hosts[1])
-    process = cluster.submit(config, out)
-    wait_until(lambda: list((out / "models").glob("part-*")) and cluster.worker.works(), process)
-    began = time.monotonic()
-    ip(*link, "down")
-    cluster.wait_for_nodes(HEAD)
-    print(f"noticed {time.monotonic() - began:.1f}")
-    text = finished(process)
-    print(f"done {time.monotonic() - began:.1f}")
+    with ended(cluster.submit(config, out)) as process:
+        wait_until(lambda: list((out / "models").glob("part-*")) and cluster.worker.works(), process)
+        ip(*link, "down")
+        cluster.wait_for_nodes(HEAD)
+        text = finished(process)
     assert "trying again" in text
     pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed))
     ip(*link, "up")
-    began = time.monotonic()
     cluster.wait_for_nodes(HEAD, WORKER)
-    print(f"again {time.monotonic() - began:.1f}")
