@@ -20,9 +20,11 @@ from dist_lstm.jobs.machine import MIB, cpus
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
 #: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.
+#: A submitted job was given the same variables already, which Ray refuses unless they are to be combined.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
     "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

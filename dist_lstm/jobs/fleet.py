@@ -208,13 +208,11 @@ def _trial() -> type:
         """Works through one pack after the other, in a process that compiles once."""
 
         def setup(self, config: dict[str, Any], job: FleetJob, stage: str) -> None:  # pyright: ignore
-            self._pack, self._stage, self._place = config["pack"], stage, ExitStack()
+            self._pack, self._stage, self._job = config["pack"], stage, job
+            self._place = ExitStack()
+            self._worker: PackWorker | None = None
+            self._problem: str | None = None
             hide_other_gpus()
-            try:
-                here = self._place.enter_context(_here(job, stage))
-                self._worker, self._problem = PackWorker(here), None
-            except UserError as error:
-                self._problem = str(error)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._pack = new_config["pack"]
@@ -223,6 +221,10 @@ def _trial() -> type:
         def step(self) -> dict[str, Any]:
             if self._problem is None:
                 try:
+                    # Not in `setup`: Tune ends an actor that is slow to start once another has time for its pack.
+                    if self._worker is None:
+                        here = self._place.enter_context(_here(self._job, self._stage))
+                        self._worker = PackWorker(here)
                     return {"done": True, "counts": self._worker.work(self._stage, self._pack)}
                 except UserError as error:
                     self._problem = str(error)
@@ -272,8 +274,11 @@ def _lines(stage: str, done: int, total: int, console: Console) -> Any:
                 by = "".join(f", {level} {number}" for level, number in counts.items())
                 console.print(f"{stage:<10}{self._done} of {total}: {models} models in {seconds:.0f} s{by}")
 
+        def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
+            console.print(f"{stage:<10}pack {trial.config['pack']} was cut short; trying again")
+
         def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
-            console.print(f"{stage:<10}pack {trial.config['pack']} failed; trying again")
+            console.print(f"{stage:<10}pack {trial.config['pack']} failed; given up")
 
     return Lines()
 

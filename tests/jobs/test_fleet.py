@@ -1,12 +1,10 @@
 """Fleets, as a user starts them: on a Ray of their own, stopped in the middle, with a series of nonsense."""
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,70 +13,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from dist_lstm.jobs.pack import MODELS, SCORES
-
-SERIES, STEPS, HORIZON = 24, 64, 4
-SETTINGS = {
-    "task.horizon": HORIZON, "task.freq": 1, "task.season_length": 4, "task.context_length": 8,
-    "train.max_steps": 20, "fleet.slots": 1, "fleet.clusters": 2, "fleet.global_model": False,
-    "model.dropout": 0,
-    "fleet.settings": {"train.max_steps": 400, "model.units": [8], "train.batch_size": 8, "train.patience": 100},
-}  # fmt: skip
+from tests.jobs.fleets import (
+    HORIZON,
+    SERIES,
+    STEPS,
+    finished,
+    forecasts,
+    make_series,
+    start,
+    wait_until,
+    without_ray,
+    write_fleet,
+)
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("fleet")
-    generator, step = np.random.default_rng(5), np.arange(STEPS)
-    frames = [
-        pd.DataFrame(
-            {
-                "unique_id": f"s{number:02d}",
-                "ds": step + 1,
-                "y": 20 + 5 * np.sin(step * np.pi / 2 + number) + generator.normal(size=STEPS),
-            }
-        )
-        for number in range(SERIES)
-    ]
+    frames, step = make_series(), np.arange(STEPS)
     frames[3]["y"] = np.where(step % 2, 3e38, -3e38)  # the loss of its own model is no number
     frames[4] = frames[4].head(14)  # long enough to be forecast, too short to be trained on
-    pd.concat(frames).to_parquet(folder / "table.parquet")
-    values: dict = {"data": {"path": str(folder / "table.parquet")}}
-    for key, value in SETTINGS.items():
-        section, name = key.split(".")
-        values.setdefault(section, {})[name] = value
-    (folder / "config.yaml").write_text(json.dumps(values))
-    return folder / "config.yaml"
-
-
-def start(config: Path, out: Path, **environment: str) -> subprocess.Popen:
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    words = [sys.executable, "-m", "dist_lstm", "fleet", str(config), "--out", out.name]
-    return subprocess.Popen(
-        words,
-        cwd=out.parent,
-        env=inherited | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen) -> str:
-    text, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, text
-    return text
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    end = time.monotonic() + 400
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
-
-
-def forecasts(out: Path) -> pd.DataFrame:
-    return pd.read_parquet(out / "forecasts").sort_values(["unique_id", "ds"]).reset_index(drop=True)
+    return write_fleet(tmp_path_factory.mktemp("fleet"), frames)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +73,7 @@ def test_a_finished_fleet_is_not_done_again(config, undisturbed):
 def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_same(config, undisturbed, tmp_path):
     out = tmp_path / "out"
     process = start(config, out)
-    wait_for(out / MODELS / "part-00000.parquet", process)
+    wait_until((out / MODELS / "part-00000.parquet").exists, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = {path: path.stat().st_mtime_ns for path in (out / MODELS).glob("*.parquet")}
@@ -132,7 +86,7 @@ def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_sam
 def test_a_fleet_one_of_whose_workers_is_killed_ends_the_same(config, undisturbed, tmp_path):
     out = tmp_path / "out"
     process = start(config, out)
-    wait_for(out / MODELS / "part-00000.parquet", process)
+    wait_until((out / MODELS / "part-00000.parquet").exists, process)
     workers = workers_of(process.pid)
     assert workers
     os.kill(workers[0], signal.SIGKILL)
@@ -175,8 +129,7 @@ settings = ["fleet.settings={{train.max_steps: 2, train.batch_size: 2}}", "fleet
 run_fleet(load_config({str(config)!r}, settings), Path({str(tmp_path / "out")!r}), Console(quiet=True))
 assert not {{"tensorflow", "keras"}} & set(sys.modules)
 """
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    subprocess.run([sys.executable, "-c", text], check=True, env=inherited)
+    subprocess.run([sys.executable, "-c", text], check=True, env=without_ray())
 
 
 def test_the_models_table_holds_the_weights_of_each_model(undisturbed):

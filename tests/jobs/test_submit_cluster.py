@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -20,10 +19,10 @@ import pytest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs import access
 from dist_lstm.storage import is_marked
+from tests.jobs.ray_nodes import BIN, free_ports
 
 pytestmark = pytest.mark.slow
 
-BIN = Path(sys.executable).parent
 CONFIG = """
 task: {horizon: 2, context_length: 4, freq: 1, season_length: 2}
 data: {path: TABLE}
@@ -73,14 +72,6 @@ class Head:
             return error.code, ""
         except OSError:
             return 0, ""
-
-
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture(scope="module")

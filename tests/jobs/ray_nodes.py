@@ -1,0 +1,105 @@
+"""Nodes of a Ray cluster on this machine; a mark in the environment tells whose a process is."""
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.jobs.fleets import without_ray
+
+BIN = Path(sys.executable).parent
+_MARK = "DIST_LSTM_TEST_NODE"
+#: A node that does not answer is given up within seconds, and ends itself when it hears nothing of the head.
+IMPATIENT = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_grpc_client_keepalive_time_ms": "2000",
+    "RAY_grpc_client_keepalive_timeout_ms": "2000",
+}
+
+
+def free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class Node:
+    """What `ray start` began, and whatever that began.
+
+    Args:
+        folder: Ray's own files and the token; the path of a socket has a limit.
+        before: Words before those of a command, such as those that enter a network.
+    """
+
+    def __init__(self, folder: Path, *before: str) -> None:
+        self._mark, self._before, self._folder = secrets.token_hex(8), before, folder
+        self._started: list[subprocess.Popen] = []
+        folder.mkdir(exist_ok=True)
+        token = folder / "token"
+        if not token.exists():
+            token.touch(0o600)
+            token.write_text(secrets.token_hex(32))
+        self.token = token.read_text()
+        self.ray_environment = {
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_AUTH_MODE": "token",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        }
+        self.user = without_ray() | self.ray_environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def start(self, *words: str) -> subprocess.Popen:
+        """Begin a command of the node's."""
+        with (self._folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [*self._before, *words],
+                env=self.user | IMPATIENT | {_MARK: self._mark},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
+
+    def processes(self, name: str = "") -> list[int]:
+        """Processes of the node, of those whose command line begins with a pattern."""
+        mark, found = f"{_MARK}={self._mark}".encode(), []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes() and re.match(name, (folder / "cmdline").read_text()):
+                    found.append(int(folder.name))
+        return found
+
+    def works(self) -> bool:
+        """Whether it works on a pack."""
+        return bool(self.processes(r"ray::ResourceTrainable.train"))
+
+    def kill(self) -> None:
+        """As if the machine had lost its power."""
+        end = time.monotonic() + 30
+        while left := self.processes():
+            assert time.monotonic() < end, left
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        for one in self._started:
+            one.wait()
+
+
+#: What all nodes are started with.
+SMALL = (
+    "--num-cpus=1", "--num-gpus=0", f"--object-store-memory={100 * 2**20}", "--disable-usage-stats",
+    "--min-worker-port=0", "--max-worker-port=0",
+)  # fmt: skip
