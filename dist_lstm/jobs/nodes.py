@@ -29,6 +29,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.cluster import join_cluster
+from dist_lstm.jobs.desk import Desk, Line
 from dist_lstm.run import CONFIG, SHARDS, Run, train
 from dist_lstm.signals import HeldSignals
 from dist_lstm.storage import local_path, remove, write_text
@@ -118,45 +119,6 @@ def refuse_nodes(resources: ResourceSettings) -> None:
             f"resources.nodes: {resources.nodes} nodes train one model together in dist-lstm run and train; tune "
             "and fleet use every node of a cluster, a model on one: set it to 1"
         )
-
-
-class Desk:
-    """Where workers and the command leave word for each other; an actor beside the command.
-
-    Attributes:
-        told: The signal that came to the command; None so far.
-        mistake: What is wrong with the job; None so far.
-    """
-
-    def __init__(self) -> None:
-        self.told: int | None = None
-        self.mistake: str | None = None
-        self._said: list[str] = []
-
-    def say(self, text: str) -> None:
-        """Have the command print something."""
-        self._said.append(text)
-
-    def take(self) -> str:
-        """What was said since."""
-        said, self._said = "".join(self._said), []
-        return said
-
-    def tell(self, number: int) -> None:
-        """Pass on a signal."""
-        self.told = number
-
-    def asked(self) -> int | None:
-        """The signal that came, if any."""
-        return self.told
-
-    def refuse(self, mistake: str) -> None:
-        """Say what is the user's to mend."""
-        self.mistake = self.mistake or mistake
-
-    def refused(self) -> str | None:
-        """What is to be mended, if anything."""
-        return self.mistake
 
 
 @dataclass(frozen=True)
@@ -250,7 +212,14 @@ def _reason(failure: Exception) -> str:
     """What failed, in a line a worker: of an exception its last line, less what Ray adds in further sentences."""
     of_workers = getattr(failure, "worker_failures", {}).items()
     told = [(f"worker {rank}: ", one) for rank, one in of_workers] or [("", failure)]
-    return "; ".join(who + str(one).strip().splitlines()[-1].split(". ")[0] for who, one in told)
+    return "; ".join(who + _last_sentence(str(one)) for who, one in told)
+
+
+def _last_sentence(text: str) -> str:
+    # TensorFlow ends with advice, and a line that names a node of its graph.
+    lines = [line.strip() for line in text.splitlines()]
+    told = [line for line in lines if line and not line.startswith(("[[", "The error could be from a previous"))]
+    return told[-1].split(". ")[0] if told else "no reason given"
 
 
 def _launch(work: Work, share: dict[str, float]) -> str:
@@ -288,19 +257,6 @@ def _launch(work: Work, share: dict[str, float]) -> str:
     return ""
 
 
-class _Line(io.TextIOBase):
-    """A file whose lines the command prints."""
-
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
-
-    def write(self, text: str) -> int:
-        import ray
-
-        ray.get(self._desk.say.remote(text))
-        return len(text)
-
-
 def _work(settings: dict[str, Work]) -> None:
     """What each worker does."""
     work = settings["work"]
@@ -311,7 +267,7 @@ def _work(settings: dict[str, Work]) -> None:
     if not work.gpus:
         # Ray leaves them visible to a worker that asks for none.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    line = _Line(work.desk)
+    line = Line(work.desk)
     node = ray.util.get_node_ip_address()
     line.write(f"worker    {rank} on {node}, process {os.getpid()}\n")
     try:

@@ -19,7 +19,7 @@ from rich.console import Console
 from dist_lstm.config.load import load_config, override, parse_config
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.errors import UserError
-from dist_lstm.jobs.nodes import Work, check_folder, node_share
+from dist_lstm.jobs.nodes import Work, _reason, check_folder, node_share
 from dist_lstm.run import BACKTEST_MODEL, ENVIRONMENT, HISTORY, MODEL, start_run, train
 
 CONFIG = """
@@ -279,3 +279,16 @@ def test_what_comes_after_training_takes_the_gpus_it_sees():
     assert ResourceSettings(nodes=2, gpus=4).alone.gpus == "auto"
     assert ResourceSettings(nodes=2, gpus=0).alone.gpus == 0
     assert ResourceSettings(gpus=4).alone.gpus == 4
+
+
+def test_why_an_attempt_failed_is_said_in_a_line_without_the_words_of_a_graph():
+    aborted = "Collective ops is aborted by: reset by peer\nThe error could be from a previous operation. Restart."
+    failure = RuntimeError("failed")
+    failure.worker_failures = {
+        0: f"Traceback\n  line\n{aborted}\n\t [[{{{{node while}}}}]] [Op:a]\n",
+        1: "RayActorError: The actor died.\nThe worker process has died. See the docs",
+    }
+    assert _reason(failure) == (
+        "worker 0: Collective ops is aborted by: reset by peer; worker 1: The worker process has died"
+    )
+    assert _reason(RuntimeError("no place")) == "no place"
