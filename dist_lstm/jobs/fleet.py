@@ -10,6 +10,7 @@ Tune's own state is not read again.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +149,31 @@ def _train_quietly(folder: Path, config: Config, manifest: Manifest) -> str | No
 
 @timed("work")
 def _work(job: FleetJob, stage: str, console: Console) -> None:
-    """Do the packs of a stage that are not done yet, each as a trial."""
+    """Do the packs of a stage that are not done yet, and again those whose process or node died."""
     total = count_packs(job.packs(stage))
-    waiting = [number for number in range(total) if not job.models(stage, number).exists()]
+
+    def undone(packs: Iterable[int]) -> list[int]:
+        return [number for number in packs if not job.models(stage, number).exists()]
+
+    waiting, errors = undone(range(total)), []
     if len(waiting) < total:
         console.print(f"{stage:<10}{total - len(waiting)} of {total} packs already done")
-    if not waiting:
-        return
+    for attempt in range(1 + job.config.fleet.max_failures):
+        if not waiting:
+            return
+        if attempt:
+            console.print(f"{stage:<10}tried again: {len(waiting)} of {total} packs")
+        errors = _try(job, stage, waiting, _lines(stage, total - len(waiting), total, console))
+        waiting = undone(waiting) if errors else []
+    if waiting:
+        raise errors[0]
+
+
+def _try(job: FleetJob, stage: str, packs: list[int], lines: Any) -> list[Exception]:
+    """Do packs, each as a trial, once; returns what ended those that were cut short.
+
+    Tune itself tries none again: it gives up one that it hands to an actor which dies just then.
+    """
     from ray import tune
 
     state = job.folder / _RAY
@@ -166,21 +185,14 @@ def _work(job: FleetJob, stage: str, console: Console) -> None:
     )
     results = tune.Tuner(
         trial,
-        param_space={"pack": tune.grid_search(waiting)},
+        param_space={"pack": tune.grid_search(packs)},
         tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(
-            name=stage,
-            storage_path=str(state),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=fleet.max_failures),
-            callbacks=[_lines(stage, total - len(waiting), total, console)],
-        ),
+        run_config=tune.RunConfig(name=stage, storage_path=str(state), verbose=0, callbacks=[lines]),
     ).fit()
     problems = sorted({one.metrics["problem"] for one in results if one.metrics and one.metrics.get("problem")})
     if problems:
         raise UserError(problems[0])
-    if results.errors:
-        raise results.errors[0]
+    return results.errors
 
 
 def _trial() -> type:
@@ -242,11 +254,8 @@ def _lines(stage: str, done: int, total: int, console: Console) -> Any:
                 by = "".join(f", {level} {number}" for level, number in counts.items())
                 console.print(f"{stage:<10}{self._done} of {total}: {models} models in {seconds:.0f} s{by}")
 
-        def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
-            console.print(f"{stage:<10}pack {trial.config['pack']} was cut short; trying again")
-
         def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
-            console.print(f"{stage:<10}pack {trial.config['pack']} failed; given up")
+            console.print(f"{stage:<10}pack {trial.config['pack']} was cut short")
 
     return Lines()
 

@@ -11,8 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from dist_lstm.jobs.pack import MODELS, SCORES
+from dist_lstm.config.load import parse_config
+from dist_lstm.jobs import fleet
+from dist_lstm.jobs.pack import MODELS, OWN, SCORES, FleetJob
+from dist_lstm.jobs.packing import Group, write_packs
 from tests.jobs.fleets import (
     HORIZON,
     SERIES,
@@ -137,3 +141,41 @@ def test_the_models_table_holds_the_weights_of_each_model(undisturbed):
     rows = pq.read_table(file).to_pylist()
     assert len({len(row["weights"]) for row in rows}) == 1
     assert all(np.isfinite(row["weights"]).all() for row in rows if row["failure"] is None)
+
+
+def test_a_pack_whose_worker_dies_on_the_way_to_it_is_tried_again(cluster, tmp_path, monkeypatch):
+    """Tune itself gives up a trial whose reused actor dies while it is handed over."""
+    from ray.tune import Trainable
+
+    config = parse_config({"task": {"horizon": 1}, "data": {"path": "none"}, "fleet": {"max_failures": 1}})
+    job = FleetJob(tmp_path, config, config, None, None)
+    packs = [[Group(str(number), np.array([number]))] for number in range(5)]
+    write_packs(packs, job.packs(OWN))
+    job.models(OWN, 0).parent.mkdir()
+
+    class Mortal(Trainable):
+        def setup(self, config, job, stage):
+            self._number, self._job = config["pack"], job
+
+        def reset_config(self, new_config):
+            self._number = new_config["pack"]
+            died = self._job.folder / f"died-{self._number}"
+            if self._number == 3 and not died.exists():
+                died.touch()
+                os._exit(1)
+            return True
+
+        def step(self):
+            self._job.models(OWN, self._number).touch()
+            return {"done": True, "counts": {MODELS: 1}}
+
+        def save_checkpoint(self, checkpoint_dir): ...
+
+        def load_checkpoint(self, checkpoint): ...
+
+    monkeypatch.setattr(fleet, "_trial", lambda: Mortal)
+    with (tmp_path / "text").open("w") as text:
+        fleet._work(job, OWN, Console(file=text, width=200))
+    assert (tmp_path / "died-3").exists()
+    assert all(job.models(OWN, number).exists() for number in range(5))
+    assert "pack 3 was cut short" in (tmp_path / "text").read_text()

@@ -41,6 +41,6 @@ def test_a_fleet_one_of_whose_nodes_dies_ends_the_same(quick_fleet, nodes, tmp_p
         second.kill()
         text = finished(process)
     assert f"2 nodes at {address}, 2 CPUs" in text
-    assert "trying again" in text
+    assert "tried again: 1 of 6 packs" in text
     assert (out / "_SUCCESS").exists()
     pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed))
