@@ -32,8 +32,8 @@ from dist_lstm.data.stream import training_dataset
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
-from dist_lstm.train.fit import Fitted
 from dist_lstm.train.phases import Training, train_phase
+from dist_lstm.train.progress import Fitted
 
 _READY_BATCHES = 8
 

@@ -5,20 +5,16 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from dist_lstm import __version__, cli_cluster
+from dist_lstm import __version__, cli_cluster, cli_runs
 from dist_lstm.errors import UserError
 from dist_lstm.terminal import make_console as _console
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from dist_lstm.config.schema import Config
 
 
 class _Verbs(TyperGroup):
@@ -44,17 +40,13 @@ app = typer.Typer(
 _log = logging.getLogger("dist_lstm")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the job.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run, or its URI.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
 ]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory; default runs/NAME-OF-CONFIG.")]
-
-
-def _job(config: Path, settings: list[str] | None, out: Path | None) -> tuple["Config", Path]:
-    from dist_lstm.config.load import load_config
-
-    return load_config(config, settings or ()), out or Path("runs") / config.stem
+Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Run directory or its URI; default runs/NAME-OF-CONFIG.")
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -97,78 +89,89 @@ def _options(
 @app.command("run")
 def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Prepare, train, backtest, forecast and report, in one go."""
-    from dist_lstm.run import run_all, start_run
+    job, place, console = cli_runs.load(config, set_), cli_runs.place(config, out), _console()
+    with cli_cluster.trainer(job, place) as train_stage, cli_runs.started(job, place, console) as run:
+        from dist_lstm.run import run_all
 
-    job, folder = _job(config, set_, out)
-    console = _console()
-    with start_run(job, folder, console) as run:
-        run_all(run)
-        _show_results(run, console)
+        run_all(run, train_stage)
+        cli_runs.show_results(run, console)
 
 
 @app.command()
 def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Check a table and write it as shards."""
-    from dist_lstm.run import start_run
-
-    job, folder = _job(config, set_, out)
     console = _console()
-    with start_run(job, folder, console) as run:
-        console.print(f"shards    {run.shards[0]}")
+    with cli_runs.started(cli_runs.load(config, set_), cli_runs.place(config, out), console) as run:
+        cli_runs.show("shards", run.shards[0], console)
 
 
 @app.command()
 def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model; prepares the data where that is not done."""
-    from dist_lstm.run import MODEL, start_run
-    from dist_lstm.run import train as train_stage
+    job, place, console = cli_runs.load(config, set_), cli_runs.place(config, out), _console()
+    with cli_cluster.trainer(job, place) as train_stage, cli_runs.started(job, place, console) as run:
+        from dist_lstm.run import MODEL
 
-    job, folder = _job(config, set_, out)
-    console = _console()
-    with start_run(job, folder, console) as run:
         train_stage(run)
-        console.print(f"model     {run.folder / MODEL}")
+        cli_runs.show("model", run.folder / MODEL, console)
 
 
 @app.command()
 def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model for each series or group, and forecast every series."""
-    from dist_lstm.jobs.fleet import run_fleet
+    from dist_lstm.jobs.fleet import PARTS, run_fleet
+    from dist_lstm.storage import mirrored, shown
 
-    job, folder = _job(config, set_, out)
-    console = _console()
-    found = run_fleet(job, folder, console)
-    if found.get("backtest"):
-        _show_scores(found["backtest"], f"backtest of {folder}", console)
-    for name in ("forecasts", "scores", "models", "backtest"):
-        console.print(f"{name:<14}{folder / name}")
+    job, console = cli_runs.load(config, set_), _console()
+    with mirrored(cli_runs.place(config, out), fetch=PARTS) as folder:
+        found = run_fleet(job, folder, console)
+        if found.get("backtest"):
+            cli_runs.show_scores(found["backtest"], f"backtest of {shown(folder)}", console)
+        for name in ("forecasts", "scores", "models", "backtest"):
+            cli_runs.show(name, folder / name, console, width=14)
+
+
+@app.command()
+def export(
+    fleet: Annotated[str, typer.Argument(metavar="FLEET", help="Directory of a fleet, or its URI.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model: name of its series or its group.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A file that ends in .keras.")],
+) -> None:
+    """Write one model of a fleet as a Keras file."""
+    from dist_lstm.jobs.export import export_model
+    from dist_lstm.storage import mirrored
+
+    with mirrored(fleet, own=False) as folder:
+        export_model(folder, model, out)
+    cli_runs.show("model", out, _console())
 
 
 @app.command()
 def backtest(run: RunFolder) -> None:
     """Score a trained run on its test range, beside a baseline."""
     from dist_lstm.run import backtest as backtest_stage
-    from dist_lstm.run import open_run
 
     console = _console()
-    with open_run(run, console) as opened:
+    with cli_runs.opened(run, console) as opened:
         backtest_stage(opened)
-        _show_results(opened, console)
+        cli_runs.show_results(opened, console)
 
 
 @app.command()
 def forecast(
     run: RunFolder,
     data: Annotated[str | None, typer.Option(metavar="TABLE", help="Forecast the series of this table.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where part-*.parquet are written.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where part-*.parquet are written.")] = None,
 ) -> None:
     """Forecast the series of a trained run, or of another table."""
     from dist_lstm.run import forecast as forecast_stage
-    from dist_lstm.run import open_run
+    from dist_lstm.storage import mirrored
 
     console = _console()
-    with open_run(run, console) as opened:
-        console.print(f"forecasts {forecast_stage(opened, data, out)}")
+    with ExitStack() as stack:
+        opened = stack.enter_context(cli_runs.opened(run, console))
+        folder = None if out is None else stack.enter_context(mirrored(out, fetch=()))
+        cli_runs.show("forecasts", forecast_stage(opened, data, folder), console)
 
 
 @app.command()
@@ -176,29 +179,31 @@ def evaluate(
     run: RunFolder,
     data: Annotated[str, typer.Option(metavar="ACTUALS", help="Table of what happened.")],
     forecasts: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Forecasts to score; default those of the run.")
+        str | None, typer.Option(metavar="DIR", help="Forecasts to score; default those of the run.")
     ] = None,
 ) -> None:
     """Score forecasts against what happened."""
     from dist_lstm.evaluate.actuals import evaluate_forecasts
-    from dist_lstm.run import FORECASTS, open_run
+    from dist_lstm.run import FORECASTS
+    from dist_lstm.storage import mirrored, shown
 
     console = _console()
-    with open_run(run, console) as opened:
-        folder = forecasts or opened.folder / FORECASTS
+    with (
+        cli_runs.opened(run, console) as opened,
+        mirrored(forecasts or opened.folder / FORECASTS, own=False) as folder,
+    ):
         found = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)
-        _show_scores(found, f"{folder} against {data}", console)
+        cli_runs.show_scores(found, f"{shown(folder)} against {data}", console)
 
 
 @app.command()
 def report(run: RunFolder) -> None:
     """Write a run's report.html: scores, figures, settings on a page."""
-    from dist_lstm.run import open_run
     from dist_lstm.run import report as report_stage
 
     console = _console()
-    with open_run(run, console) as opened:
-        console.print(f"report    {report_stage(opened)}")
+    with cli_runs.opened(run, console) as opened:
+        cli_runs.show("report", report_stage(opened), console)
 
 
 @app.command()
@@ -210,7 +215,7 @@ def plan(
     """Show what a config would do; leaves nothing behind."""
     from dist_lstm.plan import make_plan, show_plan
 
-    found = make_plan(_job(config, set_, None)[0])
+    found = make_plan(cli_runs.load(config, set_))
     if as_json:
         import json
 
@@ -222,10 +227,13 @@ def plan(
 @app.command()
 def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Search for better settings (`search:` in the config); DIR is by default runs/NAME-OF-CONFIG-tune."""
-    from dist_lstm.jobs.search import search
+    from dist_lstm.jobs.search import KEPT, PARTS, check_place, search
+    from dist_lstm.storage import mirrored
 
-    job, _ = _job(config, set_, out)
-    search(job, out or Path("runs") / f"{config.stem}-tune", _console())
+    job, where = cli_runs.load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
+    check_place(where, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
+    with mirrored(where, fetch=PARTS, keep=KEPT) as folder:
+        search(job, folder, _console())
 
 
 @app.command()
@@ -259,38 +267,6 @@ def doctor(
 
 app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
 app.add_typer(cli_cluster.jobs, name="jobs")
-
-
-def _show_results(run: Any, console: "Console") -> None:
-    from dist_lstm.run import BACKTEST, FORECASTS, METRICS, MODEL, REPORT
-
-    scores = run.metrics.get("backtest")
-    if scores:
-        _show_scores(scores, f"backtest of {run.folder}", console)
-    for name in (MODEL, FORECASTS, BACKTEST, METRICS, REPORT):
-        if (run.folder / name).exists():
-            console.print(f"{name:<14}{run.folder / name}")
-
-
-def _show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:
-    from rich.table import Table
-
-    models = {name: values for name, values in scores.items() if isinstance(values, dict)}
-    table = Table()
-    table.add_column("metric")
-    for name in models:
-        table.add_column(name, justify="right", overflow="fold")
-    for metric in dict.fromkeys(metric for values in models.values() for metric in values):
-        cells = [values.get(metric) for values in models.values()]
-        table.add_row(metric, *("-" if cell is None or cell != cell else f"{cell:.4g}" for cell in cells))
-    console.print(title)  # not the table's own, which would fold a path
-    console.print(table)
-    value = scores.get("skill")
-    known = "unknown" if value is None or value != value else f"{value:+.1%}"
-    console.print(
-        f"skill {known} against SeasonalNaive (1 - MASE ratio), over {scores.get('skill_series', 0):,} series; "
-        f"{scores.get('skill_left_out', 0):,} left out (no scale, or not the same points)"
-    )
 
 
 def one_line(message: str) -> str:

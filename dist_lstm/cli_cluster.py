@@ -1,5 +1,7 @@
-"""The verbs that speak to a cluster: `submit`, and `jobs` for what was submitted."""
+"""What speaks to a cluster: `submit`, `jobs` for what was submitted, and training on several nodes."""
 
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,7 +10,11 @@ from dist_lstm.errors import UserError
 from dist_lstm.terminal import make_console
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dist_lstm.config.schema import Config
     from dist_lstm.jobs.submit import Order
+    from dist_lstm.run import Run
 
 Address = Annotated[
     str | None,
@@ -24,6 +30,25 @@ Insecure = Annotated[
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the job.")]
 
 jobs = typer.Typer(help="List, follow and stop what was submitted.", no_args_is_help=True)
+
+
+def trainer(job: "Config", where: str | Path) -> AbstractContextManager["Callable[[Run], Run]"]:
+    """What trains a job: this process, or the nodes of the cluster it belongs to.
+
+    Args:
+        job: The job.
+        where: Its directory or URI.
+
+    Returns:
+        The stage, open for as long as it may be called.
+    """
+    if job.resources.nodes == 1:
+        from dist_lstm.run import train
+
+        return nullcontext(train)
+    from dist_lstm.jobs.nodes import nodes_trainer
+
+    return nodes_trainer(job.resources, where)
 
 
 def submit(

@@ -46,7 +46,8 @@ def make_plan(config: Config) -> dict[str, Any]:
         usual = override(resolved, {"train.batch_size": None}) if resolved.train.batch_size == "auto" else resolved
         usual = resolve(usual, manifest.facts)
         task, train = manifest.make_task(usual), usual.train
-        strategy = make_strategy(resolved.resources)
+        # Of nodes like this machine.
+        replicas = make_strategy(resolved.resources).num_replicas_in_sync * resolved.resources.nodes
         batch_size, max_steps = known(train.batch_size), known(train.max_steps)
         windows = TrainingWindows(folder, manifest, task, make_draw(usual, whole=False))
         validation = validation_windows(folder, manifest, task, batch_size, train.seed)
@@ -65,7 +66,7 @@ def make_plan(config: Config) -> dict[str, Any]:
             "max_steps": max_steps,
             "windows_drawn": max_steps * batch_size,
         },
-        "model": {"parameters": model.count_params(), "replicas": strategy.num_replicas_in_sync},
+        "model": {"parameters": model.count_params(), "replicas": replicas},
         "memory_mib": _memory(usual, manifest.steps, manifest.series, model.count_params()),
         "devices": describe_devices(),
     }

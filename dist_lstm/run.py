@@ -13,7 +13,7 @@ laptop, a cluster's worker on a node.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +30,18 @@ from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.prepare import REJECTED, prepare
 from dist_lstm.errors import UserError
 from dist_lstm.forecast.table import refuse_other_files
-from dist_lstm.storage import is_marked, lock, mark, publish, remove, write_json, write_text
+from dist_lstm.storage import is_marked, listing, lock, mark, publish, remove, shown, write_json, write_text
 from dist_lstm.timing import timed
 
 SHARDS, CONFIG, METRICS, ENVIRONMENT = "shards", "config.yaml", "metrics.json", "environment.json"
 MODEL, BACKTEST_MODEL, SCORES = "model.keras", "model-backtest.keras", "scores.parquet"
 BACKTEST, FORECASTS, HISTORY, REPORT = "backtest", "forecasts", "history.csv", "report.html"
+
+#: What the stages read in a run directory; what else lies there is not fetched from a store.
+PARTS = (
+    SHARDS, CONFIG, METRICS, ENVIRONMENT, MODEL, BACKTEST_MODEL, SCORES, BACKTEST, FORECASTS, HISTORY,
+    "checkpoints",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class Run:
     def shards(self) -> tuple[Path, Manifest]:
         """Folder and manifest of the shards."""
         return self.folder / SHARDS, self.manifest
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is nothing left to train."""
+        return "training" in self.metrics and (self.folder / MODEL).exists()
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -94,7 +105,7 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another --out")
     if folder.exists() and not (folder / CONFIG).exists() and not (folder / SHARDS).exists():
-        strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        strangers = [name for name in listing(folder) if not name.startswith(".")]
         if strangers:
             raise UserError(f"{folder}: is not a run directory (it holds {strangers[0]}); choose another --out")
     with lock(folder):
@@ -143,26 +154,25 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
         yield Run(folder, config, manifest, manifest.make_task(config), console)
 
 
-def run_all(run: Run) -> None:
-    """Every stage after prepare; `_SUCCESS` is written last."""
-    run = train(run)
-    backtest(run)
-    forecast(run)
-    report(run)
+def run_all(run: Run, train_stage: Callable[[Run], Run] | None = None) -> None:
+    """Every stage after prepare, trained by `train` or in another way; `_SUCCESS` is written last."""
+    run = (train_stage or train)(run)
+    for stage in (backtest, forecast, report):
+        stage(run)
     if not is_marked(run.folder):
         mark(run.folder)
 
 
 @timed("train")
-def train(run: Run) -> Run:
+def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run:
     """Choose the number of steps on the validation range, then train on whole series for as many.
 
-    Leaves `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`,
-    `tensorboard/`, `environment.json`, and the section `training` of `metrics.json`. While it works,
-    `checkpoints/` holds what it takes to go on.
+    Leaves `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`, `tensorboard/`,
+    `environment.json`, and `training` in `metrics.json`; while it works, `checkpoints/`, from which it goes on.
 
     Args:
         run: The run; nothing happens where it is trained already.
+        told_to_end: Asked now and then for the number of a signal that came to another process.
 
     Returns:
         The run, with what `auto` was measured to be in its config.
@@ -170,7 +180,7 @@ def train(run: Run) -> Run:
     Raises:
         UserError: If training diverges.
     """
-    if "training" in run.metrics and (run.folder / MODEL).exists():
+    if run.is_trained:
         run.console.print("train     already done")
         return run
     from dist_lstm.train.checkpoint import CHECKPOINTS, save_model
@@ -179,8 +189,9 @@ def train(run: Run) -> Run:
     from dist_lstm.train.monitor import Monitor
     from dist_lstm.train.phases import Training, train_phase
 
-    strategy = make_strategy(run.config.resources, run.config.train.precision)
-    training = Training(run.folder, run.shards, run.config, run.task, strategy, Monitor(run.folder, run.console))
+    strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
+    monitor = Monitor(run.folder, run.console)
+    training = Training(run.folder, run.shards, run.config, run.task, strategy, monitor, told_to_end=told_to_end)
     measured = measure(training)
     if measured:
         run = replace(run, config=override(run.config, measured))
@@ -208,7 +219,7 @@ def _predictor(run: Run, name: str) -> Any:
 
     from dist_lstm.forecast.predict import make_predictor  # isort: skip
 
-    make_strategy(run.config.resources, run.config.train.precision)
+    make_strategy(run.config.resources.alone, run.config.train.precision)
     return make_predictor(load_model(run.folder / name), run.task)
 
 
@@ -303,7 +314,7 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
         remove(scratch)
     without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
     listed = run.folder / SHARDS / REJECTED if data is None else folder / f"_{REJECTED}"
-    left_out = f"; {shards[1].rejected:,} rejected ({listed})" if shards[1].rejected else ""
+    left_out = f"; {shards[1].rejected:,} rejected ({shown(listed)})" if shards[1].rejected else ""
     run.console.print(f"forecast  {shards[1].series:,} series, {run.task.horizon} steps each{without}{left_out}")
     return folder
 

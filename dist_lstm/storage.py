@@ -3,45 +3,42 @@
 A reader never sees half a file or half a folder: whatever is written lies beside its destination under a
 temporary name and is renamed when it is complete (`publish`). A folder holds finished work when it
 contains the marker (`mark`, `is_marked`). One process at a time works on a folder (`lock`).
+
+Work on an object store (`s3://`, `gs://`) is done in a local mirror (`mirrored`): what is published, marked or
+removed there goes to the store as well, so that no other room knows of stores.
+
+A shared folder (NFS) is a local path. A rename is one step on the server; other clients may see the old state as
+long as they cache a folder, by default up to a minute. `flock` holds between clients on Linux, where NFS makes a
+lock of bytes of it, unless the folder is mounted with `nolock` or `local_lock`; the lock of a machine that died
+goes with its lease (NFSv4) or when it is back (NFSv3). Lustre needs the mount option `flock`. Where there are no
+locks the folder is refused. Source: flock(2) and nfs(5).
 """
 
-import fcntl
+import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from dist_lstm.errors import UserError
+from dist_lstm.remote.mirror import LOCK, MARKER, Mirror, cache_folder, flocked, make_folder, owned
+from dist_lstm.remote.objects import Objects
 
-MARKER = "_SUCCESS"
-LOCK = ".lock"
+#: Mirrors this process works in, by their absolute folder.
+_mirrors: dict[Path, Mirror] = {}
 
 
-def filesystem(uri: str) -> tuple[Any, str]:
-    """The file system a path or URI lies on, and the path there.
-
-    Args:
-        uri: A local path, or a URI that `pyarrow.fs` knows (`file:`, `s3:`, `gs:`, `hdfs:`).
-
-    Returns:
-        A `pyarrow.fs.FileSystem` and the path on it.
-
-    Raises:
-        UserError: If the URI's scheme is unknown or its file system can't be reached.
-    """
-    from pyarrow import fs
-
-    if "://" not in uri:
-        return fs.LocalFileSystem(), str(Path(uri).absolute())
-    try:
-        return fs.FileSystem.from_uri(uri)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{uri}: can't be opened as a storage location: {reason}") from error
+def _mirror_of(path: Path) -> Mirror | None:
+    if not _mirrors:
+        return None
+    absolute = path.absolute()
+    return next((one for root, one in _mirrors.items() if absolute.is_relative_to(root)), None)
 
 
 def _sync(path: Path) -> None:
@@ -58,6 +55,25 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     elif path.is_symlink() or path.exists():
         path.unlink()
+    else:
+        return
+    mirror = _mirror_of(path)
+    if mirror is not None:
+        mirror.drop(path.absolute())
+
+
+def send(path: Path) -> None:
+    """Take to the store what a library wrote in place; nothing happens to what lies in no mirror.
+
+    Args:
+        path: A file or folder that is complete.
+
+    Raises:
+        UserError: If the store refuses it or can't be reached.
+    """
+    mirror = _mirror_of(path)
+    if mirror is not None:
+        mirror.send(path.absolute())
 
 
 @contextmanager
@@ -76,11 +92,11 @@ def publish(path: Path) -> Iterator[Path]:
     Raises:
         UserError: If the folder can't be written or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    # Not the process's number: nodes that share a folder may have the same.
+    unique = secrets.token_hex(6)
+    temporary, replaced = (path.with_name(f".{path.name}.{unique}.{kind}") for kind in ("tmp", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove(temporary)
         yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else ():
             if file.is_file():
@@ -91,6 +107,7 @@ def publish(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
         remove(replaced)
+        send(path)
     except OSError as error:
         raise UserError(
             f"{path}: can't be written: {error.strerror or error}; free the disk or choose another --out"
@@ -143,21 +160,178 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: If another process holds the lock or the folder can't be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{folder}: can't be written: {error.strerror or error}; choose another --out") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.seek(0)
-            raise UserError(
-                f"{folder}: process {handle.read().strip() or '?'} is working on it; "
-                "wait for it or choose another --out"
-            ) from error
+    with flocked(folder / LOCK, "choose another --out") as (handle, _):
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
         yield
+
+
+@contextmanager
+def mirrored(
+    where: str | Path,
+    own: bool = True,
+    fetch: Collection[str] | None = None,
+    keep: Mapping[str, str] | None = None,
+) -> Iterator[Path]:
+    """A local folder to work in, whatever `where` is.
+
+    A path is that folder itself. For a URI it is a mirror of what lies there, below `DIST_LSTM_CACHE` (default
+    `~/.cache/dist-lstm`): what the store holds finished is fetched where the mirror lacks it, and until the end of
+    the body what is published, marked or removed in it goes to the store as well. The mirror stays for the next
+    time; it may be deleted whenever no process works in it.
+
+    A worker on another node, that writes its part of what the owner has begun:
+
+        with mirrored(out, own=False, fetch=["shards"]) as folder, publish(folder / "scores" / name) as temporary:
+            table.to_parquet(temporary)
+
+    Args:
+        where: A path, or the URI of a folder.
+        own: Whether this process works there alone; else others may write other files there meanwhile.
+        fetch: What right below the URI is needed; None for all. Where nothing is (`()`) the mirror is a temporary
+            folder.
+        keep: What right below the mirror is this machine's own and never at the store, each with a file that says
+            whose it is: what was kept stays as long as the store holds that same file.
+
+    Yields:
+        The folder. Messages of the body that name it name the URI.
+
+    Raises:
+        UserError: If the store can't be reached or refuses, or another process works there as its owner.
+    """
+    local = local_path(where)
+    if local is not None:
+        yield local
+        return
+    objects = Objects(str(where))
+    with ExitStack() as stack:
+        if fetch is not None and not fetch:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dist-lstm-")))
+        else:
+            home = cache_folder() / hashlib.sha256(str(where).encode()).hexdigest()[:16]
+        root = (home / objects.uri.rpartition("/")[2]).absolute()
+        if root in _mirrors:
+            yield root
+            return
+        make_folder(root)
+        try:
+            owner = stack.enter_context(owned(home, objects)) if own else None
+            mirror = Mirror(root, objects, owner, str(where))
+            with _fetching(mirror):
+                mirror.pull(fetch, keep or {})
+            _mirrors[root] = mirror
+            yield root
+        except UserError as error:
+            raise UserError(str(error).replace(str(root), objects.uri)) from error
+        finally:
+            _mirrors.pop(root, None)
+
+
+def _fetching(mirror: Mirror) -> AbstractContextManager[Any]:
+    return flocked(mirror.root.parent / ".fetch", "set DIST_LSTM_CACHE", wait=True)
+
+
+def refresh(folder: Path, names: Collection[str]) -> None:
+    """Fetch what other processes have taken to the store meanwhile; nothing happens outside of a mirror.
+
+    Args:
+        folder: The folder that `mirrored` gave.
+        names: What right below it is needed.
+
+    Raises:
+        UserError: If the store can't be reached.
+    """
+    mirror = _mirrors.get(folder.absolute())
+    if mirror is not None:
+        with _fetching(mirror):
+            mirror.fetch(names)
+
+
+def origin(folder: Path) -> str:
+    """What another process gives to `mirrored` to work in the same place: a URI, or the folder's absolute path.
+
+    The URI is as its user gave it and may hold keys: it is not to be shown.
+    """
+    mirror = _mirrors.get(folder.absolute())
+    return str(folder.absolute()) if mirror is None else mirror.where
+
+
+def local_path(where: str | Path) -> Path | None:
+    """The path; None for the URI of a store."""
+    if isinstance(where, Path) or "://" not in where:
+        return Path(where)
+    return Path(where.removeprefix("file://")) if where.startswith("file:///") else None
+
+
+def shown(path: Path) -> str:
+    """A path as its user knows it: in a mirror, the URI."""
+    mirror = _mirror_of(path)
+    return str(path) if mirror is None else str(path.absolute()).replace(str(mirror.root), mirror.objects.uri, 1)
+
+
+def _objects(where: str | Path) -> Objects | None:
+    """What lies at a URI or in a mirror; None for other paths."""
+    if local_path(where) is None:
+        return Objects(str(where))
+    mirror = _mirror_of(Path(where))
+    if mirror is None:
+        return None
+    name = Path(where).absolute().relative_to(mirror.root).as_posix()
+    return mirror.objects if name == "." else mirror.objects.below(name)
+
+
+def listing(where: str | Path) -> list[str]:
+    """Names of what lies in a folder, whole; in a mirror, of what lies at the store.
+
+    Args:
+        where: A path, or a URI.
+
+    Returns:
+        The names, sorted; empty where there is no folder.
+
+    Raises:
+        UserError: If the store can't be reached.
+    """
+    objects = _objects(where)
+    if objects is not None:
+        return sorted({name.split("/")[0] for name in objects.listing()})
+    folder = local_path(where) or Path()
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def exists(where: str | Path) -> bool:
+    """Whether there is a file or a folder; in a mirror, at the store.
+
+    Args:
+        where: A path, or a URI.
+
+    Returns:
+        Whether it is there, whole.
+
+    Raises:
+        UserError: If the store can't be reached.
+    """
+    objects = _objects(where)
+    if objects is None:
+        return (local_path(where) or Path()).exists()
+    return objects.stamp() is not None or bool(objects.listing())
+
+
+def try_to_write(where: str | Path) -> None:
+    """Write a file into a folder, and delete it.
+
+    Args:
+        where: A path, or a URI.
+
+    Raises:
+        UserError: If that can't be done, and why.
+    """
+    name, local = f".dist-lstm-{secrets.token_hex(8)}", local_path(where)
+    if local is None:
+        objects = Objects(str(where))
+        objects.put(b"", name)
+        objects.delete([name])
+    else:
+        write_text(local / name, "")
+        remove(local / name)

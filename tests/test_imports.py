@@ -49,7 +49,9 @@ def test_help_imports_neither_the_settings_nor_anything_heavy():
     found = modules_of([["--help"], ["run", "--help"], ["plan", "--help"], ["--version"]], 0)
     assert found & HEAVY == set()
     ours = {name for name in found if name.split(".")[0] == "dist_lstm"}
-    assert ours == {f"dist_lstm{name}" for name in ("", ".cli", ".cli_cluster", ".errors", ".terminal")}
+    assert ours == {
+        f"dist_lstm{name}" for name in ("", ".cli", ".cli_cluster", ".cli_runs", ".errors", ".terminal")
+    }
 
 
 def test_a_config_error_does_not_pay_for_tensorflow(tmp_path):

@@ -538,6 +538,10 @@ class TestPlan:
         }
         assert all(found["why"] for found in plan["derived"].values())
 
+    def test_a_batch_is_divided_among_the_replicas_of_all_nodes(self, table):
+        plan = make_plan(override(make_config(table), {"resources.nodes": 3}))
+        assert plan["model"]["replicas"] == 3
+
     def test_it_says_what_the_run_finds(self, planned, folder):
         plan, _ = planned
         ran = json.loads((folder / "metrics.json").read_text())

@@ -11,7 +11,8 @@ import pytest
 from pyarrow import fs
 
 from dist_lstm.errors import UserError
-from dist_lstm.storage import filesystem, is_marked, lock, mark, publish, remove, write_json, write_text
+from dist_lstm.remote.objects import filesystem
+from dist_lstm.storage import is_marked, lock, mark, publish, remove, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -63,6 +64,15 @@ def test_what_stood_there_stays_when_the_body_fails(tmp_path, error, folder):
     with pytest.raises(UserError if isinstance(error, OSError) else type(error)):
         fail()
     assert (read_folder(path) == {"a": "old", "sub/b": "old"}) if folder else (path.read_text() == "old")
+    assert names(tmp_path) == ["x"]
+
+
+def test_nodes_that_share_a_folder_and_a_process_number_do_not_write_into_each_others_file(tmp_path):
+    with publish(tmp_path / "x") as mine:  # the same process, so the same number
+        mine.write_text("mine")
+        write_text(tmp_path / "x", "theirs")
+        assert (tmp_path / "x").read_text() == "theirs"
+    assert (tmp_path / "x").read_text() == "mine"
     assert names(tmp_path) == ["x"]
 
 

@@ -214,6 +214,16 @@ class ResourceSettings(Section):
     threads: Whole = Field(
         default="auto", description="Threads an operation on the CPU may use; auto takes all cores."
     )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        description="Nodes of a Ray cluster that train the model together; gpus and threads are those of each.",
+    )
+
+    @property
+    def alone(self) -> Self:
+        """For a process that is no worker of several nodes: the GPUs it sees, where theirs are counted."""
+        return self.model_copy(update={"gpus": "auto"}) if self.nodes > 1 and self.gpus else self
 
 
 class Config(Section):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,6 +73,37 @@ def make_draw(config: Config, whole: bool) -> Draw:
         whole=whole,
         memory_budget=config.data.memory_budget,
     )
+
+
+class Part(NamedTuple):
+    """The part of every batch that one of several processes takes.
+
+    Attributes:
+        number: Number of the part; consecutive windows of a batch are a part.
+        of: Parts.
+    """
+
+    number: int = 0
+    of: int = 1
+
+    def among(self, windows: slice, before: int, batch_size: int) -> slice | np.ndarray:
+        """Those of some windows that belong to the part.
+
+        Args:
+            windows: Places in a pool.
+            before: Windows of the sequence before the pool.
+            batch_size: Windows a batch.
+
+        Returns:
+            Their places in the pool.
+        """
+        if self.of == 1:
+            return windows
+        places = np.arange(windows.start, windows.stop)
+        return places[(before + places) % batch_size * self.of // batch_size == self.number]
+
+
+WHOLE = Part()
 
 
 @dataclass(frozen=True)
@@ -150,12 +182,13 @@ class TrainingWindows:
         panel = join_panels([read_panel(known[key]) for key in groups])
         return WindowCutter(panel, self.task), self._cutoffs(panel.length)
 
-    def blocks(self, epoch: int, batch: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    def blocks(self, epoch: int, batch: int = 0, part: Part = WHOLE) -> Iterator[dict[str, np.ndarray]]:
         """The windows of one epoch, cut many at a time.
 
         Args:
             epoch: Number of the epoch: its place in the sequence.
             batch: Batch of the epoch to begin with.
+            part: Which windows of every batch; no other is cut.
 
         Yields:
             By name, b up to 16 batches: `window`, `[b, T + H]`, contexts followed by targets; and the model
@@ -166,16 +199,16 @@ class TrainingWindows:
         while place < end:
             number, begin = divmod(place, length)
             until = min(end - number * length, length)
-            yield from self._part_of_pass(number, begin, until)
+            yield from self._part_of_pass(number, begin, until, part)
             place = number * length + until
 
-    def _part_of_pass(self, number: int, begin: int, end: int) -> Iterator[dict[str, np.ndarray]]:
+    def _part_of_pass(self, number: int, begin: int, end: int, part: Part) -> Iterator[dict[str, np.ndarray]]:
         """The windows of a pass from one place in it to another."""
-        draw, pools = self.draw, self._pools(number)
+        draw, pools, length = self.draw, self._pools(number), self._pass_length
         weight = np.array([pool.windows if draw.sampling == "windows" else pool.series for pool in pools])
         # Cumulated and rounded, so that the pass has exactly its number of windows.
         share = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
-        bounds = np.rint(share * self._pass_length).astype(np.int64)
+        bounds = np.rint(share * length).astype(np.int64)
         for place, pool in enumerate(pools):
             first, last = max(begin, bounds[place]), min(end, bounds[place + 1])
             if first >= last:
@@ -185,7 +218,8 @@ class TrainingWindows:
             wanted = int(bounds[place + 1] - bounds[place])
             series, cutoff = draw_windows(cutoffs, wanted, draw.sampling, generator)
             for here in range(first - bounds[place], last - bounds[place], BLOCK * draw.batch_size):
-                chosen = slice(here, min(here + BLOCK * draw.batch_size, last - bounds[place]))
+                until = min(here + BLOCK * draw.batch_size, int(last - bounds[place]))
+                chosen = part.among(slice(here, until), number * length + int(bounds[place]), draw.batch_size)
                 yield {
                     "window": cutter.windows(series[chosen], cutoff[chosen]),
                     **cutter.covariates(series[chosen], cutoff[chosen]),

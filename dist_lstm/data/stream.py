@@ -14,7 +14,7 @@ import tensorflow as tf
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.sampling import TrainingWindows
+from dist_lstm.data.sampling import WHOLE, Part, TrainingWindows
 from dist_lstm.data.shards import read_panel, row_groups
 from dist_lstm.data.windows import Cutoffs, WindowCutter, validation_cutoffs
 from dist_lstm.errors import UserError
@@ -23,23 +23,26 @@ from dist_lstm.errors import UserError
 _VALIDATION_WINDOWS = 1 << 14
 
 
-def training_dataset(windows: TrainingWindows, epoch: int = 0, batch: int = 0) -> tf.data.Dataset:
+def training_dataset(
+    windows: TrainingWindows, epoch: int = 0, batch: int = 0, part: Part = WHOLE
+) -> tf.data.Dataset:
     """Batches of training windows without end, epoch after epoch.
 
     Args:
         windows: The windows to draw from.
         epoch: Epoch to begin with.
         batch: Batch of that epoch to begin with; nothing before it is read.
+        part: Which windows of every batch.
 
     Returns:
-        Pairs of model inputs as in `input_spec` and targets, `[B, H]`, B the global batch size.
+        Pairs of model inputs as in `input_spec` and targets, `[B, H]`, B the windows of the part.
     """
     context, horizon = windows.task.context_length, windows.task.horizon
 
     def generate() -> Iterator[dict[str, np.ndarray]]:
-        yield from windows.blocks(epoch, batch)
+        yield from windows.blocks(epoch, batch, part)
         for later in itertools.count(epoch + 1):
-            yield from windows.blocks(later)
+            yield from windows.blocks(later, part=part)
 
     def split(block: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         whole = block.pop("window")
@@ -52,7 +55,7 @@ def training_dataset(windows: TrainingWindows, epoch: int = 0, batch: int = 0) -
     del signature["y"]
     blocks = tf.data.Dataset.from_generator(generate, output_signature=signature)
     # Split after the blocks are cut into batches: one array to copy instead of two.
-    batches = blocks.rebatch(windows.draw.batch_size, drop_remainder=True).map(split, tf.data.AUTOTUNE)
+    batches = blocks.rebatch(windows.draw.batch_size // part.of, drop_remainder=True).map(split, tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
@@ -182,12 +185,12 @@ def _fill(inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
 
 
 def distribute(
-    make: Callable[[], tf.data.Dataset], strategy: tf.distribute.Strategy, batch_size: int, parts: int = 1
+    make: Callable[[Part], tf.data.Dataset], strategy: tf.distribute.Strategy, batch_size: int, parts: int = 1
 ) -> Iterator[tuple[dict[str, tf.Tensor], tf.Tensor]]:
     """Give each replica its part of every batch.
 
     Args:
-        make: Makes the dataset of global batches.
+        make: Makes the dataset of a process' part of the global batches.
         strategy: The strategy that trains.
         batch_size: Windows of a global batch.
         parts: Parts that each replica will divide its share into.
@@ -208,9 +211,16 @@ def distribute(
         )
 
     def make_input(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        part = context.get_per_replica_batch_size(batch_size)
-        return make() if part == batch_size else make().rebatch(part, drop_remainder=True)
+        part = Part(context.input_pipeline_id, context.num_input_pipelines)
+        a_replica = context.get_per_replica_batch_size(batch_size)
+        dataset = make(part)
+        if a_replica * part.of < batch_size:
+            dataset = dataset.rebatch(a_replica, drop_remainder=True)
+        if part.of == 1:
+            return dataset
+        # Else the processes would tell each other before every step whether they have a batch.
+        return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
     if replicas == 1:
-        return iter(make())
+        return iter(make(WHOLE))
     return iter(strategy.distribute_datasets_from_function(make_input))

@@ -17,7 +17,7 @@ from dist_lstm.data.panel import Panel
 from dist_lstm.data.prepare import REJECTED
 from dist_lstm.data.windows import Cutoffs
 from dist_lstm.errors import UserError
-from dist_lstm.storage import MARKER
+from dist_lstm.storage import MARKER, listing
 
 MODEL = "LSTM"
 
@@ -82,7 +82,7 @@ def refuse_other_files(folder: Path) -> None:
     if folder.is_dir():
         ours = (MARKER, f"_{REJECTED}")
         strangers = [
-            one.name for one in folder.iterdir() if one.name not in ours and not one.match("part-*.parquet")
+            name for name in listing(folder) if name not in ours and not Path(name).match("part-*.parquet")
         ]
     else:
         strangers = [folder.name] if folder.exists() else []

@@ -5,7 +5,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,9 +79,13 @@ def join_cluster() -> Iterator[Cluster]:
         "log_to_driver": logging.getLogger("dist_lstm").isEnabledFor(logging.INFO),
         "runtime_env": {"env_vars": RAY_ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "2"}},
     }
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     with _joined(address, options) if address else _own(options):
         import ray
 
+        if threading.current_thread() is threading.main_thread():
+            # Ray takes it, and would end the process with status 15.
+            signal.signal(signal.SIGTERM, on_sigterm)
         try:
             resources = ray.cluster_resources()
             alive = sum(node["Alive"] for node in ray.nodes())

@@ -10,7 +10,9 @@ Tune's own state is not read again.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,13 @@ from dist_lstm.config.schema import Config
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.cluster import Cluster, hide_other_gpus, join_cluster
+from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.pack import (
     GROUPS,
     LOCAL,
     MODELS,
     OWN,
+    PACKS,
     SCORES,
     FleetJob,
     PackWorker,
@@ -37,12 +41,16 @@ from dist_lstm.jobs.pack import (
     small_task,
 )
 from dist_lstm.jobs.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
-from dist_lstm.run import BACKTEST, FORECASTS, Run, start_run
+from dist_lstm.remote.objects import without_keys
+from dist_lstm.run import BACKTEST, BACKTEST_MODEL, CONFIG, FORECASTS, METRICS, MODEL, SHARDS, Run, start_run
+from dist_lstm.run import PARTS as RUN_PARTS
 from dist_lstm.run import train as train_stage
-from dist_lstm.storage import is_marked, mark, remove, write_text
+from dist_lstm.storage import is_marked, listing, local_path, mark, mirrored, origin, refresh, remove, write_text
 from dist_lstm.timing import timed
 
 _RAY = "ray"
+#: What is fetched from a store where a fleet begins or goes on; tables of finished packs are not.
+PARTS = (SHARDS, CONFIG, METRICS, LOCAL, PACKS)
 
 
 def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
@@ -59,6 +67,7 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
     Raises:
         UserError: If the directory holds other work, or data or settings can't be used.
     """
+    refuse_nodes(config.resources)
     folder = folder.absolute()  # workers have another current directory, and Tune refuses a relative one
     with start_run(config, folder, console) as run:
         if is_marked(folder):
@@ -78,6 +87,10 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
 
 def _make_job(run: Run) -> FleetJob:
     fleet = run.config.fleet
+    if fleet.init_from and local_path(fleet.init_from) is None:
+        raise UserError(
+            f"fleet.init_from: {without_keys(fleet.init_from)}: expected a directory; copy the run to one"
+        )
     initial = Path(fleet.init_from).expanduser().absolute() if fleet.init_from else None
     settings = SMALL | (initial_settings(initial) if initial else {}) | fleet.settings
     # What is derived of the context is derived again, for another context.
@@ -88,7 +101,7 @@ def _make_job(run: Run) -> FleetJob:
     write_text(run.folder / LOCAL, dump_config(local))
     folder = initial if initial else run.folder
     has_global = fleet.global_model and (initial is None or (initial / "model.keras").exists())
-    return FleetJob(run.folder, run.config, local, folder if has_global else None, initial)
+    return FleetJob(run.folder, origin(run.folder), run.config, local, folder if has_global else None, initial)
 
 
 def _check_small(local: Config) -> None:
@@ -130,18 +143,20 @@ def _train_global(run: Run, cluster: Cluster) -> None:
     gpus = min(1.0, cluster.gpus) if wanted == "auto" else wanted
     options = {"num_cpus": run.config.fleet.cpus, "num_gpus": gpus, "max_retries": run.config.fleet.max_failures}
     work = ray.remote(_train_quietly).options(**options)
-    problem = ray.get(work.remote(run.folder, run.config, run.manifest))
+    problem = ray.get(work.remote(origin(run.folder), run.config, run.manifest))
     if problem:
         raise UserError(f"the global model: {problem}")
+    refresh(run.folder, [METRICS])
     steps = run.metrics["training"]["steps"]
     run.console.print(f"global    one model of all series, {steps} steps")
 
 
-def _train_quietly(folder: Path, config: Config, manifest: Manifest) -> str | None:
+def _train_quietly(where: str, config: Config, manifest: Manifest) -> str | None:
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
     hide_other_gpus()
     try:
-        train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
+        with mirrored(where, own=False, fetch=set(RUN_PARTS) - {BACKTEST, FORECASTS}) as folder:
+            train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
     except UserError as error:
         return str(error)
     return None
@@ -153,7 +168,8 @@ def _work(job: FleetJob, stage: str, console: Console) -> None:
     total = count_packs(job.packs(stage))
 
     def undone(packs: Iterable[int]) -> list[int]:
-        return [number for number in packs if not job.models(stage, number).exists()]
+        done = listing(job.folder / MODELS)
+        return [number for number in packs if job.models(stage, number).name not in done]
 
     waiting, errors = undone(range(total)), []
     if len(waiting) < total:
@@ -204,6 +220,7 @@ def _trial() -> type:
 
         def setup(self, config: dict[str, Any], job: FleetJob, stage: str) -> None:  # pyright: ignore
             self._pack, self._stage, self._job = config["pack"], stage, job
+            self._place = ExitStack()
             self._worker: PackWorker | None = None
             self._problem: str | None = None
             hide_other_gpus()
@@ -216,11 +233,16 @@ def _trial() -> type:
             if self._problem is None:
                 try:
                     # Not in `setup`: Tune ends an actor that is slow to start once another has time for its pack.
-                    self._worker = self._worker or PackWorker(self._job)
+                    if self._worker is None:
+                        here = self._place.enter_context(_here(self._job, self._stage))
+                        self._worker = PackWorker(here)
                     return {"done": True, "counts": self._worker.work(self._stage, self._pack)}
                 except UserError as error:
                     self._problem = str(error)
             return {"done": True, "problem": self._problem}
+
+        def cleanup(self) -> None:
+            self._place.close()
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
             """Nothing: a pack that was cut short is done again."""
@@ -229,6 +251,15 @@ def _trial() -> type:
             """Nothing was saved."""
 
     return PackTrial
+
+
+@contextmanager
+def _here(job: FleetJob, stage: str) -> Iterator[FleetJob]:
+    """A fleet on the node of a worker, with what the packs of a stage need."""
+    before = (MODELS, MODEL, BACKTEST_MODEL) if stage == OWN else ()
+    with mirrored(job.where, own=False, fetch=(SHARDS, PACKS, *before)) as folder:
+        own_model = job.global_folder == job.folder
+        yield replace(job, folder=folder, global_folder=folder if own_model else job.global_folder)
 
 
 def _lines(stage: str, done: int, total: int, console: Console) -> Any:
@@ -264,6 +295,7 @@ def _finish(run: Run) -> None:
     """Count, score and mark."""
     from dist_lstm.evaluate.backtest import summarise
 
+    refresh(run.folder, [SCORES])
     scores = pd.read_parquet(run.folder / SCORES)
     first = scores[scores["model"] == "LSTM"]
     levels = Counter(first["level"])

@@ -27,7 +27,7 @@ from dist_lstm.jobs.packing import Group, read_pack
 from dist_lstm.run import BACKTEST, BACKTEST_MODEL, FORECASTS, MODEL, SHARDS
 from dist_lstm.storage import publish
 
-MODELS, SCORES = "models", "scores"
+MODELS, SCORES, PACKS = "models", "scores", "packs"
 #: Stages of a fleet, each with its packs.
 GROUPS, OWN = "groups", "own"
 _SLOTS = {"CPU": 16, "GPU": 256}
@@ -54,7 +54,8 @@ class FleetJob:
     """What all packs of a fleet share; plain values, which travel to a worker.
 
     Attributes:
-        folder: The fleet's directory.
+        folder: The fleet's directory, on this node.
+        where: What `mirrored` takes for it on any node.
         config: Of the global model, resolved.
         local: Of the small models, resolved.
         global_folder: Run directory of the global model; None where there is none.
@@ -62,6 +63,7 @@ class FleetJob:
     """
 
     folder: Path
+    where: str
     config: Config
     local: Config
     global_folder: Path | None
@@ -69,7 +71,7 @@ class FleetJob:
 
     def packs(self, stage: str) -> Path:
         """The file of a stage's packs."""
-        return self.folder / "packs" / f"{stage}.parquet"
+        return self.folder / PACKS / f"{stage}.parquet"
 
     def models(self, stage: str, number: int) -> Path:
         """The table of a pack's models; it is published last, so a pack is done where it exists."""

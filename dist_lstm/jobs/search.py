@@ -28,10 +28,12 @@ from dist_lstm.data.prepare import prepare
 from dist_lstm.errors import UserError
 from dist_lstm.jobs import tuning
 from dist_lstm.jobs.cluster import Cluster, join_cluster
+from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.outcomes import Outcome, Watch, best_of, show_trials, table_of
 from dist_lstm.jobs.samples import contradictions, own_sample, trial_config
 from dist_lstm.jobs.trial import CONFIG, Job, finish_run
-from dist_lstm.storage import is_marked, lock, mark, publish, write_text
+from dist_lstm.remote.objects import without_keys
+from dist_lstm.storage import is_marked, listing, local_path, lock, mark, origin, publish, shown, write_text
 
 SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
     "search.yaml",
@@ -41,6 +43,27 @@ SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
     "best",
     "search.html",
 )
+#: What is fetched from a store, and what stays on this machine: Ray's state is pickle, so a store that others may
+#: write to never holds it. It stays as long as the store holds the same search.
+PARTS = (SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE)
+KEPT = {tuning.STATE: SEARCH}
+
+
+def check_place(where: str | Path, on_cluster: bool) -> None:
+    """Refuse to search on a cluster without a folder that its nodes share: trials hand their state to each other.
+
+    Args:
+        where: A path, or a URI.
+        on_cluster: Whether trials may run on other nodes.
+
+    Raises:
+        UserError: If it is the URI of a store and they may.
+    """
+    if on_cluster and local_path(where) is None:
+        raise UserError(
+            f"--out {without_keys(str(where))}: a search on a cluster keeps its state in a folder that all nodes "
+            "share, not at a store; give such a folder, or search on one machine (without RAY_ADDRESS)"
+        )
 
 
 def search(config: Config, folder: Path, console: Console) -> None:
@@ -56,6 +79,7 @@ def search(config: Config, folder: Path, console: Console) -> None:
             used, or no trial had a score.
     """
     folder = folder.absolute()
+    refuse_nodes(config.resources)
     if not config.search.space:
         raise UserError(
             "search.space: is empty; name settings to try, such as train.learning_rate: {loguniform: [1e-4, 1e-2]}"
@@ -71,14 +95,14 @@ def search(config: Config, folder: Path, console: Console) -> None:
         show_trials(pd.read_parquet(folder / TRIALS), config.search.domains, console)
     for name in (TRIALS, BEST_CONFIG, BEST, PAGE):
         if (folder / name).exists():
-            console.print(f"{name:<15} {folder / name}")
+            console.print(f"{name:<15} {shown(folder / name)}")
 
 
 def _refuse_strangers(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another --out")
     if folder.exists() and not (folder / SEARCH).exists():
-        strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        strangers = [name for name in listing(folder) if not name.startswith(".")]
         if strangers:
             raise UserError(f"{folder}: holds no search (it holds {strangers[0]}); choose another --out")
 
@@ -192,7 +216,7 @@ def _finish(settings: SearchSettings, folder: Path) -> None:
 
     task = ray.remote(max_calls=1, num_cpus=settings.cpus, num_gpus=settings.gpus)(finish_run)
     try:
-        ray.get(task.remote(folder / BEST_CONFIG, folder / BEST, settings.gpus))
+        ray.get(task.remote(origin(folder), (BEST_CONFIG, BEST), settings.gpus))
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from error

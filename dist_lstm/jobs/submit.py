@@ -25,6 +25,8 @@ from dist_lstm.jobs.access import ask
 from dist_lstm.jobs.cluster import RAY_ENVIRONMENT
 from dist_lstm.jobs.follow import Job, jobs_called
 from dist_lstm.jobs.machine import KIB
+from dist_lstm.jobs.nodes import node_share
+from dist_lstm.jobs.search import check_place
 from dist_lstm.jobs.survey import ask_cluster, versions
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Verbs that train or predict; with `auto` they take the whole node they run on.
 _WHOLE_NODE = ("run", "train", "backtest", "forecast")
+#: Verbs that train on `resources.nodes` together; the job itself then runs on the head and holds no resources.
+_TOGETHER = ("run", "train")
 #: Verbs that hand out work over Ray: they themselves run on the head and hold no resources.
 _SPREAD = ("tune", "fleet")
 #: Seconds between SIGTERM and SIGKILL when a job is stopped: enough for a checkpoint. Ray's default is 3.
@@ -129,6 +133,8 @@ def _places(order: Order, config: Config | None, shared: tuple[str, ...]) -> dic
         raise UserError(
             "--out is missing: what a job writes to its node's disk goes with it; give a URI or a shared folder"
         )
+    if order.verb == "tune":
+        check_place(order.out or "", on_cluster=True)
     writes = {} if order.out is None else {"--out": order.out}
     for purpose, place in (tables | dict(order.reads) | writes).items():
         _check_place(purpose, place, shared)
@@ -226,8 +232,12 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
         Arguments of Ray's `submit_job`; none for a job that hands out work and runs on the head.
 
     Raises:
-        UserError: If no node has what it needs, and none will.
+        UserError: If no node has what it needs, and none will; or there are too few to train together.
     """
+    if config and config.resources.nodes > 1 and verb in _TOGETHER:
+        # Not even an autoscaler helps: the workers' share is that of nodes that are up.
+        node_share(nodes.resources, config.resources)
+        return {}
     settings = dict(flatten(config)) if config else {}
     wanted, threads = settings.get("resources.gpus", "auto"), settings.get("resources.threads", "auto")
     gpus = int(nodes.most("GPU")) if wanted == "auto" else wanted
@@ -236,7 +246,7 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
             f"resources.gpus: {gpus}: no node of the cluster has more than {nodes.most('GPU'):g} GPUs "
             f"(nodes: {len(nodes.resources)}); ask for fewer"
         )
-    if verb in _SPREAD or settings.get("resources.nodes", 1) > 1:
+    if verb in _SPREAD:
         return {}
     if verb in _WHOLE_NODE and gpus:
         return {"entrypoint_num_gpus": gpus}

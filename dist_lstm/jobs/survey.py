@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_lstm.errors import UserError
@@ -114,40 +113,32 @@ def _find_table(place: str) -> None:
 
 
 def _find(place: str) -> None:
-    from pyarrow import fs
+    from dist_lstm.storage import exists
 
-    from dist_lstm.storage import filesystem
-
-    files, where = filesystem(place)
-    if files.get_file_info(where).type == fs.FileType.NotFound:
+    if not exists(place):
         raise UserError(f"{place} does not exist")
 
 
 def _find_parent(place: str) -> None:
-    """Whether a folder could be made there; on a store that has no folders, whether it answers."""
-    from dist_lstm.storage import filesystem
+    """Whether a folder could be made there; on a store, which has no folders, whether it takes a file."""
+    from dist_lstm.storage import local_path, try_to_write
 
-    files, where = filesystem(place)
-    files.get_file_info(where)
-    if files.type_name == "local":
-        folder = next(one for one in (Path(where), *Path(where).parents) if one.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-            raise UserError(f"{place}: {folder} can't be written")
+    path = local_path(place)
+    if path is None:
+        try_to_write(place)
+        return
+    folder = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise UserError(f"{place}: {folder} can't be written")
 
 
 def try_storage(place: str) -> str:
     """Why this process can't write to a place; empty where it can."""
-    from dist_lstm.storage import filesystem
+    from dist_lstm.storage import try_to_write
 
     try:
-        files, where = filesystem(place)
-        path = f"{where.rstrip('/')}/.dist-lstm-{secrets.token_hex(8)}"
-        if files.type_name == "local":
-            files.create_dir(where, recursive=True)
-        with files.open_output_stream(path) as file:
-            file.write(b"\0")
-        files.delete_file(path)
-    except (UserError, OSError, ValueError) as error:
+        try_to_write(place)
+    except (UserError, OSError) as error:
         return " ".join(str(error).split())
     return ""
 

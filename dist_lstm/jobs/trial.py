@@ -22,7 +22,7 @@ from dist_lstm.config.section import known
 from dist_lstm.data.manifest import load_manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.samples import Sample, trial_config
-from dist_lstm.storage import write_text
+from dist_lstm.storage import mirrored, write_text
 
 #: Beside `checkpoints/`, what a checkpoint of a trial holds: its settings, and its scores so far.
 CONFIG, SCORES = "config.yaml", "scores.json"
@@ -243,12 +243,12 @@ class _Report:
             tune.report(self._told | {"status": DONE})
 
 
-def finish_run(config: Path, folder: Path, gpus: float) -> None:
+def finish_run(where: str, names: tuple[str, str], gpus: float) -> None:
     """Bring a run to its end, as `dist-lstm run` does, on the devices that Ray gave.
 
     Args:
-        config: Its config file.
-        folder: Its run directory, with what of it is there already.
+        where: Path or URI of the search.
+        names: Of the config file and the run directory in it, which holds what of it is there already.
         gpus: GPUs that were given.
     """
     claim_devices(gpus)
@@ -256,5 +256,7 @@ def finish_run(config: Path, folder: Path, gpus: float) -> None:
 
     from dist_lstm.run import run_all, start_run
 
-    with start_run(load_config(config), folder, Console(quiet=True)) as run:
-        run_all(run)
+    with mirrored(where, own=False, fetch=names) as search:
+        config, folder = (search / name for name in names)
+        with start_run(load_config(config), folder, Console(quiet=True)) as run:
+            run_all(run)

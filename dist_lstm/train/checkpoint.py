@@ -17,7 +17,8 @@ import numpy as np
 
 import dist_lstm.model  # noqa: F401 (registers the layers)
 from dist_lstm.errors import UserError
-from dist_lstm.storage import publish
+from dist_lstm.storage import publish, remove
+from dist_lstm.train.team import ALONE, Team
 
 CHECKPOINTS = "checkpoints"
 _PROGRESS = "progress"
@@ -83,7 +84,7 @@ class Checkpoints:
         return [path for *_, path in sorted(placed, reverse=True)]
 
     def save(self, step: int, progress: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Publish a checkpoint and delete those that are too old.
+        """Publish a checkpoint and delete those that are too old; the chief alone calls it.
 
         Args:
             step: Steps so far.
@@ -100,20 +101,27 @@ class Checkpoints:
         with publish(self._folder / f"{self._phase}-{step:09d}-{_digest(content)}.npz") as temporary:
             temporary.write_bytes(content)
         for old in self._files()[self._keep :]:
-            old.unlink()
+            remove(old)
 
-    def load(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    def load(self, team: Team = ALONE) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """The newest checkpoint that is whole: what `save` was given; None where there is none.
 
-        One that is damaged is said and deleted.
+        The chief reads it, and all processes get what it has read: a shared folder may show each another newest
+        file. One that is damaged is said and deleted.
         """
+        content = team.bytes_of_chief(self._newest() if team.chief else None)
+        if content is None:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return json.loads(arrays.pop(_PROGRESS).tobytes()), arrays
+
+    def _newest(self) -> bytes | None:
         for path in self._files():
             content = path.read_bytes()
             if path.stem.endswith(f"-{_digest(content)}"):
-                with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                    arrays = {name: file[name] for name in file.files}
-                return json.loads(arrays.pop(_PROGRESS).tobytes()), arrays
-            path.unlink()
+                return content
+            remove(path)
             rest = "going on from the one before it" if self._files() else "there is none before it: starting anew"
             self._say(f"{path}: is damaged; {rest}")
         return None

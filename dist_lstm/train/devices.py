@@ -1,5 +1,6 @@
 """The machine to one strategy. Called before any layer is built: that starts TensorFlow's runtime."""
 
+import os
 import platform
 import resource
 from importlib.metadata import version
@@ -13,24 +14,32 @@ from dist_lstm import __version__
 from dist_lstm.config.schema import ResourceSettings, TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import uses_cudnn
+from dist_lstm.train.team import place_in_team
 
 _PACKAGES = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
 
 
-def make_strategy(resources: ResourceSettings, precision: str = "auto") -> tf.distribute.Strategy:
+def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: int = 1) -> tf.distribute.Strategy:
     """Take the part of the machine that a job may use.
 
     Args:
         resources: GPUs and threads.
         precision: `train.precision`; TensorFloat-32 is switched for the whole process.
+        nodes: Nodes that train together, this one among them; the environment's TF_CONFIG names them.
 
     Returns:
-        A MirroredStrategy over two GPUs or more; TensorFlow's default strategy, which costs nothing, on
-        one GPU or the CPU.
+        A MultiWorkerMirroredStrategy over several nodes; a MirroredStrategy over two GPUs or more of one;
+        TensorFlow's default strategy, which costs nothing, on one GPU or the CPU.
 
     Raises:
-        UserError: If fewer GPUs are visible than asked for, or TensorFlow has started with another choice.
+        UserError: If fewer GPUs are visible than asked for, TensorFlow has started with another choice, or
+            this process is none of a worker on several nodes.
     """
+    if nodes > 1 and "TF_CONFIG" not in os.environ:
+        raise UserError(
+            f"resources.nodes: {nodes} nodes are used by dist-lstm run and train; everything else trains on one: "
+            "set it to 1"
+        )
     _limit_threads(resources.threads)
     tf.config.experimental.enable_tensor_float_32_execution(precision in ("auto", "tf32"))
     gpus = resources.gpus
@@ -47,6 +56,8 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto") -> tf.di
         # Already set where a second job runs in one process.
         if not tf.config.experimental.get_memory_growth(device):
             tf.config.experimental.set_memory_growth(device, True)
+    if nodes > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
     if wanted > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
     return tf.distribute.get_strategy()
@@ -131,14 +142,16 @@ def describe_environment(
         settings: Of the training.
 
     Returns:
-        `versions` of the packages by name, `machine` (`system` and `processor`), `devices`, the number of
-        `replicas`, the `precision`, whether the model takes the `cudnn` path, and `peak_memory_mib`.
+        `versions` of the packages by name, `machine` (`system` and `processor`), `devices` of this node, the
+        number of `nodes` and of `replicas`, the `precision`, whether the model takes the `cudnn` path, and
+        `peak_memory_mib`.
     """
     versions = {"dist_lstm": __version__, "python": platform.python_version()}
     return {
         "versions": versions | {name: version(name) for name in _PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
         "devices": describe_devices(),
+        "nodes": place_in_team(strategy)[1],
         "replicas": strategy.num_replicas_in_sync,
         "precision": resolve_precision(settings.precision),
         "cudnn": uses_cudnn(model),

@@ -19,11 +19,11 @@ from dist_lstm.config.section import known
 from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import uses_cudnn
 from dist_lstm.model.heads import Loss
+from dist_lstm.signals import HeldSignals
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.learner import Learner, make_learner
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
-from dist_lstm.train.progress import Progress
-from dist_lstm.train.signals import HeldSignals
+from dist_lstm.train.progress import Fitted, Progress
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -34,6 +34,7 @@ from dist_lstm.train.step import (
     make_mean_loss,
     make_train_steps,
 )
+from dist_lstm.train.team import Team, make_team
 
 #: With `steps_per_call: auto`, a call takes about this long: progress moves, and signals are heard.
 _SECONDS_A_CALL = 0.5
@@ -57,6 +58,8 @@ class Phase:
         validation: Makes the batches to choose the number of steps on; None to take all steps.
         checkpoints: Where the training is saved, and goes on from.
         after_epoch: Called after every epoch; None where nobody asks.
+        told_to_end: Asked between two calls for the number of a signal that came to another process, which this
+            one works for; None where there is none.
     """
 
     name: str
@@ -65,46 +68,7 @@ class Phase:
     validation: Callable[[], Iterator[Any]] | None
     checkpoints: Checkpoints
     after_epoch: AfterEpoch | None = None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What training ended with.
-
-    Attributes:
-        model: The model with its best weights.
-        steps: Steps after which the validation loss was best; all steps where there was no validation.
-        validation_loss: That loss, in units of scale; NaN without validation windows.
-        stopped_early: Whether patience ended the training.
-        out_of_time: Whether `train.max_seconds` ended it.
-        skipped: Steps that were not taken because their loss was no number.
-        speed: How fast it was.
-        history: Its epochs.
-    """
-
-    model: keras.Model
-    steps: int
-    validation_loss: float
-    stopped_early: bool
-    out_of_time: bool
-    skipped: int
-    speed: Speed
-    history: list[EpochRecord]
-
-    def describe(self) -> dict[str, Any]:
-        """What `metrics.json` says of it."""
-        names = ("steps", "validation_loss", "stopped_early", "out_of_time")
-        counts = {"skipped_steps": self.skipped, "parameters": self.model.count_params()}
-        return {name: getattr(self, name) for name in names} | counts
-
-    @property
-    def summary(self) -> str:
-        """Steps and speed in a few words."""
-        ended = ", stopped early" if self.stopped_early else ", out of time" if self.out_of_time else ""
-        skipped = f", {self.skipped} not taken: their loss was no number" if self.skipped else ""
-        wait = self.speed.input_wait_share
-        waited = "" if wait is None else f", input wait {wait:.1%}"
-        return f"{self.steps} steps{ended}{skipped}, {self.speed.windows_per_second:,.0f} windows/s{waited}"
+    told_to_end: Callable[[], int | None] = lambda: None
 
 
 def fit(
@@ -117,7 +81,8 @@ def fit(
 ) -> Fitted:
     """Train a model, from its last checkpoint where there is one.
 
-    SIGINT and SIGTERM are heard between two calls, once a checkpoint is saved.
+    SIGINT and SIGTERM are heard between two calls, once a checkpoint is saved. On several nodes every process
+    calls it: the chief saves, and what it decides all do.
 
     Args:
         build: Builds the model; called inside the strategy's scope.
@@ -133,32 +98,41 @@ def fit(
     Raises:
         UserError: If the loss is no longer a number, also at half the learning rate; or a checkpoint can't be
             written.
+        SystemExit: If the phase is told to end, once a checkpoint is saved.
     """
     learner = make_learner(build, settings, strategy)
-    train_steps, mean_loss = make_train_steps(learner, loss, settings), make_mean_loss(learner.model, loss)
-    with closing(_Training(learner, settings, phase, monitor)) as training:
+    train_steps, team = make_train_steps(learner, loss, settings), make_team(strategy)
+    mean_loss = make_mean_loss(learner.model, loss, team)
+    with closing(_Training(learner, team, settings, phase, monitor)) as training:
         training.start()
         with monitor.phase(phase.name, phase.steps, uses_cudnn(learner.model)), HeldSignals() as held:
-            while not training.ended and held.number is None:
+            told = 0
+            while not training.ended and not told:
                 training.call(train_steps)
                 epoch_ended = training.at_end_of_epoch
                 if epoch_ended:
                     training.end_epoch(mean_loss)
+                told = int(team.of_chief(held.number or phase.told_to_end() or 0))
                 if training.diverged:
                     training.go_back_at_half_rate()
                 elif epoch_ended and phase.after_epoch:
                     training.save()
                     training.tell(phase.after_epoch)
-                elif training.ended or training.checkpoint_is_due or held.number is not None:
+                elif training.ended or training.checkpoint_is_due or told:
                     training.save()
+            if told and held.number is None:
+                raise SystemExit(128 + told)
         return training.finish()
 
 
 class _Training:
     """A phase in this process: runs calls, keeps the best weights, saves and goes back."""
 
-    def __init__(self, learner: Learner, settings: TrainSettings, phase: Phase, monitor: Monitor) -> None:
+    def __init__(
+        self, learner: Learner, team: Team, settings: TrainSettings, phase: Phase, monitor: Monitor
+    ) -> None:
         self._learner = learner
+        self._team = team
         self._settings = settings
         self._phase = phase
         self._monitor = monitor
@@ -236,6 +210,7 @@ class _Training:
         if wanted == "auto":
             speed = progress.speed
             wanted = max(1, int(_SECONDS_A_CALL * speed.steps / speed.seconds)) if speed.steps else 1
+            wanted = int(self._team.of_chief(wanted))
         every = self._settings.checkpoint_every
         to_checkpoint = every - progress.step % every if every else wanted
         return min(wanted, self._end_of_epoch - progress.step, to_checkpoint)
@@ -265,7 +240,8 @@ class _Training:
         progress.sums = [0.0, 0.0, 0.0, 0.0, sums[IN_A_ROW]]
         self._validation_is_number = not np.isinf(loss)
         self._tick()
-        progress.late = progress.seconds > (self._settings.max_seconds or float("inf"))
+        late = progress.seconds > (self._settings.max_seconds or float("inf"))
+        progress.late = bool(self._team.of_chief(late))
         self._monitor.epoch(record)
 
     def tell(self, after_epoch: AfterEpoch) -> None:
@@ -280,7 +256,9 @@ class _Training:
         self._clock = now
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; the chief alone does, and when is its own affair: all processes hold the same."""
+        if not self._team.chief:
+            return
         arrays = {f"variable/{place}": value for place, value in enumerate(self._learner.read())}
         arrays |= {f"best/{place}": value for place, value in enumerate(self._best)}
         self._phase.checkpoints.save(self._progress.step, asdict(self._progress), arrays)
@@ -288,7 +266,7 @@ class _Training:
 
     def _go_back(self) -> bool:
         """Return to the last checkpoint; False where there is none."""
-        found = self._phase.checkpoints.load()
+        found = self._phase.checkpoints.load(self._team)
         if found is None:
             return False
         values, arrays = found

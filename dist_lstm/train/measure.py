@@ -19,6 +19,7 @@ from dist_lstm.train.devices import set_seed
 from dist_lstm.train.learner import Learner, make_learner
 from dist_lstm.train.phases import Training
 from dist_lstm.train.step import COUNT, LOSS, TrainSteps, make_train_steps
+from dist_lstm.train.team import Team, make_team
 
 _SMALLEST_BATCH, _LARGEST_BATCH = 64, 1 << 16
 #: A batch twice as large must train so many times as many windows a second to be worth it.
@@ -68,6 +69,7 @@ def _batch_size(training: Training, config: Config) -> int:
     """The smallest batch that trains about as many windows a second as any: twice as many are not worth it."""
     learner, train_steps = _start(training, config)
     learner.set_rate(0.0)
+    team = make_team(training.strategy)
     whole = training.strategy.num_replicas_in_sync * config.train.accumulate
     size = math.ceil(_SMALLEST_BATCH / whole) * whole
     some = TrainingWindows(
@@ -78,14 +80,19 @@ def _batch_size(training: Training, config: Config) -> int:
     while size <= max(_LARGEST_BATCH, whole):
         windows = tf.data.Dataset.from_tensor_slices((inputs, target)).repeat()
         batches = distribute(
-            lambda windows=windows, size=size: windows.batch(size).prefetch(tf.data.AUTOTUNE),
+            lambda part, windows=windows, size=size: windows.batch(size // part.of).prefetch(tf.data.AUTOTUNE),
             training.strategy,
             size,
             config.train.accumulate,
         )
         try:
-            here = size * _steps_a_second(train_steps, batches)
-        except tf.errors.ResourceExhaustedError:
+            here = size * _steps_a_second(train_steps, batches, team)
+        except tf.errors.ResourceExhaustedError as error:
+            if team.size > 1:  # the others wait for this one's gradient, in vain
+                raise UserError(
+                    f"train.batch_size: {size} windows do not fit into the memory of {team.size} nodes; set it to "
+                    f"{best or size // 2} instead of auto"
+                ) from error
             break
         if here < _WORTH_IT * speed:
             break
@@ -98,12 +105,14 @@ def _batch_size(training: Training, config: Config) -> int:
     return best
 
 
-def _steps_a_second(train_steps: TrainSteps, batches: Any) -> float:
+def _steps_a_second(train_steps: TrainSteps, batches: Any, team: Team) -> float:
+    """By the clock of the chief."""
+
     def run(steps: int) -> float:
         begin = time.perf_counter()
         _, sums = train_steps(batches, tf.constant(steps), tf.zeros(5, tf.float64))
         sums.numpy()
-        return time.perf_counter() - begin
+        return team.of_chief(time.perf_counter() - begin)
 
     run(1)  # what is done once only, such as tracing
     steps = max(2, int(_SECONDS / run(1)))
@@ -119,7 +128,7 @@ def _learning_rate(training: Training, config: Config) -> float:
     learner, train_steps = _start(training, config)
     windows = TrainingWindows(*training.shards, training.task, make_draw(config, whole=False))
     batches = distribute(
-        lambda: training_dataset(windows),
+        lambda part: training_dataset(windows, part=part),
         training.strategy,
         known(config.train.batch_size),
         config.train.accumulate,

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from dist_lstm.storage import write_text
+from dist_lstm.storage import send, write_text
 from dist_lstm.train.devices import peak_memory
 
 
@@ -207,3 +207,4 @@ class Monitor:
                     value = getattr(record, name)
                     if value == value:
                         writer.add_scalar(f"{record.phase}/{name}", value, record.step)
+        send(self.tensorboard)

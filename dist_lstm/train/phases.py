@@ -1,5 +1,6 @@
 """The two trainings of a run: up to the validation range, and on whole series."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import HALF, build_model
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.devices import set_seed
-from dist_lstm.train.fit import AfterEpoch, Fitted, Phase, fit
+from dist_lstm.train.fit import AfterEpoch, Phase, fit
 from dist_lstm.train.monitor import Monitor
+from dist_lstm.train.progress import Fitted
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Training:
         strategy: The strategy to train under.
         monitor: Follows the training.
         after_epoch: Called after every epoch of the first; None where nobody asks.
+        told_to_end: As in `dist_lstm.train.fit.Phase`.
     """
 
     folder: Path
@@ -41,6 +44,7 @@ class Training:
     strategy: Any
     monitor: Monitor
     after_epoch: AfterEpoch | None = None
+    told_to_end: Callable[[], int | None] = lambda: None
 
 
 def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
@@ -74,10 +78,14 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         name=name,
         steps=refit_steps or known(settings.max_steps),
         batches=lambda epoch, batch: distribute(
-            lambda: training_dataset(windows, epoch, batch), training.strategy, batch_size, settings.accumulate
+            lambda part: training_dataset(windows, epoch, batch, part),
+            training.strategy,
+            batch_size,
+            settings.accumulate,
         ),
         validation=validation.batches if validation and validation.used else None,
         checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.say),
+        told_to_end=training.told_to_end,
         after_epoch=None if whole else training.after_epoch,
     )
     loss = head_loss(config.model.head, task)

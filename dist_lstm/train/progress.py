@@ -1,7 +1,9 @@
-"""Where a training stands: what a checkpoint holds beside the variables."""
+"""Where a training stands, which a checkpoint holds beside the variables; and what it ended with."""
 
 from dataclasses import dataclass, field
 from typing import Any
+
+import keras
 
 from dist_lstm.train.monitor import EpochRecord, Speed
 
@@ -43,3 +45,43 @@ class Progress:
         """From plain values, as `asdict` gives them."""
         history = [EpochRecord(**record) for record in values["history"]]
         return cls(**values | {"speed": Speed(**values["speed"]), "history": history})
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training ended with.
+
+    Attributes:
+        model: The model with its best weights.
+        steps: Steps after which the validation loss was best; all steps where there was no validation.
+        validation_loss: That loss, in units of scale; NaN without validation windows.
+        stopped_early: Whether patience ended the training.
+        out_of_time: Whether `train.max_seconds` ended it.
+        skipped: Steps that were not taken because their loss was no number.
+        speed: How fast it was.
+        history: Its epochs.
+    """
+
+    model: keras.Model
+    steps: int
+    validation_loss: float
+    stopped_early: bool
+    out_of_time: bool
+    skipped: int
+    speed: Speed
+    history: list[EpochRecord]
+
+    def describe(self) -> dict[str, Any]:
+        """What `metrics.json` says of it."""
+        names = ("steps", "validation_loss", "stopped_early", "out_of_time")
+        counts = {"skipped_steps": self.skipped, "parameters": self.model.count_params()}
+        return {name: getattr(self, name) for name in names} | counts
+
+    @property
+    def summary(self) -> str:
+        """Steps and speed in a few words."""
+        ended = ", stopped early" if self.stopped_early else ", out of time" if self.out_of_time else ""
+        skipped = f", {self.skipped} not taken: their loss was no number" if self.skipped else ""
+        wait = self.speed.input_wait_share
+        waited = "" if wait is None else f", input wait {wait:.1%}"
+        return f"{self.steps} steps{ended}{skipped}, {self.speed.windows_per_second:,.0f} windows/s{waited}"

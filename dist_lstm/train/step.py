@@ -3,6 +3,7 @@
 Axes: B batch, T context, H horizon.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from dist_lstm.model.heads import Loss
 from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.learner import Learner
 from dist_lstm.train.optimizer import clip
+from dist_lstm.train.team import ALONE, Team
 
 #: What the steps so far add up to, float64 `[5]`: the loss over observed targets, their count, the seconds in
 #: which a batch was waited for, the steps that were not taken because the loss was no number, and how many of
@@ -160,12 +162,13 @@ def _make_replica_gradient(learner: Learner, loss: Loss, settings: TrainSettings
     return replica_gradient
 
 
-def make_mean_loss(model: keras.Model, loss: Loss) -> Callable[[Iterator[Any]], float]:
+def make_mean_loss(model: keras.Model, loss: Loss, team: Team = ALONE) -> Callable[[Iterator[Any]], float]:
     """Build the graph of the loss without training.
 
     Args:
         model: The model.
         loss: The head's loss.
+        team: The processes that share the batches: each takes every `team.size`-th.
 
     Returns:
         A function of batches of inputs and targets to the mean loss over their observed targets; NaN
@@ -178,11 +181,12 @@ def make_mean_loss(model: keras.Model, loss: Loss) -> Callable[[Iterator[Any]], 
 
     def mean_loss(batches: Iterator[Any]) -> float:
         total, count = 0.0, 0.0
-        for inputs, target in batches:
+        for inputs, target in itertools.islice(batches, team.number, None, team.size):
             missing = len(next(iter(inputs.values()))) - len(target)
             padded = np.pad(target, ((0, missing), (0, 0)), constant_values=np.nan)
             one, counted = one_batch(inputs, padded)
             total, count = total + float(one), count + float(counted)
+        total, count = team.total(total, count)
         # NaN says that nothing counts; a loss that is no number is as bad as can be.
         return (float("inf") if np.isnan(total) else total / count) if count else float("nan")
 

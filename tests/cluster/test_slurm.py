@@ -64,6 +64,12 @@ def test_the_command_reaches_dist_lstm_word_by_word(submit):
     assert (submit.work / "arguments").read_text().splitlines() == ["run", "my config.yaml", "--set", "a=b"]
 
 
+def test_dist_lstm_works_on_the_ray_that_was_joined(submit):
+    submit("tune", "x.yaml", dist_lstm='printf "%s" "$RAY_ADDRESS" > arguments')
+    arguments = (submit.work / "ray.arguments").read_text().splitlines()
+    assert f"--address={(submit.work / 'arguments').read_text()}" in arguments
+
+
 def test_ray_joins_all_nodes_of_the_job_with_a_token_and_a_dashboard_on_loopback(submit):
     submit("run", "x.yaml")
     arguments = (submit.work / "ray.arguments").read_text().splitlines()

@@ -112,6 +112,7 @@ BOUNDS = [
     ("search.final", ["take", "train", "none"], [None, "best"]),
     ("search.seed", [0, 2**31 - 1], [-1, 2**31]),
     ("resources.gpus", [0, 8, "auto"], [-1, "all"]),
+    ("resources.nodes", [1, 64], [0]),
     ("resources.threads", [1, "auto"], [0, "all"]),
     ("fleet.by", ["series", "cluster"], ["", "shop", [], None]),
     ("fleet.group", ["cluster", None], ["series", []]),

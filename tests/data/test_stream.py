@@ -384,7 +384,7 @@ def test_without_a_validation_range_there_are_no_validation_windows(panel, write
 
 def test_two_replicas_get_consecutive_parts_that_make_up_the_global_batch(make_windows, two_cpus):
     windows = make_windows()
-    iterator = distribute(lambda: training_dataset(windows), two_cpus, 8)
+    iterator = distribute(lambda part: training_dataset(windows, part=part), two_cpus, 8)
     for context, target in batches(windows, 12):
         parts, targets = (two_cpus.experimental_local_results(one) for one in next(iterator))
         assert [part["y"].shape[0] for part in parts] == [4, 4]
@@ -394,7 +394,7 @@ def test_two_replicas_get_consecutive_parts_that_make_up_the_global_batch(make_w
 
 def test_one_replica_gets_the_global_batches(make_windows):
     windows = make_windows()
-    iterator = distribute(lambda: training_dataset(windows), tf.distribute.get_strategy(), 8)
+    iterator = distribute(lambda _: training_dataset(windows), tf.distribute.get_strategy(), 8)
     for context, target in batches(windows, 12):
         inputs, got = next(iterator)
         np.testing.assert_array_equal(inputs["y"], context)
@@ -404,7 +404,7 @@ def test_one_replica_gets_the_global_batches(make_windows):
 def test_a_batch_that_cannot_be_divided_over_the_replicas_is_refused(make_windows, two_cpus):
     windows = make_windows(batch_size=7)
     with pytest.raises(UserError, match=r"7 windows can't be divided over 2 replicas; take 8"):
-        distribute(lambda: training_dataset(windows), two_cpus, 7)
+        distribute(lambda part: training_dataset(windows, part=part), two_cpus, 7)
 
 
 def test_windows_that_only_fill_a_batch_hold_no_value_and_nothing_else_that_is_not_a_number(make_task):

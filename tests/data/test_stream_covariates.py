@@ -207,7 +207,7 @@ def test_inputs_of_validation_windows_are_theirs_also_of_a_sample(
 def test_replicas_get_the_covariates_of_their_part_of_a_batch(panel, make_windows, make_task, two_cpus):
     task = task_with(tuple(PARTS), make_task)
     windows = make_windows(task)
-    iterator = distribute(lambda: training_dataset(windows), two_cpus, 8)
+    iterator = distribute(lambda part: training_dataset(windows, part=part), two_cpus, 8)
     for whole, _ in islice(training_dataset(windows).as_numpy_iterator(), 3):
         inputs, target = next(iterator)
         parts = zip(*map(two_cpus.experimental_local_results, (inputs, target)), strict=True)

@@ -148,7 +148,7 @@ def test_a_pack_whose_worker_dies_on_the_way_to_it_is_tried_again(cluster, tmp_p
     from ray.tune import Trainable
 
     config = parse_config({"task": {"horizon": 1}, "data": {"path": "none"}, "fleet": {"max_failures": 1}})
-    job = FleetJob(tmp_path, config, config, None, None)
+    job = FleetJob(tmp_path, str(tmp_path), config, config, None, None)
     packs = [[Group(str(number), np.array([number]))] for number in range(5)]
     write_packs(packs, job.packs(OWN))
     job.models(OWN, 0).parent.mkdir()

@@ -132,8 +132,9 @@ def test_what_is_neither_a_run_nor_a_fleet_is_not_started_from(tmp_path):
         work(config, tmp_path / "fleet")
 
 
-def test_a_model_that_is_taken_out_forecasts_what_the_fleet_forecast(first, tmp_path):
-    export_model(first.folder, "b", tmp_path / "b.keras")
+def test_a_model_that_is_taken_out_forecasts_what_the_fleet_forecast(call, first, tmp_path):
+    status, said, _ = call("export", first.folder, "--model", "b", "--out", tmp_path / "b.keras")
+    assert (status, said.split()) == (0, ["model", str(tmp_path / "b.keras")])
     model = keras.models.load_model(tmp_path / "b.keras")
     with open_run(first.folder, QUIET) as run:
         panel = read_series(*run.shards, np.array([1]))

@@ -145,6 +145,8 @@ GPUS, CPUS = "entrypoint_num_gpus", "entrypoint_num_cpus"
         ("prepare", config(), TWO, {CPUS: 1}),
         ("tune", config(gpus=2), TWO, {}),
         ("fleet", config(), TWO, {}),
+        ("train", config(nodes=2), TWO, {}),
+        ("prepare", config(nodes=2), TWO, {CPUS: 1}),
         ("run", config(gpus=4), EMPTY, {GPUS: 4}),
         ("run", config(), EMPTY, {CPUS: 1}),
     ],
@@ -159,6 +161,12 @@ def test_more_gpus_than_any_node_has_are_refused_where_no_node_will_come(verb):
         choose_resources(verb, config(gpus=5), TWO, Console(quiet=True))
     with pytest.raises(UserError, match=r"resources.threads: 17: no node .* more than 16 CPUs"):
         choose_resources("run", config(gpus=0, threads=17), TWO, Console(quiet=True))
+
+
+@pytest.mark.parametrize("nodes", [TWO, EMPTY])
+def test_a_training_on_more_nodes_than_are_up_is_refused(nodes):
+    with pytest.raises(UserError, match=r"resources.nodes: 3 nodes asked for, \d of the cluster's \d have 1 CPU"):
+        choose_resources("run", config(nodes=3), nodes, Console(quiet=True))
 
 
 def test_a_guess_where_nodes_are_yet_to_come_is_told(capsys):

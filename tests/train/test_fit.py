@@ -23,8 +23,9 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train import fit as training_loop
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.fit import Fitted, Phase, fit
+from dist_lstm.train.fit import Phase, fit
 from dist_lstm.train.monitor import Monitor
+from dist_lstm.train.progress import Fitted
 from dist_lstm.train.step import make_mean_loss
 from tests.conftest import ROOT
 from tests.model.test_lstm import TASK, settings
@@ -135,6 +136,7 @@ from dist_lstm.config.schema import TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.monitor import Monitor
+from dist_lstm.train.progress import Fitted
 from tests.train.test_fit import LOSS, build_model, settings, TASK
 from tests.train.test_step import BATCH
 

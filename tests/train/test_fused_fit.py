@@ -22,12 +22,13 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train import fused_fit as module
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.fit import Fitted, Phase, fit
+from dist_lstm.train.fit import Phase, fit
 from dist_lstm.train.fused_fit import FittedMember, FusedModels, Member, fused_fit, make_fused_models
 from dist_lstm.train.fused_step import Rates, State, learning_rate_at, make_fused_steps
 from dist_lstm.train.learner import Learner
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.optimizer import make_optimizer
+from dist_lstm.train.progress import Fitted
 from dist_lstm.train.step import COUNT, LOSS, make_mean_loss, make_train_steps
 from tests.model.test_fused import TRANSFORMED, random_weights
 from tests.model.test_lstm import TASK, settings

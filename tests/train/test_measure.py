@@ -14,7 +14,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch, windows_per_second: dict[int, float]
     """The sizes tried, on a machine that trains so many windows a second at each; memory ends after the last."""
     tried: list[int] = []
 
-    def steps_a_second(_: object, batches: object) -> float:
+    def steps_a_second(_: object, batches: object, __: object) -> float:
         size = len(next(batches)[1])
         tried.append(size)
         if size not in windows_per_second:

@@ -75,7 +75,7 @@ def train(
     rows = settings(**{"dropout": 0.0, "id_dropout": 0.0} | changes)
     learner = make_learner(lambda: build_model(task, rows, train.precision), train, strategy)
     steps = make_train_steps(learner, head_loss("quantile", task), train)
-    iterator = distribute(lambda: batches(task), strategy, BATCH)
+    iterator = distribute(lambda _: batches(task), strategy, BATCH)
     sums = tf.zeros(5, tf.float64)
     for number in calls:
         taken, sums = steps(iterator, tf.constant(number), sums)
@@ -305,7 +305,7 @@ def test_a_step_whose_loss_is_no_number_is_counted_and_changes_nothing(precision
     settings_ = SETTINGS.model_copy(update={"precision": precision})
     learner = make_learner(lambda: build_model(TASK, settings(dropout=0.0), precision), settings_, where)
     steps = make_train_steps(learner, fragile, settings_)
-    iterator = distribute(lambda: bad_batches(2), where, BATCH)
+    iterator = distribute(lambda _: bad_batches(2), where, BATCH)
     _, sums = steps(iterator, tf.constant(2), tf.zeros(5, tf.float64))
     before = learner.model.get_weights() + [one.numpy() for one in learner.optimizer.variables]
     _, sums = steps(iterator, tf.constant(1), sums)

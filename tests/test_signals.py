@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dist_lstm.train.signals import HeldSignals
+from dist_lstm.signals import HeldSignals
 
 
 @pytest.fixture

@@ -1,0 +1,86 @@
+"""What verbs share: a run opened wherever it lies, and what is shown of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dist_lstm.config.schema import Config
+    from dist_lstm.run import Run
+
+
+def load(config: Path, settings: list[str] | None) -> "Config":
+    """Read a config and the settings given beside it."""
+    from dist_lstm.config.load import load_config
+
+    return load_config(config, settings or ())
+
+
+def place(config: Path, out: str | None) -> str | Path:
+    """Where what a config file describes is done: a directory or a URI."""
+    return Path("runs") / config.stem if out is None else out
+
+
+@contextmanager
+def started(job: "Config", where: str | Path, console: "Console") -> Iterator["Run"]:
+    """The run that a config describes, in its directory or at its URI, prepared."""
+    from dist_lstm.run import PARTS, start_run
+    from dist_lstm.storage import mirrored
+
+    with mirrored(where, fetch=PARTS) as folder, start_run(job, folder, console) as run:
+        yield run
+
+
+@contextmanager
+def opened(where: str, console: "Console") -> Iterator["Run"]:
+    """A run that was started before, in its directory or at its URI."""
+    from dist_lstm.run import PARTS, open_run
+    from dist_lstm.storage import mirrored
+
+    with mirrored(where, fetch=PARTS) as folder, open_run(folder, console) as run:
+        yield run
+
+
+def show(what: str, path: Path, console: "Console", width: int = 10) -> None:
+    """Print where a thing lies."""
+    from dist_lstm.storage import shown
+
+    console.print(f"{what:<{width}}{shown(path)}")
+
+
+def show_results(run: "Run", console: "Console") -> None:
+    """Print the scores of a run, and where its results lie."""
+    from dist_lstm.run import BACKTEST, FORECASTS, METRICS, MODEL, REPORT
+    from dist_lstm.storage import shown
+
+    scores = run.metrics.get("backtest")
+    if scores:
+        show_scores(scores, f"backtest of {shown(run.folder)}", console)
+    for name in (MODEL, FORECASTS, BACKTEST, METRICS, REPORT):
+        if (run.folder / name).exists():
+            show(name, run.folder / name, console, width=14)
+
+
+def show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:
+    """Print scores as a table, a column a model."""
+    from rich.table import Table
+
+    models = {name: values for name, values in scores.items() if isinstance(values, dict)}
+    table = Table()
+    table.add_column("metric")
+    for name in models:
+        table.add_column(name, justify="right", overflow="fold")
+    for metric in dict.fromkeys(metric for values in models.values() for metric in values):
+        cells = [values.get(metric) for values in models.values()]
+        table.add_row(metric, *("-" if cell is None or cell != cell else f"{cell:.4g}" for cell in cells))
+    console.print(title)  # not the table's own, which would fold a path
+    console.print(table)
+    value = scores.get("skill")
+    known = "unknown" if value is None or value != value else f"{value:+.1%}"
+    console.print(
+        f"skill {known} against SeasonalNaive (1 - MASE ratio), over {scores.get('skill_series', 0):,} series; "
+        f"{scores.get('skill_left_out', 0):,} left out (no scale, or not the same points)"
+    )

@@ -1,0 +1,1 @@
+"""Run directories on object stores: objects, who may write them, and a local mirror. Known to `storage` alone."""
