@@ -171,7 +171,7 @@ def _work(job: FleetJob, stage: str, console: Console) -> None:
         done = listing(job.folder / MODELS)
         return [number for number in packs if job.models(stage, number).name not in done]
 
-    waiting, failed = undone(range(total)), {}
+    waiting, errors = undone(range(total)), []
     if len(waiting) < total:
         console.print(f"{stage:<10}{total - len(waiting)} of {total} packs already done")
     for attempt in range(1 + job.config.fleet.max_failures):
@@ -179,14 +179,14 @@ def _work(job: FleetJob, stage: str, console: Console) -> None:
             return
         if attempt:
             console.print(f"{stage:<10}tried again: {len(waiting)} of {total} packs")
-        failed = _try(job, stage, waiting, _lines(stage, total - len(waiting), total, console))
-        waiting = undone(failed)
+        errors = _try(job, stage, waiting, _lines(stage, total - len(waiting), total, console))
+        waiting = undone(waiting) if errors else []
     if waiting:
-        raise failed[waiting[0]]
+        raise errors[0]
 
 
-def _try(job: FleetJob, stage: str, packs: list[int], lines: Any) -> dict[int, Exception]:
-    """Do packs, each as a trial, once; returns those that were cut short, and by what.
+def _try(job: FleetJob, stage: str, packs: list[int], lines: Any) -> list[Exception]:
+    """Do packs, each as a trial, once; returns what ended those that were cut short.
 
     Tune itself tries none again: it gives up one that it hands to an actor which dies just then.
     """
@@ -208,7 +208,7 @@ def _try(job: FleetJob, stage: str, packs: list[int], lines: Any) -> dict[int, E
     problems = sorted({one.metrics["problem"] for one in results if one.metrics and one.metrics.get("problem")})
     if problems:
         raise UserError(problems[0])
-    return {one.config["pack"]: one.error for one in results if one.error and one.config}
+    return results.errors
 
 
 def _trial() -> type:
