@@ -118,7 +118,7 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 @app.command()
 def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Train a model for each series or group, and forecast every series."""
+    """Train a model a series or group, and forecast every series."""
     from dist_lstm.jobs.fleet import PARTS, run_fleet
     from dist_lstm.storage import mirrored, shown
 
@@ -163,7 +163,7 @@ def forecast(
     data: Annotated[str | None, typer.Option(metavar="TABLE", help="Forecast the series of this table.")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Where part-*.parquet are written.")] = None,
 ) -> None:
-    """Forecast the series of a trained run, or of another table."""
+    """Forecast the series of a run, or of another table."""
     from dist_lstm.run import forecast as forecast_stage
     from dist_lstm.storage import mirrored
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dist_lstm import cli
+from dist_lstm import cli, cli_runs
 from dist_lstm.train.monitor import Monitor, Speed
 from tests.test_bad_input import TABLE, line_of
 
@@ -163,7 +163,7 @@ def test_a_plan_fits_80_columns_cuts_nothing_and_has_no_control_codes_in_a_pipe(
 def test_a_table_of_scores_fits_80_columns_and_cuts_no_number(capsys, monkeypatch, models):
     monkeypatch.setenv("COLUMNS", "80")
     scores = {f"Baseline{number:02d}": {"mase": 0.1 + number / 1e4} for number in range(models)}
-    cli._show_scores(scores | {"skill": 0.1}, "backtest of runs/a", cli._console())
+    cli_runs.show_scores(scores | {"skill": 0.1}, "backtest of runs/a", cli._console())
     title, _, table = capsys.readouterr().out.partition("skill")[0].partition("\n")
     assert title == "backtest of runs/a"
     assert max(map(len, table.splitlines())) <= 80
