@@ -226,7 +226,10 @@ def plan(
 
 @app.command()
 def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Search for better settings (`search:` in the config); DIR is by default runs/NAME-OF-CONFIG-tune."""
+    """Search for better settings, among those of `search` in the config.
+
+    DIR is by default runs/NAME-OF-CONFIG-tune.
+    """
     from dist_lstm.jobs.search import KEPT, PARTS, check_place, search
     from dist_lstm.storage import mirrored
 
@@ -245,7 +248,7 @@ def doctor(
     insecure: cli_cluster.Insecure = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check this machine, or a cluster too: versions, devices, memory, disk, speed."""
+    """Check this machine, and a cluster: versions, devices, memory, speed."""
     from dist_lstm.jobs import doctor as office
 
     console = _console()
