@@ -226,7 +226,7 @@ def plan(
 
 @app.command()
 def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Search for better settings, among those of `search` in the config.
+    """Search for better settings, over `search.space` of the config.
 
     DIR is by default runs/NAME-OF-CONFIG-tune.
     """
@@ -248,7 +248,7 @@ def doctor(
     insecure: cli_cluster.Insecure = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check this machine, and a cluster: versions, devices, memory, speed."""
+    """Check this machine, and a cluster; say what to mend."""
     from dist_lstm.jobs import doctor as office
 
     console = _console()
