@@ -36,13 +36,22 @@ def config(tmp_path_factory) -> Path:
     frames, step = make_series(), np.arange(STEPS)
     frames[3]["y"] = np.where(step % 2, 3e38, -3e38)  # the loss of its own model is no number
     frames[4] = frames[4].head(14)  # long enough to be forecast, too short to be trained on
-    return write_fleet(tmp_path_factory.mktemp("fleet"), frames)
+    return write_fleet(tmp_path_factory.mktemp("fleet"), frames, global_model=True)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
+    """What it leaves when nothing disturbs it, and what it said."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    return out, finished(start(config, out))
+    program = (
+        "import sys; from dist_lstm import cli\n"
+        "try: cli.main()\n"
+        "finally: print('IMPORTED', sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", program, "fleet", str(config), "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=without_ray())
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done.stdout
 
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -74,8 +83,8 @@ def test_a_finished_fleet_is_not_done_again(config, undisturbed):
     assert "fleet     already done" in finished(start(config, undisturbed[0]))
 
 
-def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_same(config, undisturbed, tmp_path):
-    out = tmp_path / "out"
+def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_same(quick_fleet, tmp_path):
+    (config, undisturbed), out = quick_fleet, tmp_path / "out"
     process = start(config, out)
     wait_until((out / MODELS / "part-00000.parquet").exists, process)
     process.send_signal(signal.SIGKILL)
@@ -84,18 +93,18 @@ def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_sam
     text = finished(start(config, out))
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert "packs already done" in text or "already done" in text
-    pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed[0]))
+    pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed))
 
 
-def test_a_fleet_one_of_whose_workers_is_killed_ends_the_same(config, undisturbed, tmp_path):
-    out = tmp_path / "out"
+def test_a_fleet_one_of_whose_workers_is_killed_ends_the_same(quick_fleet, tmp_path):
+    (config, undisturbed), out = quick_fleet, tmp_path / "out"
     process = start(config, out)
     wait_until((out / MODELS / "part-00000.parquet").exists, process)
     workers = workers_of(process.pid)
     assert workers
     os.kill(workers[0], signal.SIGKILL)
     finished(process)
-    pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed[0]))
+    pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed))
 
 
 def workers_of(driver: int) -> list[int]:
@@ -121,19 +130,8 @@ def workers_of(driver: int) -> list[int]:
     )
 
 
-def test_the_driver_does_not_import_tensorflow(config, undisturbed, tmp_path):
-    text = f"""
-import sys
-from pathlib import Path
-from rich.console import Console
-from dist_lstm.config.load import load_config
-from dist_lstm.jobs.fleet import run_fleet
-settings = ["fleet.settings={{train.max_steps: 2, train.batch_size: 2}}", "fleet.by=cluster", "train.max_steps=2",
-    "fleet.global_model=true"]
-run_fleet(load_config({str(config)!r}, settings), Path({str(tmp_path / "out")!r}), Console(quiet=True))
-assert not {{"tensorflow", "keras"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", text], check=True, env=without_ray())
+def test_the_driver_does_not_import_tensorflow(undisturbed):
+    assert undisturbed[1].splitlines()[-1] == "IMPORTED []"
 
 
 def test_the_models_table_holds_the_weights_of_each_model(undisturbed):

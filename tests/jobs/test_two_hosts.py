@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -130,7 +131,8 @@ def test_a_fleet_goes_on_without_the_host_behind_a_cut_link_which_joins_again_wh
         ip(*link, "down")
         cluster.wait_for_nodes(HEAD)
         text = finished(process)
-    assert "tried again: 1 of 6 packs" in text
+    # Not always tried again: the folder outlives the link, and so does the work on the pack for some seconds.
+    assert len(re.findall(r"pack \d was cut short", text)) == 1
     pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed))
     ip(*link, "up")
     cluster.wait_for_nodes(HEAD, WORKER)
