@@ -32,6 +32,7 @@ from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.outcomes import Outcome, Watch, best_of, show_trials, table_of
 from dist_lstm.jobs.samples import contradictions, own_sample, trial_config
 from dist_lstm.jobs.trial import CONFIG, Job, finish_run
+from dist_lstm.jobs.tune_state import STATE
 from dist_lstm.remote.objects import without_keys
 from dist_lstm.storage import is_marked, listing, local_path, lock, mark, origin, publish, shown, write_text
 
@@ -46,7 +47,7 @@ SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
 #: What is fetched from a store, and what stays on this machine: Ray's state is pickle, so a store that others may
 #: write to never holds it. It stays as long as the store holds the same search.
 PARTS = (SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE)
-KEPT = {tuning.STATE: SEARCH}
+KEPT = {STATE: SEARCH}
 
 
 def check_place(where: str | Path, on_cluster: bool) -> None:
@@ -163,7 +164,7 @@ def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Co
         console.print(f"note      outside of search.space; trial 0 takes {', '.join(outside)}")
     samples = tuning.samples_of(config, own)
     total = config.search.num_samples if samples is None else len(samples)
-    going_on = "; going on" if (folder / tuning.STATE).exists() else ""
+    going_on = "; going on" if (folder / STATE).exists() else ""
     console.print(f"search    {total:,} trials, {config.search.algorithm}, on {cluster.summary}{going_on}")
     outcomes = tuning.run_trials(job, own, folder, Watch(config.search.domains, total, console))
     best = best_of(outcomes)

@@ -1,9 +1,7 @@
-"""Ray Tune: how trials are chosen, stopped, continued and watched, and when its state is read back."""
+"""Ray Tune: how trials are chosen, stopped, continued and watched."""
 
-import json
 import logging
 import os
-import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +13,12 @@ from typing import Any
 
 from dist_lstm.config.schema import Config
 from dist_lstm.config.search import Domain, labels_of
-from dist_lstm.errors import UserError
 from dist_lstm.evaluate.importance import distribution_of
 from dist_lstm.jobs.outcomes import Outcome, outcome_of
 from dist_lstm.jobs.samples import Sample, all_samples, draw_samples
 from dist_lstm.jobs.trial import Job, run_trial
+from dist_lstm.jobs.tune_state import STATE, check_whole, claim, mend_checkpoints
 
-#: Where Tune keeps its state, in the folder of the search.
-STATE = "ray"
 SCORE = "score"
 #: A trial stays if it is among the best third of those that came as far.
 _REDUCTION = 3
@@ -72,7 +68,7 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outc
     from ray import tune
 
     search, state = job.config.search, folder / STATE
-    _claim(state)
+    claim(state)
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, job=job), {"cpu": search.cpus, "gpu": search.gpus}
     )
@@ -80,7 +76,8 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outc
     try:
         with _quiet(), _ended_by_signals():
             if any(state.glob("experiment_state-*.json")):
-                _check_whole(state)
+                check_whole(state)
+                mend_checkpoints(state)
                 tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True)
             else:
                 tuner = _new_tuner(trainable, job.config, own, folder)
@@ -201,32 +198,6 @@ def _make_callback() -> Any:
             tell(trials, trial)
 
     return Callback()
-
-
-def _claim(state: Path) -> None:
-    """Tune's state is pickle: nobody else may write it, and nobody else's is read."""
-    state.mkdir(mode=0o700, exist_ok=True)
-    found = state.lstat()
-    if state.is_symlink() or found.st_uid != os.getuid():
-        raise UserError(
-            f"{state}: belongs to another user ({found.st_uid}); Ray's state is read back by its owner alone; "
-            "choose another --out"
-        )
-    state.chmod(0o700)
-
-
-def _check_whole(state: Path) -> None:
-    """Tune starts anew, without a word, where it can't read its state."""
-    pickled = ("tuner.pkl", "searcher-state-*.pkl", "search_gen_state-*.json", "basic-variant-state-*.json")
-    for pattern in ("experiment_state-*.json", *pickled):
-        for path in sorted(state.glob(pattern))[-1:]:
-            try:
-                content = path.read_bytes()
-                pickle.loads(content) if pattern in pickled else json.loads(content)  # noqa: S301 (see _claim)
-            except Exception as error:
-                raise UserError(
-                    f"{path}: is damaged, so the search can't go on; delete {state}, and its trials are run again"
-                ) from error
 
 
 @contextmanager

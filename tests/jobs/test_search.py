@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -20,7 +21,7 @@ import yaml
 from dist_lstm.config.defaults import Facts, resolve
 from dist_lstm.config.load import flatten, load_config, override, parse_config
 from dist_lstm.errors import UserError
-from dist_lstm.jobs import tuning
+from dist_lstm.jobs import tune_state
 from dist_lstm.jobs.samples import all_samples, changes_of, contradictions, draw_samples, own_sample, trial_config
 from dist_lstm.jobs.trial import Watchdog
 from dist_lstm.run import open_run
@@ -231,23 +232,54 @@ class TestWatchdog:
 
 class TestState:
     def test_a_folder_of_another_user_is_not_read(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(tuning.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+        monkeypatch.setattr(tune_state.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
         with pytest.raises(UserError, match="belongs to another user"):
-            tuning._claim(tmp_path / "ray")
+            tune_state.claim(tmp_path / "ray")
 
     def test_a_link_is_not_followed_and_nobody_else_may_look(self, tmp_path):
-        tuning._claim(tmp_path / "ray")
+        tune_state.claim(tmp_path / "ray")
         assert stat.S_IMODE((tmp_path / "ray").stat().st_mode) == 0o700
         (tmp_path / "link").symlink_to(tmp_path / "ray")
         with pytest.raises(UserError, match="link: "):
-            tuning._claim(tmp_path / "link")
+            tune_state.claim(tmp_path / "link")
 
     def test_damaged_state_is_said_instead_of_beginning_anew(self, tmp_path):
         (tmp_path / "experiment_state-1.json").write_text("{}")
-        tuning._check_whole(tmp_path)
+        tune_state.check_whole(tmp_path)
         (tmp_path / "experiment_state-2.json").write_text('{"a": ')
         with pytest.raises(UserError, match=r"experiment_state-2\.json: is damaged.*delete"):
-            tuning._check_whole(tmp_path)
+            tune_state.check_whole(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("there", "noted", "left"),
+        [
+            ({1: "b", 2: "c"}, 1, {1: "b"}),  # what came after it may have been cut short
+            ({3: "d", 4: "e"}, 1, {1: "d"}),  # what Tune noted is gone: the next was whole by then
+            ({0: "a"}, None, {}),
+            ({}, 2, {}),
+        ],
+    )
+    def test_a_trial_goes_on_from_a_checkpoint_that_is_there_and_whole(self, tmp_path, there, noted, left):
+        """Tune deletes a checkpoint before it writes down which came after it."""
+        from ray.train._internal.session import _TrainingResult
+        from ray.tune import Checkpoint, PlacementGroupFactory
+        from ray.tune.experiment import Trial
+
+        folder = tmp_path / "0000-trial"
+        trial = Trial("trained", stub=True)
+        trial.placement_group_factory = PlacementGroupFactory([{"CPU": 1.0}])
+        if noted is not None:
+            checkpoint = Checkpoint.from_directory(str(folder / f"checkpoint_{noted:06d}"))
+            trial.run_metadata.checkpoint_manager.register_checkpoint(_TrainingResult(checkpoint, {}))
+        (tmp_path / "experiment_state-1.json").write_text("{}")
+        (tmp_path / "experiment_state-2.json").write_text(json.dumps({"trial_data": [trial.get_json_state()]}))
+        for number, content in there.items():
+            path = folder / f"checkpoint_{number:06d}" / "scores.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(content)
+        tune_state.mend_checkpoints(tmp_path)
+        found = {int(path.parent.name[-6:]): path.read_text() for path in folder.glob("*/scores.json")}
+        assert found == left
 
 
 def test_a_search_without_a_space_is_refused(call, tmp_path):
@@ -448,6 +480,8 @@ def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path):
     with started(tmp_path, "ray/0001-*/checkpoint_*[2-9]") as (process, arguments, log):
         process.send_signal(signal.SIGKILL)
         process.wait()
+    # As where it is killed between the end of a checkpoint and a word of the next.
+    shutil.rmtree(min((tmp_path / "out" / "ray").glob("0001-*/checkpoint_*")))
     told = [line for line in log.read_text().splitlines() if "trial" in line and "score" in line]
     assert ["trial 0" in line for line in told] == [True]
     again = run(*arguments)

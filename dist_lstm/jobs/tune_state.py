@@ -1,0 +1,90 @@
+"""What Ray Tune left in the folder of a search: whose it is, whether it is whole, and the checkpoints it notes."""
+
+import json
+import os
+import pickle
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+from dist_lstm.errors import UserError
+
+#: Where Tune keeps its state, in the folder of the search.
+STATE = "ray"
+_STATES, _CHECKPOINTS = "experiment_state-*.json", "checkpoint_*"
+
+
+def claim(state: Path) -> None:
+    """Take a folder for Tune's state, which is pickle: nobody else may write it, and nobody else's is read.
+
+    Args:
+        state: The folder; made where it is not there.
+
+    Raises:
+        UserError: If it belongs to another user or is a link.
+    """
+    state.mkdir(mode=0o700, exist_ok=True)
+    found = state.lstat()
+    if state.is_symlink() or found.st_uid != os.getuid():
+        raise UserError(
+            f"{state}: belongs to another user ({found.st_uid}); Ray's state is read back by its owner alone; "
+            "choose another --out"
+        )
+    state.chmod(0o700)
+
+
+def check_whole(state: Path) -> None:
+    """Refuse damaged state: Tune starts anew, without a word, where it can't read it.
+
+    Args:
+        state: A folder that was claimed.
+
+    Raises:
+        UserError: If the newest of some file can't be read.
+    """
+    pickled = ("tuner.pkl", "searcher-state-*.pkl", "search_gen_state-*.json", "basic-variant-state-*.json")
+    for pattern in (_STATES, *pickled):
+        for path in sorted(state.glob(pattern))[-1:]:
+            try:
+                content = path.read_bytes()
+                pickle.loads(content) if pattern in pickled else json.loads(content)  # noqa: S301 (see claim)
+            except Exception as error:
+                raise UserError(
+                    f"{path}: is damaged, so the search can't go on; delete {state}, and its trials are run again"
+                ) from error
+
+
+def mend_checkpoints(state: Path) -> None:
+    """Bring the checkpoints on disk to those that Tune's state notes, so that every trial can go on.
+
+    Tune writes its state seldom, and deletes old checkpoints at once: one that it notes may be gone. The one after
+    it, which was whole before the other was deleted, then takes its place. Those after the last that is noted may
+    have been cut short, and would be written into; they go.
+
+    Args:
+        state: A folder that was claimed.
+    """
+    from ray.tune.experiment import Trial
+
+    noted: dict[str, set[int]] = defaultdict(set)
+    for trial, runtime in json.loads(max(state.glob(_STATES)).read_text(encoding="utf-8"))["trial_data"]:
+        read = Trial.from_json_state(trial, stub=True)
+        read.restore_run_metadata(runtime)
+        if read.checkpoint is not None:
+            path = Path(read.checkpoint.path)
+            noted[path.parent.name].add(_number(path))
+    for folder in {path.parent for path in state.glob(f"*/{_CHECKPOINTS}")}:
+        there = {_number(path): path for path in folder.glob(_CHECKPOINTS)}
+        wanted = noted[folder.name]
+        for number in wanted - there.keys():
+            later = [one for one in there if one > number]
+            if later:
+                path = there[min(later)]
+                shutil.copytree(path, path.with_name(f"checkpoint_{number:06d}"))
+        for number in there.keys() - wanted:
+            if number > max(wanted, default=-1):
+                shutil.rmtree(there[number])
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("_")[2])
