@@ -84,9 +84,11 @@ def read_costs(measured: dict[str, Any]) -> Costs:
     """The costs in a results file of `bench_fleet.py`."""
     monthly = measured["accuracy"]["found"]["monthly"]
     models, seconds = np.array(monthly["packs"], float).T
-    # The first pack of each of the two workers compiles.
+    # The first pack of each of the two workers imports and compiles.
     model = float(np.median((seconds / models)[2:]))
-    start = max(monthly["stages"]["work"] - models.sum() * model / 2, 0.0)
+    fleets = [*measured["accuracy"]["found"].values(), *measured["size"]["found"].values()]
+    took = [[pack[1] for pack in one["packs"]] for one in fleets if len(one["packs"]) > 4]
+    start = statistics.median(max(one[:2]) - statistics.median(one[2:]) for one in took)
     (few, one), (many, two) = sorted((int(series), found) for series, found in measured["size"]["found"].items())
 
     def outside(found: dict[str, Any]) -> float:
