@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 _WHOLE_NODE = ("run", "train", "backtest", "forecast")
 #: Verbs that train on `resources.nodes` together; the job itself then runs on the head and holds no resources.
 _TOGETHER = ("run", "train")
-#: Verbs that hand out work over Ray: they themselves run on the head and hold no resources.
-_SPREAD = ("tune", "fleet")
+#: Verbs that hand out work over Ray, and the section that says what a trial takes: they themselves run on the head
+#: and hold no resources.
+_SPREAD = {"tune": "search", "fleet": "fleet"}
 #: Seconds between SIGTERM and SIGKILL when a job is stopped: enough for a checkpoint. Ray's default is 3.
 STOP_SECONDS = 60
 _SURVEY_SECONDS = 120.0
@@ -241,12 +242,11 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
     settings = dict(flatten(config)) if config else {}
     wanted, threads = settings.get("resources.gpus", "auto"), settings.get("resources.threads", "auto")
     gpus = int(nodes.most("GPU")) if wanted == "auto" else wanted
-    if gpus > nodes.most("GPU") and not nodes.grows:
-        raise UserError(
-            f"resources.gpus: {gpus}: no node of the cluster has more than {nodes.most('GPU'):g} GPUs "
-            f"(nodes: {len(nodes.resources)}); ask for fewer"
-        )
-    if verb in _SPREAD:
+    _refuse_more("resources.gpus", gpus, nodes, "GPU")
+    if config and verb in _SPREAD:
+        section = getattr(config, _SPREAD[verb])
+        _refuse_more(f"{_SPREAD[verb]}.cpus", section.cpus, nodes, "CPU")
+        _refuse_more(f"{_SPREAD[verb]}.gpus", section.gpus, nodes, "GPU")
         return {}
     if verb in _WHOLE_NODE and gpus:
         return {"entrypoint_num_gpus": gpus}
@@ -256,11 +256,18 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
         )
     whole = max(1, int(nodes.most("CPU"))) if verb in _WHOLE_NODE else 1
     cpus = whole if threads == "auto" else threads
-    if cpus > nodes.most("CPU") and not nodes.grows:
-        raise UserError(
-            f"resources.threads: {cpus}: no node of the cluster has more than {nodes.most('CPU'):g} CPUs"
-        )
+    _refuse_more("resources.threads", cpus, nodes, "CPU")
     return {"entrypoint_num_cpus": cpus}
+
+
+def _refuse_more(setting: str, asked: float, nodes: Nodes, kind: str) -> None:
+    """Refuse what no node has, where none will come that has it."""
+    most = nodes.most(kind)
+    if asked > most and not nodes.grows:
+        raise UserError(
+            f"{setting}: {asked:g}: no node of the cluster has more than {most:g} {kind}s (nodes: "
+            f"{len(nodes.resources)}); ask for fewer"
+        )
 
 
 def _summary(resources: Mapping[str, Any]) -> str:

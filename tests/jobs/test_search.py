@@ -422,11 +422,11 @@ PBT = {
 @pytest.mark.slow
 def test_population_based_training_goes_on_with_the_weights_of_the_better_at_other_settings(tmp_path):
     out = tmp_path / "out"
-    done = run(make_job(tmp_path, PBT), out, "train.max_steps=40")
+    done = run(make_job(tmp_path, PBT), out)
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(out / "trials.parquet")
     assert list(table["status"]) == ["done"] * 4
-    assert list(table["epochs"]) == [10] * 4
+    assert list(table["epochs"]) == [6] * 4
     # Who took over the weights of another has its past as well.
     curves = [tuple(curve[:3]) for curve in table["curve_score"]]
     assert len(set(curves)) < 4

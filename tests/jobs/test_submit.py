@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import dist_lstm
-from dist_lstm.config.load import parse_config
+from dist_lstm.config.load import override, parse_config
 from dist_lstm.errors import UserError
 from dist_lstm.jobs import access, follow, submit, survey
 from dist_lstm.jobs.access import Token, check_address, find_token
@@ -161,6 +161,16 @@ def test_more_gpus_than_any_node_has_are_refused_where_no_node_will_come(verb):
         choose_resources(verb, config(gpus=5), TWO, Console(quiet=True))
     with pytest.raises(UserError, match=r"resources.threads: 17: no node .* more than 16 CPUs"):
         choose_resources("run", config(gpus=0, threads=17), TWO, Console(quiet=True))
+
+
+@pytest.mark.parametrize(("verb", "section"), [("tune", "search"), ("fleet", "fleet")])
+def test_trials_that_take_more_than_any_node_has_are_refused_where_no_node_will_come(verb, section):
+    for setting, asked, said in (("cpus", 17, "more than 16 CPUs"), ("gpus", 1, "more than 0 GPUs")):
+        job = override(config(gpus=0), {f"{section}.{setting}": asked})
+        nodes = Nodes(({"CPU": 16.0}, {"CPU": 16.0}), grows=False)
+        with pytest.raises(UserError, match=rf"{section}\.{setting}: {asked}: no node of the cluster has {said}"):
+            choose_resources(verb, job, nodes, Console(quiet=True))
+        assert choose_resources(verb, job, Nodes(nodes.resources, grows=True), Console(quiet=True)) == {}
 
 
 @pytest.mark.parametrize("nodes", [TWO, EMPTY])
