@@ -14,7 +14,7 @@ SOURCES = sorted((ROOT / "dist_lstm").rglob("*.py"))
 #: Packages that read code or pickles.
 EXECUTING = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy"}
 #: They read Tune's own state, which lies in a folder that nobody else may write; `tuning` refuses any other.
-READING_TUNES_STATE = {"outcomes", "tuning"}
+READING_TUNES_STATE = {"outcomes", "tune_state"}
 
 
 def test_a_model_that_holds_code_is_refused(tmp_path):
