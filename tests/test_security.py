@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 SOURCES = sorted((ROOT / "dist_lstm").rglob("*.py"))
 #: Packages that read code or pickles.
 EXECUTING = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy"}
-#: They read Tune's own state, which lies in a folder that nobody else may write; `tuning` refuses any other.
+#: They read Tune's own state, which lies in a folder that nobody else may write; `tune_state` refuses any other.
 READING_TUNES_STATE = {"outcomes", "tune_state"}
 
 
