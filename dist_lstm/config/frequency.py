@@ -183,7 +183,7 @@ class Frequency:
         """
         day = ds.astype("datetime64[D]")
         month = day.astype("datetime64[M]")
-        next_month = (month + 1).astype("datetime64[D]")
+        next_month = (month + np.timedelta64(1, "M")).astype("datetime64[D]")
         within = (day - month.astype("datetime64[D]")) / (next_month - month.astype("datetime64[D]"))
         places = {
             "hour": (ds - day) / np.timedelta64(1, "h"),

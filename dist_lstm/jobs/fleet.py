@@ -133,7 +133,9 @@ def _pack(run: Run, job: FleetJob) -> None:
     write_packs(packs, job.packs(OWN))
     kind = {"series": "one a series", "cluster": "one a cluster"}.get(str(run.config.fleet.by), "one a group")
     also = f", and {len(groups)} of groups" if groups else ""
-    run.console.print(f"packs     {len(own):,} models, {kind}{also}, in {len(packs)} packs")
+    run.console.print(
+        f"packs     {len(own):,} models, {kind}{also}, in {len(packs)} pack{'s' * (len(packs) != 1)}"
+    )
 
 
 def _train_global(run: Run, cluster: Cluster) -> None:
