@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.simulate_cluster import Costs, World, best_packs, simulate_packs
+from benchmarks.simulate_cluster import Costs, World, best_packs, read_costs, simulate_packs
 
 EVEN = World(workers=4, spread=0.0, slow=0.0, lifetime=1e9, bandwidth=1e12)
 COSTS = Costs(model=0.5, start=10.0, trial=0.0, series=0.001, size=1000.0)
@@ -38,3 +38,19 @@ def test_more_workers_than_packs_ask_for_more_packs():
     packs, seconds = best_packs(1_000_000, 100, COSTS, EVEN)
     assert packs > 200
     assert seconds < simulate_packs(1_000_000, 200, 100, COSTS, EVEN)
+
+
+def test_costs_are_what_was_measured():
+    def fleet(seconds: float, work: float, *packs: tuple[int, int]) -> dict:
+        return {"seconds": seconds, "stages": {"work": work}, "packs": packs, "bytes": 3000, "series": 30}
+
+    # Two workers' first packs take 12 s more than those after them, of which a model takes half a second.
+    even = fleet(60, 50, (10, 17), (10, 16), (10, 5), (10, 5), (10, 5))
+    few = fleet(9, 8, (10, 99), (10, 5))  # tells nothing of packs after the first
+    size = {"1000": fleet(20, 10, *even["packs"]), "3000": fleet(34, 20, *even["packs"])}
+    measured = {
+        "accuracy": {"found": {"monthly": even, "other": few}},
+        "size": {"found": size},
+        "tune": {"found": {"trial": 0.25}},
+    }
+    assert read_costs(measured) == Costs(model=0.5, start=12.0, trial=0.25, series=4 / 2000, size=100.0)

@@ -20,6 +20,13 @@ SETTINGS = {
     "fleet.settings": {"train.max_steps": 400, "model.units": [8], "train.batch_size": 8, "train.patience": 100},
 }  # fmt: skip
 
+#: The command line, which says at its end whether TensorFlow was imported.
+TELLING = (
+    "import sys; from dist_lstm import cli\n"
+    "try: cli.main()\n"
+    "finally: print('IMPORTED', sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+)
+
 
 def make_series() -> list[pd.DataFrame]:
     generator, step = np.random.default_rng(5), np.arange(STEPS)

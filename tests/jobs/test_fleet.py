@@ -21,6 +21,7 @@ from tests.jobs.fleets import (
     HORIZON,
     SERIES,
     STEPS,
+    TELLING,
     finished,
     forecasts,
     make_series,
@@ -43,12 +44,7 @@ def config(tmp_path_factory) -> Path:
 def undisturbed(config, tmp_path_factory):
     """What it leaves when nothing disturbs it, and what it said."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    program = (
-        "import sys; from dist_lstm import cli\n"
-        "try: cli.main()\n"
-        "finally: print('IMPORTED', sorted({'tensorflow', 'keras'} & set(sys.modules)))"
-    )
-    words = [sys.executable, "-c", program, "fleet", str(config), "--out", str(out)]
+    words = [sys.executable, "-c", TELLING, "fleet", str(config), "--out", str(out)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=without_ray())
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout

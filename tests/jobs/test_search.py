@@ -27,6 +27,7 @@ from dist_lstm.jobs.trial import Watchdog
 from dist_lstm.run import open_run
 from dist_lstm.storage import is_marked
 from tests.conftest import ROOT
+from tests.jobs.fleets import TELLING
 
 FACTS = Facts(freq=1, steps=360, median=120)
 SPACE = {
@@ -324,15 +325,9 @@ def finished(tmp_path_factory):
     """A finished search, and what was printed."""
     folder = tmp_path_factory.mktemp("search")
     job = make_job(folder, WORK)
-    # No TensorFlow in the process that searches; `-X importtime` would show every import, this shows the outcome.
-    program = (
-        "import sys; from dist_lstm import cli\n"
-        "try: cli.main()\n"
-        "finally: print('IMPORTED', sorted({'tensorflow', 'keras'} & set(sys.modules)))"
-    )
     words = command(job, folder / "out")[3:]
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=ROOT, env=ALONE, check=False
+        [sys.executable, "-c", TELLING, *words], capture_output=True, text=True, cwd=ROOT, env=ALONE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return job, folder / "out", done
