@@ -89,7 +89,8 @@ def test_cross_validation_takes_other_cutoffs_inside_what_was_kept_from_training
     other = found.set_index(["unique_id", "ds", "cutoff"])["LSTM"]
     both = usual.index.intersection(other.index)
     assert len(both) > 0
-    np.testing.assert_allclose(usual[both], other[both], rtol=1e-6)
+    # Other cutoffs share a batch with them: the last bits may differ.
+    np.testing.assert_allclose(usual[both], other[both], rtol=0, atol=usual.abs().max() * 2.0**-20)
 
 
 def test_cutoffs_that_were_trained_on_are_refused(fitted):

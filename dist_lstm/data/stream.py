@@ -64,7 +64,7 @@ def ordered_windows(
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
     """The windows at given cutoffs in order, in batches of one fixed size.
 
-    One size means one graph and results that do not depend on how many windows there are.
+    One size means one graph for any number of windows.
 
     Args:
         panel: The series.

@@ -18,8 +18,7 @@ from dist_lstm.data.stream import ordered_windows
 from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
 from dist_lstm.forecast.table import PartWriter, forecast_columns
 
-#: One size for every batch, the last one padded: one graph, and results that do not depend on the number of
-#: windows.
+#: One size for every batch, the last one padded: one graph for any number of windows.
 BATCH_SIZE = 512
 
 #: A panel and cutoffs to forecasts, `[B, H, P]`, and targets, `[B, H]`; NaN where there is none.
@@ -29,10 +28,15 @@ Predictor = Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]
 def make_predictor(model: keras.Model, task: Task, batch_size: int = BATCH_SIZE) -> Predictor:
     """Build the graph of a model's forecasts.
 
+    On one machine the same windows in the same order are forecast with the same bytes, whatever follows them. In
+    another place of a batch, or in batches of another size, a window's forecasts may differ by 2^-20 of the
+    largest of their absolute values, the last 4 bits of float32: some processors' matrix products round a row by
+    its place.
+
     Args:
         model: Gives `forecast`; where its weights are set anew, the graph computes with those.
         task: The task it was built for.
-        batch_size: Windows at once; forecasts of another number may differ in their last bits.
+        batch_size: Windows at once.
 
     Returns:
         A function of a panel and cutoffs to forecasts and targets, in target units, in the order of the

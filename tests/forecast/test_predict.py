@@ -21,6 +21,8 @@ TASK = Task(
 )  # fmt: skip
 SERIES = 1400
 
+pytestmark = pytest.mark.same_bytes
+
 
 def make_panel(series: list[np.ndarray]) -> Panel:
     offset = np.concatenate([[0], np.cumsum([len(one) for one in series])]).astype(np.int64)
@@ -30,6 +32,14 @@ def make_panel(series: list[np.ndarray]) -> Panel:
 
 def some(cutoffs: Cutoffs, chosen: np.ndarray) -> Cutoffs:
     return Cutoffs(cutoffs.first, np.where(chosen, cutoffs.count, 0), cutoffs.stride)
+
+
+def assert_equal_but_for_the_last_4_bits(found: np.ndarray, expected: np.ndarray) -> None:
+    """Forecasts of windows, `[B, H, P]`: equal to 2^-20 of each window's largest absolute value."""
+    unknown = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(found), unknown)
+    largest = np.nanmax(np.abs(expected), axis=(1, 2), keepdims=True, initial=0.0)
+    assert (np.abs(found - expected) <= largest * 2.0**-20)[~unknown].all()
 
 
 @pytest.fixture(scope="module", params=["quantile", "mae"])
@@ -67,23 +77,23 @@ def test_a_predictor_made_again_gives_the_same_forecasts(model, panel, forecasts
 
 
 @pytest.mark.parametrize("number", [1, 2, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1, 2 * BATCH_SIZE + 3])
-def test_forecasts_do_not_depend_on_how_many_windows_are_asked_for(predict, panel, forecasts, number):
+def test_forecasts_do_not_depend_on_the_windows_that_follow(predict, panel, forecasts, number):
     first = some(forecast_cutoffs(panel.length), np.arange(SERIES) < number)
     found, _ = predict(panel, first)
     assert found.tobytes() == forecasts[:number].tobytes()
 
 
 @pytest.mark.parametrize("stride", [3, 7, 500])
-def test_forecasts_do_not_depend_on_which_other_windows_are_asked_for(predict, panel, forecasts, stride):
+def test_other_windows_beside_it_change_the_last_bits_of_a_forecast_at_most(predict, panel, forecasts, stride):
     chosen = np.arange(SERIES) % stride == stride - 1
     found, _ = predict(panel, some(forecast_cutoffs(panel.length), chosen))
-    assert found.tobytes() == forecasts[chosen].tobytes()
+    assert_equal_but_for_the_last_4_bits(found, forecasts[chosen])
 
 
-def test_forecasts_do_not_depend_on_the_panel_a_series_lies_in(predict, panel, forecasts):
+def test_the_panel_a_series_lies_in_changes_the_last_bits_of_its_forecast_at_most(predict, panel, forecasts):
     alone = panel.take(np.arange(SERIES) == 1234)
     found, _ = predict(alone, forecast_cutoffs(alone.length))
-    assert found.tobytes() == forecasts[1234:1235].tobytes()
+    assert_equal_but_for_the_last_4_bits(found, forecasts[1234:1235])
 
 
 def test_forecasts_are_what_the_model_says_of_the_last_steps(model, panel, forecasts):

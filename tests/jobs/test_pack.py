@@ -15,8 +15,8 @@ from dist_lstm.errors import UserError
 from dist_lstm.forecast.predict import make_predictor
 from dist_lstm.jobs.export import export_model
 from dist_lstm.jobs.fleet import _make_job, _pack
-from dist_lstm.jobs.pack import OWN, FleetJob, PackWorker
-from dist_lstm.run import open_run, start_run, train
+from dist_lstm.jobs.pack import OWN, SCORES, FleetJob, PackWorker
+from dist_lstm.run import BACKTEST, FORECASTS, open_run, start_run, train
 from dist_lstm.train.checkpoint import load_model
 
 pytestmark = pytest.mark.slow
@@ -75,6 +75,18 @@ def models(job: FleetJob) -> pd.DataFrame:
 def first(tmp_path_factory) -> FleetJob:
     folder = tmp_path_factory.mktemp("first")
     return work(make_config(folder), folder / "fleet")
+
+
+@pytest.mark.same_bytes
+def test_a_pack_done_again_by_another_worker_leaves_the_same_bytes(first):
+    tables = [first.models(OWN, 0), *(first.table(name, 0) for name in (FORECASTS, BACKTEST, SCORES))]
+    before = [path.read_bytes() for path in tables]
+    for path in tables:
+        path.unlink()
+    worker = PackWorker(first)
+    for _ in range(2):  # also by one that has done others
+        worker.work(OWN, 0)
+        assert [path.read_bytes() for path in tables] == before
 
 
 def test_a_fleet_starts_from_the_models_of_another_one_by_one(first, tmp_path):

@@ -185,6 +185,7 @@ def test_each_model_drops_its_own_share_and_keeps_the_mean():
     assert np.abs((some == 0).mean(axis=0) - 0.2).max() < 0.3, "no unit is dropped always"
 
 
+@pytest.mark.same_bytes
 def test_what_is_dropped_depends_on_a_models_seed_and_step_alone():
     first = hidden([0.5, 0.5, 0.5], [5, 6, 5], [1, 1, 2])
     other = hidden([0.1, 0.5], [9, 5], [7, 1])

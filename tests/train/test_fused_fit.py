@@ -219,6 +219,7 @@ def test_the_weights_kept_are_those_with_the_least_validation_loss():
         assert loss == pytest.approx(min(losses), rel=1e-5)
 
 
+@pytest.mark.same_bytes
 def test_what_a_model_becomes_does_not_depend_on_the_others_nor_on_its_place():
     models, _ = make(dropout=0.3)
     every = train_all(models, members(), slots=3)
@@ -227,6 +228,7 @@ def test_what_a_model_becomes_does_not_depend_on_the_others_nor_on_its_place():
             assert_same(one, every[name])
 
 
+@pytest.mark.same_bytes
 def test_dividing_an_epoch_into_calls_changes_nothing(monkeypatch):
     models, _ = make(dropout=0.3)
     whole = train_all(models, members("AB"), slots=3)

@@ -134,6 +134,7 @@ def test_a_series_is_trained_on_with_its_own_number_transform_and_calendar(work,
         np.testing.assert_array_equal(inputs["calendar"].numpy()[:, 0], days)
 
 
+@pytest.mark.same_bytes
 @pytest.mark.parametrize("refit_steps", [None, 6])
 def test_a_phase_trained_again_ends_with_the_same_model(work, tmp_path: Path, refit_steps):
     one, two = (train_phase(work(deterministic=False), refit_steps=refit_steps) for _ in range(2))

@@ -129,6 +129,7 @@ def test_an_embedding_that_no_window_names_does_not_change():
     assert changed == named
 
 
+@pytest.mark.same_bytes
 def test_dividing_steps_into_calls_changes_nothing_bit_for_bit():
     changes = {"dropout": 0.2, "id_dropout": 0.3, "series_embedding": 3}
     one, one_loss = train(ONE_DEVICE, [12], RICH, **changes)
