@@ -253,7 +253,7 @@ def doctor(
 
     console = _console()
     with console.status("a quarter of a minute, please"):
-        checks = office.examine()
+        checks = office.examine(cluster=address is not None)
         if address:
             from dist_lstm.jobs.doctor_cluster import examine_cluster
 

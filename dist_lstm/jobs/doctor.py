@@ -8,9 +8,11 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +28,8 @@ from dist_lstm.jobs.probe import Speed, measure_speed
 State = Literal["ok", "warning", "problem"]
 GPU_LIBRARIES = "uv sync --extra gpu"
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (looked at, not written)
+#: Packages that only some verbs import.
+_ONLY_FOR = {"ray": "tune, fleet, submit, jobs and training on several nodes", "optuna": "tune"}
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,23 @@ class Check:
     advice: str = ""
 
 
-def check_version(name: str, found: str | None, bounds: str) -> Check:
+def check_version(name: str, found: str | None, bounds: str, only_for: str = "") -> Check:
     """Whether a package lies inside the bounds that dist-lstm declares.
 
     Args:
         name: The package, or `Python`.
         found: Its version; None where it is not installed.
         bounds: Such as `>=2.21,<3`.
+        only_for: The verbs that need it, where the others work without it; empty where all need it.
 
     Returns:
-        A problem where it does not.
+        A problem where it does not; a warning where it is not installed and only some verbs need it.
     """
     if found is not None and SpecifierSet(bounds).contains(found, prereleases=True):
         return Check(name, found)
+    if found is None and only_for:
+        advice = f"needed for {only_for} only; `uv sync` installs {name} {bounds}"
+        return Check(name, "not installed", "warning", advice)
     return Check(name, found or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
 
 
@@ -222,14 +230,17 @@ def _attempt(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check
         yield Check(name, said, "problem", "this check could not be made; mend what it says and ask again")
 
 
-def examine() -> list[Check]:
+def examine(cluster: bool = False) -> list[Check]:
     """Look at this machine; takes some 15 seconds, most of them TensorFlow's.
+
+    Args:
+        cluster: Whether it is to work with a cluster: then it needs Ray.
 
     Returns:
         The checks, in the order to be read.
     """
     parts = {
-        "versions": _versions,
+        "versions": lambda: _versions({} if cluster else _ONLY_FOR),
         "devices": _devices,
         "memory": lambda: iter([check_memory(*memory())]),
         "CPUs": lambda: iter([check_cpus(*cpus())]),
@@ -244,17 +255,28 @@ def examine() -> list[Check]:
     return [check for name, checks in parts.items() for check in _attempt(name, checks)]
 
 
-def _versions() -> Iterator[Check]:
+def _versions(only_for: Mapping[str, str]) -> Iterator[Check]:
     yield Check("dist-lstm", __version__)
-    yield check_version("Python", platform.python_version(), metadata.metadata("dist-lstm")["Requires-Python"])
-    for line in metadata.requires("dist-lstm") or ():
+    python, packages = _declared()
+    yield check_version("Python", platform.python_version(), python)
+    for line in packages:
         wanted = Requirement(line)
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
             try:
                 found = metadata.version(wanted.name)
             except metadata.PackageNotFoundError:
                 found = None
-            yield check_version(wanted.name, found, str(wanted.specifier))
+            yield check_version(wanted.name, found, str(wanted.specifier), only_for.get(wanted.name, ""))
+
+
+def _declared() -> tuple[str, list[str]]:
+    """Bounds on Python, and required packages: as installed, or of a source tree that is not installed."""
+    try:
+        return metadata.metadata("dist-lstm")["Requires-Python"], metadata.requires("dist-lstm") or []
+    except metadata.PackageNotFoundError:
+        source = Path(__file__).parents[2] / "pyproject.toml"
+        project = tomllib.loads(source.read_text(encoding="utf-8"))["project"]
+        return project["requires-python"], project["dependencies"]
 
 
 def _devices() -> Iterator[Check]:
@@ -286,6 +308,8 @@ def _shared_memory() -> Iterator[Check]:
 
 
 def _ray() -> Iterator[Check]:
+    if find_spec("ray") is None:
+        return  # the versions have said so
     import ray
 
     yield Check("Ray", f"{ray.__version__} can be imported")

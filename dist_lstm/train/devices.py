@@ -3,7 +3,7 @@
 import os
 import platform
 import resource
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,7 +148,7 @@ def describe_environment(
     """
     versions = {"dist_lstm": __version__, "python": platform.python_version()}
     return {
-        "versions": versions | {name: version(name) for name in _PACKAGES},
+        "versions": versions | {name: _version(name) for name in _PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
         "devices": describe_devices(),
         "nodes": place_in_team(strategy)[1],
@@ -157,3 +157,10 @@ def describe_environment(
         "cudnn": uses_cudnn(model),
         "peak_memory_mib": peak_memory() >> 20,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from rich.console import Console
 
 from dist_lstm.jobs import doctor
@@ -35,7 +38,9 @@ CUDA = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
         (check_version("tensorflow", "2.22.0rc1", ">=2.21,<3"), "ok", ["2.22.0rc1"]),
         (check_version("tensorflow", "2.15.1", ">=2.21,<3"), "problem", ["2.15.1", ">=2.21,<3", "uv sync"]),
         (check_version("pandas", "4.0", ">=3,<4"), "problem", ["4.0"]),
-        (check_version("ray", None, ">=2.54,<3"), "problem", ["not installed", "uv sync"]),
+        (check_version("pandas", None, ">=3,<4"), "problem", ["not installed", "uv sync"]),
+        (check_version("ray", None, ">=2.54,<3", "tune"), "warning", ["not installed", "tune only", "uv sync"]),
+        (check_version("ray", "1.0", ">=2.54,<3", "tune"), "problem", ["1.0"]),
         (check_driver(NO_DRIVER, 0, None), "ok", ["no NVIDIA driver; runs on the CPU"]),
         (check_driver(DRIVER, 1, None), "ok", ["550.54.15"]),
         (check_driver(DRIVER, 0, None), "problem", ["550.54.15", "sees no GPU", "uv sync --extra gpu"]),
@@ -119,11 +124,58 @@ def test_the_table_fits_80_columns_cuts_nothing_and_says_what_to_do(capsys):
 
 @pytest.mark.parametrize(("state", "status"), [("ok", 0), ("warning", 0), ("problem", 1)])
 def test_only_a_problem_gives_status_1(call, monkeypatch, state, status):
-    monkeypatch.setattr(doctor, "examine", lambda: [Check("a", "1"), Check("b", "2", state, "mend it")])
+    monkeypatch.setattr(doctor, "examine", lambda cluster: [Check("a", "1"), Check("b", "2", state, "mend it")])
     found, out, err = call("doctor")
     assert (found, err) == (status, "")
     assert ("mend it" in out) == (state != "ok")
     assert call("doctor", "-q") == (status, "", "")
+
+
+@pytest.fixture
+def without_ray(monkeypatch):
+    """A machine that lacks Ray, and a training step that takes no time to measure."""
+    installed = doctor.metadata.version
+
+    def version(name: str) -> str:
+        if name == "ray":
+            raise doctor.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "measure_speed", lambda: Speed(False, False, 2000.0, None))
+
+
+@pytest.mark.parametrize(("cluster", "state"), [(False, "warning"), (True, "problem")])
+def test_a_missing_ray_is_a_problem_only_where_a_cluster_is_asked_about(without_ray, cluster, state):
+    checks = [check for check in doctor.examine(cluster) if check.name in ("ray", "Ray")]
+    assert [(check.found, check.state) for check in checks] == [("not installed", state)]
+    assert "uv sync" in checks[0].advice
+
+
+def test_asking_about_a_cluster_asks_for_ray(call, without_ray):
+    assert call("doctor")[0] == 0
+    status, out, _ = call("doctor", "--address", "http://192.0.2.1:8265")
+    assert status == 1
+    assert "problem: ray: " in out
+
+
+def test_a_source_tree_that_is_not_installed_is_held_to_its_own_bounds(monkeypatch):
+    installed = doctor._declared()
+
+    def metadata(name: str):
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "metadata", metadata)
+    python, packages = doctor._declared()
+    assert SpecifierSet(python) == SpecifierSet(installed[0])
+    assert bounds(packages) == bounds(installed[1])
+
+
+def bounds(lines: list[str]) -> dict[str, SpecifierSet]:
+    """By package, without those of extras."""
+    wanted = [one for one in map(Requirement, lines) if one.marker is None]
+    return {canonicalize_name(one.name): one.specifier for one in wanted}
 
 
 def test_this_machine_is_looked_at_from_end_to_end(call):
