@@ -1,253 +1,191 @@
-"""Is the GPU used as it should be, and how fast is it?
+"""What a GPU must show, in eight minutes, by priority.
 
-    python benchmarks/bench_gpu.py            # prints tables, adds to benchmarks/results/gpu.json
+    python benchmarks/bench_gpu.py               # on a machine with a GPU; benchmarks/results/gpu.json
+    python benchmarks/bench_gpu.py --rehearse    # the whole list in tiny sizes on a CPU
 
-For a machine that has only Python, TensorFlow and what dist_lstm imports. It checks: is a GPU seen; does the
-training graph hold cuDNN's op and no loop; do GPU and CPU agree in float32 without TF32; what would a
-MirroredStrategy of one GPU cost. Then it measures cells, units x batch x context x precision, each in windows
-a second of training in up to four ways, each cell in a fresh process that has the card for itself:
+| item | limit | asks |
+|---|--:|---|
+| start | 30 s | does TensorFlow start on the card, with which libraries; what does the doctor say? |
+| cudnn | 45 s | is cuDNN's op in the training graph and no loop; does the GPU agree with the CPU? |
+| quickstart | 75 s | how long does the quickstart take, stage by stage? |
+| steps | 150 s | windows per second of a training step, beside ready tensors, PyTorch, and cuDNN's ops alone |
+| fused | 60 s | models per second of many small models trained as one, beside one CPU core |
+| precision | 60 s | speed and loss in float32, TF32, float16 and bfloat16 |
+| mirrored | 30 s | what would a MirroredStrategy of one GPU cost? |
+| forecasting | 30 s | series per second, Parquet to Parquet |
+| causes | what is left | where a goal of `steps` is missed: the worst cell with one thing changed at a time |
 
-* framework: what `dist-lstm train` does, from Parquet, with the share of time input was waited for; reach:
-  at least 0.9 of ready in every cell;
-* ready: a bare `tf.function` step on tensors ready on the card;
-* loop: that step with cuDNN off;
-* torch: a bare step of `torch.nn.LSTM` of the same size and precision on ready tensors, where torch is
-  installed; reach: framework / torch at least 1 as a geometric mean, and at least 0.8 in every cell.
+The results file is written after every line. An item that exceeds its limit is cut, and the line it was at is
+marked; a line that fails is marked with its reason, and a new process goes on with the next. What the file holds
+is not measured again: the same command goes on with what is missing, then with what was cut or failed.
 
-`of bound` is the framework's share of what the card's arithmetic allows: windows a second x operations of a
-window (`operations` in `work.py` shows the formula) / the card's peak in that precision, from a table of
-known cards or `--tflops`. What a file of results holds already is not measured again, so that a long table can
-be made in several calls. Without a GPU it measures tiny cells on the CPU, says so, and writes no file unless
-told where.
+For a machine that has only Python, TensorFlow and what dist_lstm imports, PyTorch for its column (`--torch` names
+another Python), and no Ray.
 """
 
 import argparse
-import itertools
-import json
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gpu import Job, Values
+from benchmarks.gpu.goals import goals
+from benchmarks.gpu.process import Worker
+from benchmarks.gpu.results import Results
 from benchmarks.machine import describe_machine
-from benchmarks.work import HORIZON, OUT_OF_MEMORY, QUANTILES, Size, make_config, operations, write_table
-from dist_lstm.config.schema import Config
+from benchmarks.work import write_table
+from dist_lstm.jobs.machine import nvidia_driver
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "gpu.json"
-WAYS = ("ready", "framework", "loop", "torch")
-PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
-#: Cells with a GPU and without.
-USUAL = {"units": [64, 256, 1024], "batch": [256, 4096], "context": [96, 720], "precision": list(PRECISIONS[:3])}
-TINY = {"units": [16], "batch": [32], "context": [24], "precision": ["float32"]}
-#: Dense peaks in TFLOP/s, in the order of PRECISIONS, of cards by a part of their name. Source: NVIDIA's data
-#: sheets, without sparsity.
-PEAKS = {
-    "H200": (66.9, 494.7, 989.4, 989.4),
-    "H100 80GB HBM3": (66.9, 494.7, 989.4, 989.4),
-    "A100": (19.5, 156.0, 312.0, 312.0),
-    "L4": (30.3, 60.0, 121.0, 121.0),
-}
-#: Seconds that a cell may need.
-ROOM = 90.0
-TARGETS = {"ready": "least 0.9", "torch": "mean 1, least 0.8"}
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
+#: Seconds of each item, in the order in which they are measured.
+LIMITS = {
+    "start": 30, "cudnn": 45, "quickstart": 75, "steps": 150, "fused": 60, "precision": 60, "mirrored": 30,
+    "forecasting": 30,
+}  # fmt: skip
+CAUSES = "causes"
+#: All of it, in seconds.
+MOST = 480
+#: A rehearsal on a busy laptop is not cut where a GPU machine would be.
+PATIENCE = 10
 
 
 def parse_arguments() -> argparse.Namespace:
     """What to measure, from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--units", type=int, nargs="+", help="units of every layer")
-    parser.add_argument("--batch", type=int, nargs="+", help="windows a step")
-    parser.add_argument("--context", type=int, nargs="+", help="steps of a context")
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--segment", type=int, default=1, help="steps read at once")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds a measurement")
-    parser.add_argument("--limit", type=float, default=570.0, help="seconds it may take in all")
-    parser.add_argument("--tflops", type=float, help="the card's peak in these cells' precision, in TFLOP/s")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="tiny sizes, on the CPU; writes no file unless told"
+    )
+    parser.add_argument("--items", nargs="+", choices=[*LIMITS, CAUSES], default=[*LIMITS, CAUSES])
+    parser.add_argument("--limit", type=float, default=MOST, help="seconds in all")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has torch; this one where it has")
-    parser.add_argument("--again", action="store_true", help="measure what the results file holds as well")
-    parser.add_argument("--out", type=Path, help=f"results file; with a GPU {RESULTS.name} beside the others")
+    parser.add_argument("--commit", help="commit of the source, where git does not tell")
+    parser.add_argument("--out", type=Path, help="results file; results/gpu.json, or none for a rehearsal")
     arguments = parser.parse_args()
     arguments.torch = arguments.torch or (sys.executable if find_spec("torch") else None)
-    arguments.deadline = time.monotonic() + arguments.limit
+    arguments.out = arguments.out or (None if arguments.rehearse else RESULTS)
     return arguments
 
 
-def ask(python: str, script: str, job: dict[str, Any], deadline: float) -> dict[str, Any]:
-    """Have a process do a job.
+def measure_item(
+    job: Job, results: Results, limit: float, console: Console, start: Callable[[Job], Worker] = Worker
+) -> None:
+    """Measure what is missing of an item, in as many processes as it takes.
 
     Args:
-        python: The Python that runs it.
-        script: File beside this one; the last line it prints is the answer.
-        job: What to do.
-        deadline: When it is ended, on the monotonic clock.
-
-    Returns:
-        The answer; `failed` and why, where there is none.
+        job: The item.
+        results: What is measured already; every line is added.
+        limit: Seconds it may take.
+        console: Where lines are shown.
+        start: Starts a process for a job.
     """
-    command, timeout = [python, str(HERE / script), json.dumps(job)], max(deadline - time.monotonic(), 1.0)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not done in {timeout:.0f} s"}
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        return {"failed": said[-1] if said else f"ended with {done.returncode}"}
-    return json.loads(done.stdout.splitlines()[-1])
+    begin, undone = time.monotonic(), results.undone(job.item)
+    measured = [line for line in results.lines(job.item) if line not in undone]
+    tried: list[str] = []
+
+    def add(line: str, values: Values) -> None:
+        tried.append(line)
+        results.add(job.item, line, values)
+        console.print(
+            f"  {line}: {brief(values)}", highlight=False, markup=False, no_wrap=True, overflow="ellipsis"
+        )
+
+    while True:
+        with start(replace(job, skip=measured + tried, last=undone)) as worker:
+            stop = worker.follow(begin + limit, add)
+        if stop and stop.line:
+            add(stop.line, {stop.kind: stop.reason})
+        if stop is None or stop.kind == "cut" or not stop.line:
+            break
+    state = "done" if stop is None else f"{stop.kind}: {stop.line or 'at its start'}: {stop.reason}"
+    results.end(job.item, state, time.monotonic() - begin)
+    console.print(f"  {state}, {time.monotonic() - begin:.0f} s", highlight=False, markup=False)
 
 
-def measure_cell(
-    job: dict[str, Any], ways: list[str], config: Config, arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """Measure one cell: one process for the ways through TensorFlow, one for torch; numbers by way."""
-    found: dict[str, Any] = {}
-    mine = [way for way in ways if way != "torch"]
-    if mine:
-        answer = ask(sys.executable, "gpu_cell.py", job | {"ways": mine}, arguments.deadline)
-        found |= dict.fromkeys(mine, answer) if "failed" in answer else answer
-    if "torch" in ways:
-        same = {"dropout": config.model.dropout, "clip_norm": config.train.clip_norm}
-        same |= {"horizon": HORIZON, "quantiles": QUANTILES}
-        found["torch"] = ask(arguments.torch, "torch_lstm.py", job | same, arguments.deadline)
-    return found
+def brief(values: Values) -> str:
+    """Values in a line: numbers, words and what they are called."""
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found.append(f"{name}: {brief(value)}")
+        elif not isinstance(value, list):
+            found.append(f"{name} {value:,.4g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(found)
 
 
-def missing_ways(cell: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
-    """The ways a cell is still to be measured in; where memory was short, it is so again."""
-    done = [way for way, found in cell.get("ways", {}).items() if found.get("failed") in (None, OUT_OF_MEMORY)]
-    return [way for way in arguments.ways if arguments.again or way not in done]
-
-
-def read_results(path: Path | None, machine: dict[str, Any]) -> dict[str, Any]:
-    """What a file of results holds; ends the program where it is of another machine or other versions."""
-    empty = {"machine": machine, "checks": {}, "cells": {}}
-    found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else empty
-    change = {"date": machine["date"], "commit": machine["commit"]}
-    if found["machine"] | change != machine:
-        sys.exit(f"{path}: is of another machine or other versions; give another --out, or delete it")
-    return found | {"machine": machine}
-
-
-def peak(devices: list[dict[str, Any]], precision: str, given: float | None) -> float | None:
-    """The card's peak in TFLOP/s; None where it is not known."""
-    names = [device["model"] for device in devices if device["type"] == "GPU"]
-    known = [peaks for part, peaks in PEAKS.items() if names and part in names[0]]
-    return given or (known[0][PRECISIONS.index(precision)] if known else None)
-
-
-def check(folder: Path, arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Run the checks on a small cell, and choose cells where none are given."""
-    units, batch, context = ((getattr(arguments, name) or TINY[name])[0] for name in ("units", "batch", "context"))
-    size = Size((units,) * arguments.layers, batch, context, arguments.segment)
-    job = {"folder": str(folder), "size": size.plain(), "precision": "float32", "ways": [], "seconds": 2.0}
-    checks = ask(sys.executable, "gpu_cell.py", job, arguments.deadline)
-    if "failed" in checks:
-        sys.exit(f"the checks failed: {checks['failed']}")
-    if not checks["gpu_seen"]:
-        console.print("no GPU is visible: these are numbers of the CPU, and cuDNN can't be checked here")
-    for name, values in (USUAL if checks["gpu_seen"] else TINY).items():
-        setattr(arguments, name, getattr(arguments, name) or values)
-    arguments.out = arguments.out or (RESULTS if checks["gpu_seen"] else None)
-    return checks
-
-
-def add_cells(results: dict[str, Any], folder: Path, arguments: argparse.Namespace, console: Console) -> None:
-    """Measure what is not yet measured; write the results after every cell."""
-    machine = results["machine"]
-    for place in itertools.product(arguments.precision, arguments.units, arguments.batch, arguments.context):
-        precision, units, batch, context = place
-        size = Size((units,) * arguments.layers, batch, context, arguments.segment)
-        name = f"{size.units} units, batch {batch}, context {context}, segment {size.segment}, {precision}"
-        cell = results["cells"].get(name, {"ways": {}})
-        ways = missing_ways(cell, arguments)
-        if not ways:
-            continue
-        left = arguments.deadline - time.monotonic()
-        if left < ROOM:
-            console.print(f"--limit is over; the same command goes on with {name}")
-            return
-        job = {"folder": str(folder), "size": size.plain(), "precision": precision, "seconds": arguments.seconds}
-        found = measure_cell(job, ways, make_config(folder, size), arguments)
-        results["cells"][name] = {
-            "cell": [units, batch, context, precision],
-            "commit": machine["commit"],
-            "operations": operations(size.units, context, size.segment),
-            "tflops": peak(machine["devices"], precision, arguments.tflops),
-            "ways": cell["ways"] | found,
-        }
-        console.print(f"{left - (arguments.deadline - time.monotonic()):4.0f} s  {name}")
-        if arguments.out:
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-
-
-def speed(cell: dict[str, Any], way: str) -> float | None:
-    """Windows a second of a way; None where there is no number."""
-    return cell["ways"].get(way, {}).get("windows_per_second")
-
-
-def ratio(cell: dict[str, Any], other: str) -> float | None:
-    """The framework's speed beside that of another way; None where one of them has no number."""
-    mine, theirs = speed(cell, "framework"), speed(cell, other)
-    return mine / theirs if mine and theirs else None
-
-
-def show(results: dict[str, Any], console: Console) -> None:
-    """Print checks, cells, and what is reached."""
-    table = Table("check", "", title_justify="left")
-    for name, found in results["checks"].items():
-        table.add_row(name, str(found))
+def show(results: Results, console: Console) -> None:
+    """Print the cells of a training step, the goals, and how far each item came."""
+    columns = "framework", "ready", "torch", "loop"
+    table = Table("windows per second", *columns, "/ ready", "/ torch", "input wait", title_justify="left")
+    cells = {name: one for name, one in results.lines("steps").items() if "input_wait_share" in one}
+    for name, values in cells.items():
+        speeds = [values["windows_per_second"].get(column) for column in columns]
+        ratios = [values["ratios"].get(f"framework / {other}") for other in ("ready", "torch")]
+        said = ["" if one is None else f"{one:,.0f}" for one in speeds]
+        said += ["" if one is None else f"{one['median']:.2f}" for one in ratios]
+        table.add_row(name, *said, f"{values['input_wait_share']:.1%}")
     console.print(table)
-    columns = "units", "batch", "context", "precision", *WAYS, "wait", "of bound", "/ ready", "/ torch"
-    table = Table(*columns, title="windows a second of training", title_justify="left")
-    cells = results["cells"].values()
-    for cell in cells:
-        rates = [speed(cell, way) for way in WAYS]
-        failed = [cell["ways"].get(way, {}).get("failed", "")[:24] for way in WAYS]
-        said = [f"{rate:,.0f}" if rate else why for rate, why in zip(rates, failed, strict=True)]
-        wait, mine = cell["ways"].get("framework", {}).get("input_wait_share"), speed(cell, "framework")
-        bound = mine * cell["operations"] / cell["tflops"] / 1e12 if mine and cell["tflops"] else None
-        shares = ["" if share is None else f"{share:.1%}" for share in (wait, bound)]
-        beside = ["" if one is None else f"{one:.2f}" for one in (ratio(cell, "ready"), ratio(cell, "torch"))]
-        table.add_row(*map(str, cell["cell"]), *said, *shares, *beside)
-    console.print(table)
-    if any(cell["tflops"] is None for cell in cells):
-        console.print("of bound is left out where the card's peak is not known; give --tflops")
-    for other, target in TARGETS.items():
-        found = [one for one in (ratio(cell, other) for cell in cells) if one is not None]
-        if found:
-            numbers = f"geometric mean {statistics.geometric_mean(found):.3f}, least {min(found):.3f}"
-            console.print(f"framework / {other}: {numbers}, cells {len(found)}; to reach: {target}")
+    for goal in goals(cells):
+        console.print(f"{'reached' if goal.reached else 'MISSED '}  {goal.name}: {goal.found:.3f} ({goal.worst})")
+    for item in (*LIMITS, CAUSES):
+        undone = results.undone(item)
+        console.print(f"{item}: {results.state(item)}{f'; cut or failed: {undone}' if undone else ''}")
+
+
+def is_sound(results: Results) -> bool:
+    """Whether every item is done, and the card computes what it should, through cuDNN."""
+    lines = results.lines("cudnn")
+    graph = lines.get("training graph", {})
+    agree = all(one["difference"] <= one["limit"] for one in lines.values() if "difference" in one)
+    through = not graph.get("gpu_seen") or (graph["holds_cudnn"] and not graph["holds_loop"])
+    return (
+        agree
+        and bool(through)
+        and all(results.state(item) == "done" and not results.undone(item) for item in LIMITS)
+    )
 
 
 def main() -> None:
-    """Check, measure what is not yet measured, and print tables."""
-    arguments, console = parse_arguments(), Console(width=120)
-    if arguments.torch is None and "torch" in arguments.ways:
-        console.print("torch is not installed here: its column is left out; --torch PYTHON names another Python")
-        arguments.ways.remove("torch")
+    """Measure what is not yet measured, by priority, and print tables."""
+    arguments, console = parse_arguments(), Console(width=160)
+    driver = nvidia_driver()
+    if not arguments.rehearse and not driver.memory_mib:
+        sys.exit(
+            f"no NVIDIA GPU answers{f': {driver.complaint}' if driver.complaint else ''}; --rehearse needs none"
+        )
+    if arguments.torch is None:
+        console.print(
+            "PyTorch is not installed here: its columns are left out; --torch PYTHON names another Python"
+        )
+    patience = PATIENCE if arguments.rehearse else 1
+    begin, limits = time.monotonic(), {name: patience * limit for name, limit in LIMITS.items()}
+    gpu = {} if arguments.rehearse else {"gpu": driver.memory_mib, "driver": driver.version}
+    commit = {"commit": arguments.commit} if arguments.commit else {}
+    results = Results(arguments.out, describe_machine() | gpu | commit)
     with tempfile.TemporaryDirectory() as scratch:
         write_table(Path(scratch))
-        checks = check(Path(scratch), arguments, console)
-        machine = describe_machine() | {"devices": checks.pop("devices")}
-        results = read_results(arguments.out, machine) | {"checks": checks}
-        add_cells(results, Path(scratch), arguments, console)
+        for item in arguments.items:
+            left = patience * arguments.limit - (time.monotonic() - begin)
+            if results.state(item) == "done" and not results.undone(item):
+                continue
+            if left <= 0:
+                console.print(f"{item}: the {arguments.limit:.0f} s are over; the same command goes on with it")
+                continue
+            limit = min(limits.get(item, left), left)
+            console.print(f"{item}, {limit:.0f} s at most")
+            job = Job(item, scratch, arguments.rehearse, arguments.torch, steps=results.lines("steps"))
+            measure_item(job, results, limit, console)
     show(results, console)
-    wrong = checks["gpu_seen"] and not (
-        checks["graph_holds_cudnn"] and checks["gpu_cpu_difference"] <= checks["gpu_cpu_limit"]
-    )
-    sys.exit(1 if wrong else 0)
+    console.print(f"limits: {sum(LIMITS.values())} s in all; this took {time.monotonic() - begin:.0f} s")
+    sys.exit(0 if is_sound(results) else 1)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def start(job: dict[str, Any], peer: Path | None, stack: ExitStack) -> tuple[dic
     for name, threads in itertools.product(programs, THREADS):
         quiet = {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
         found[name, threads] = stack.enter_context(Contender(programs[name], quiet))
-        found[name, threads].ask(threads=threads, mirrored=name == "mirrored", **job)
+        found[name, threads].ask(gpus=0, threads=threads, mirrored=name == "mirrored", **job)
     about = {name: process.answer() for (name, _), process in found.items()}
     found |= {("bare", threads): found["framework", threads] for threads in THREADS}
     # Those that are compared follow each other.

@@ -50,6 +50,15 @@ def read_panel(path: Path) -> Panel:
     return Panel(length.index.to_numpy(), np.ones(len(length)), frame["y"].to_numpy(np.float32), offset)
 
 
+def make_panel(series: int) -> Panel:
+    """Series of 120 steps with a season and noise."""
+    steps, offset = np.arange(120), 120 * np.arange(series + 1)
+    noise = np.random.default_rng(0).normal(0, 0.3, (series, len(steps)))
+    y = 10 + np.sin(steps * 2 * np.pi / TASK.season_length + np.arange(series)[:, None]) + noise
+    names = np.array([f"s{number:05d}" for number in range(series)], object)
+    return Panel(names, np.ones(series), y.astype(np.float32).ravel(), offset)
+
+
 def measure(series: int, updates: int, work: Callable[[], object]) -> dict[str, float]:
     """Seconds of some work on some series."""
     begin, used = time.perf_counter(), time.process_time()
@@ -94,14 +103,15 @@ class Fleet:
 
     def fused(self, slots: int, series: int) -> dict[str, float]:
         """Train some series, `slots` at a time."""
+        self.train(slots, slots)
+        return measure(series, self.updates, lambda: self.train(slots, series))
 
-        def train(number: int) -> None:
-            failed = [one.failure for one in fused_fit(self.models, self.windows, self.members(0, number), slots)]
-            if any(failed):
-                raise RuntimeError(str(failed))
-
-        train(slots)
-        return measure(series, self.updates, lambda: train(series))
+    def train(self, slots: int, series: int) -> None:
+        """Train some series, `slots` at a time; the first call compiles."""
+        fitted = fused_fit(self.models, self.windows, self.members(0, series), slots)
+        failed = [one.failure for one in fitted if one.failure]
+        if failed:
+            raise RuntimeError(str(failed))
 
     def drawn(self, member: Member) -> tuple[np.ndarray, np.ndarray]:
         """A series' windows of all updates, normalised: `[updates * batch, context, 2]` and `[.., horizon]`."""

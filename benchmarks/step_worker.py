@@ -1,4 +1,4 @@
-"""The framework, and a bare step in the same process, for `bench_step.py`, which starts it and gives it turns."""
+"""The framework, and a bare step in the same process, in turns, for `bench_step.py` and `bench_gpu.py`."""
 
 import sys
 from functools import partial
@@ -16,13 +16,13 @@ import tensorflow as tf  # isort: skip
 
 
 def main() -> None:
-    """Prepare with the first job, which says how many threads and which strategy; then take turns."""
+    """Prepare with the first job, which says how many GPUs and threads and which strategy; then take turns."""
     jobs = Jobs()
     job = jobs.take()
     assert job is not None
-    strategy = make_strategy(ResourceSettings(gpus=0, threads=job["threads"]))
+    strategy = make_strategy(ResourceSettings(gpus=job["gpus"], threads=job["threads"]))
     if job["mirrored"]:
-        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+        strategy = tf.distribute.MirroredStrategy(["GPU:0" if job["gpus"] else "CPU:0"])
     work = open_work(Path(job["folder"]), Size.parse(job["size"]))
     bare = partial(time_bare, work, make_bare_step(work), ready_batches(work))
 

@@ -1,18 +1,24 @@
-"""`torch.nn.LSTM` in a bare training step on ready tensors, for `bench_gpu.py`, which starts it.
+"""`torch.nn.LSTM` in a bare training step on ready tensors, and alone, for `bench_gpu.py`, which starts it.
 
-The same layers, dropout, linear decoder, pinball loss, clipping and AdamW as the other side, without its
-scaling and its linear part. TF32 as the precision says; float16 and bfloat16 through autocast, without
-scaling of the loss. Takes a job as JSON in its only argument; the last line it prints is the answer.
+The step has the same layers, dropout, linear decoder, pinball loss, clipping and AdamW as the other side, without
+its scaling and its linear part. TF32 as the precision says; float16 and bfloat16 through autocast, without scaling
+of the loss. Needs only Python's own library and PyTorch.
 """
 
 # pyright: reportMissingImports=false
 import json
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 from torch import nn
+
+from benchmarks.turns import Jobs
 
 
 class Network(nn.Module):
@@ -31,10 +37,9 @@ class Network(nn.Module):
         return self.decoder(output[:, -1]).view(-1, self.horizon, self.quantiles)
 
 
-def measure(job: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Windows a second of a training step."""
-    size, tf32 = job["size"], job["precision"] == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+def make_step(job: dict[str, Any], device: torch.device) -> Callable[[], torch.Tensor]:
+    """A training step, which gives its loss."""
+    size = job["size"]
     half = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(job["precision"])
     network = Network(job).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
@@ -43,33 +48,57 @@ def measure(job: dict[str, Any], device: torch.device) -> dict[str, Any]:
     features = torch.randn(size["batch"], steps, 2 * size["segment"], device=device)
     target = torch.randn(size["batch"], job["horizon"], 1, device=device)
 
-    def train(number: int) -> float:
-        begin, loss = time.perf_counter(), None
-        for _ in range(number):
-            optimizer.zero_grad()
-            with torch.autocast(device.type, half, enabled=half is not None):
-                error = target - network(features)
-            loss = 2 * torch.maximum(level * error, (level - 1) * error).mean()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), job["clip_norm"])
-            optimizer.step()
-        if loss is not None:
-            loss.item()  # a GPU is still at work when the last call returns
-        return time.perf_counter() - begin
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, half, enabled=half is not None):
+            error = target - network(features)
+        loss = 2 * torch.maximum(level * error, (level - 1) * error).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), job["clip_norm"])
+        optimizer.step()
+        return loss
 
-    train(2)
-    wanted = min(max(round(job["seconds"] * 3 / train(3)), 10), 3000)
-    return {"windows_per_second": round(wanted * size["batch"] / train(wanted), 1), "torch": torch.__version__}
+    return step
+
+
+def make_kernel(job: dict[str, Any], device: torch.device) -> Callable[[], torch.Tensor]:
+    """Forward and backward of the layers alone, over time-major steps."""
+    size = job["size"]
+    lstm = nn.LSTM(2, size["units"][0], num_layers=len(size["units"])).to(device)
+    steps = torch.randn(size["context"], size["batch"], 2, device=device)
+
+    def step() -> torch.Tensor:
+        lstm.zero_grad()
+        loss = lstm(steps)[0][-1].sum()
+        loss.backward()
+        return loss
+
+    return step
+
+
+def measure(step: Callable[[], torch.Tensor], steps: int, batch: int) -> dict[str, float]:
+    """Windows per second of so many steps."""
+    step().item()
+    begin = time.perf_counter()
+    for _ in range(steps - 1):
+        step()
+    step().item()  # a GPU is still at work when the last call returns
+    return {"windows_per_second": round(steps * batch / (time.perf_counter() - begin), 1)}
 
 
 def main() -> None:
-    """Do the job and print the answer."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        answer = measure(json.loads(sys.argv[1]), device)
-    except torch.cuda.OutOfMemoryError:
-        answer = {"failed": "out of memory"}
-    print(json.dumps(answer))
+    """Take turns; what the last job of its kind and size needed is kept."""
+    jobs, device = Jobs(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, step = "", None
+    while job := jobs.take():
+        number = job.pop("steps")
+        tf32 = job["precision"] == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        if step is None or json.dumps(job) != name:
+            step = None  # frees its memory
+            step = (make_step if job["kind"] == "step" else make_kernel)(job, device)
+            name = json.dumps(job)
+        jobs.answer(measure(step, number, job["size"]["batch"]))
 
 
 if __name__ == "__main__":

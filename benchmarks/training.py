@@ -8,21 +8,24 @@ pipeline, nothing counted.
 import io
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from benchmarks.work import Size, make_config
 from dist_lstm.config.defaults import resolve
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import Config, ResourceSettings
 from dist_lstm.config.section import known
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.prepare import prepare
-from dist_lstm.train.monitor import Monitor  # imports TensorFlow quietly
+from dist_lstm.train.devices import make_strategy  # imports TensorFlow quietly
+from dist_lstm.train.monitor import Monitor, Speed
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
@@ -33,12 +36,11 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.phases import Training, train_phase
-from dist_lstm.train.progress import Fitted
 
 _READY_BATCHES = 8
 
-#: Takes what came of the last steps, and says how many to let pass next.
-Rest = Callable[[dict[str, float] | None], int]
+#: Takes what came of the last steps, and says how many to let pass next; None ends the training.
+Rest = Callable[[dict[str, float] | None], int | None]
 #: Model inputs by name, and targets.
 Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
 
@@ -57,12 +59,24 @@ class Work:
         return known(self.config.train.batch_size)
 
 
-def open_work(folder: Path, size: Size, precision: str = "auto") -> Work:
-    """Prepare the table in a folder, or find it prepared, for a size and a precision."""
-    config = make_config(folder, size, precision)
+def open_work(
+    folder: Path, size: Size, precision: str = "auto", settings: Mapping[str, Any] | None = None
+) -> Work:
+    """Prepare the table in a folder, or find it prepared, for a size, a precision and other settings."""
+    config = make_config(folder, size, precision, settings)
     manifest = prepare(config, folder / "shards")
     config = resolve(config, manifest.facts)
     return Work((folder / "shards", manifest), config, manifest.make_task(config))
+
+
+def one_device(precision: str = "auto") -> Any:
+    """A strategy for one GPU where there is one, else for the CPU; switches TF32 as the precision says."""
+    gpus = min(len(tf.config.list_physical_devices("GPU")), 1)
+    return make_strategy(ResourceSettings(gpus=gpus), precision)
+
+
+class _EnoughError(Exception):
+    """Ends a training."""
 
 
 class _Turnstile(Monitor):
@@ -72,36 +86,49 @@ class _Turnstile(Monitor):
         # No terminal: no bar that would move while others work.
         super().__init__(work.shards[0].parent, Console(file=io.StringIO()))
         self._work, self._rest = work, rest
-        self._until, self._begin = 0, (0, 0.0, 0.0)
+        self._until, self._first = 0, 0
+        self._begin = (0.0, 0.0)
+        self._waited = (0.0, 0.0)
 
-    def step(self, step: int, *more: Any, **named: Any) -> None:
-        super().step(step, *more, **named)
+    def step(self, step: int, loss: float, speed: Speed) -> None:
+        super().step(step, loss, speed)
         if step < self._until:
             return
-        first, begin, used = self._begin
-        passed = _rates(self._work, step - first, time.perf_counter() - begin, time.process_time() - used)
-        self._until = step + self._rest(passed if first else None)
-        self._begin = step, time.perf_counter(), time.process_time()
+        passed = None
+        if self._first:
+            clocks = time.perf_counter(), time.process_time()
+            passed = _rates(self._work, step - self._first, *np.subtract(clocks, self._begin))
+            waited, trained = np.subtract((speed.waited, speed.seconds), self._waited)
+            passed["input_wait_share"] = round(float(waited / trained), 4) if trained else 0.0
+        further = self._rest(passed)
+        if further is None:
+            raise _EnoughError
+        self._until, self._first = step + further, step
+        self._waited = speed.waited, speed.seconds
+        self._begin = time.perf_counter(), time.process_time()
 
 
-def train_framework(work: Work, strategy: Any, rest: Rest, last: int = 1_000_000) -> Fitted:
+#: Without validation, more steps than are ever made.
+_ENDLESS = 1_000_000
+
+
+def train_framework(work: Work, strategy: Any, rest: Rest, validate: bool = False) -> None:
     """Train as `dist-lstm train` does, from the first weights: shards, stream, loop, monitor, resting in between.
 
     Args:
         work: What to train.
         strategy: The strategy to train under.
         rest: Called after the first step, which traces the graph, with None; and then whenever as many steps
-            have passed as it said, with `windows_per_second` and `cpu_seconds` of a step (all threads) of
-            what lies between its return and its next call.
-        last: Steps in all.
-
-    Returns:
-        What training ended with.
+            have passed as it said, with `windows_per_second`, `cpu_seconds` of a step (all threads) and
+            `input_wait_share` of what lies between its return and its next call.
+        validate: Whether it validates at the end of every epoch, as the first of a run's two trainings does.
     """
     turnstile = _Turnstile(work, rest)
     # A directory of its own: it is not to go on from the checkpoints of another measurement.
     folder = Path(tempfile.mkdtemp(dir=work.shards[0].parent))
-    return train_phase(Training(folder, work.shards, work.config, work.task, strategy, turnstile), last)
+    training = Training(folder, work.shards, work.config, work.task, strategy, turnstile)
+    with suppress(_EnoughError):
+        train_phase(training, None if validate else _ENDLESS)
 
 
 def make_bare_step(work: Work, cudnn: bool = True) -> Any:
@@ -143,9 +170,8 @@ def _loss(work: Work) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 def ready_batches(work: Work) -> list[Batch]:
     """A few batches of the stream as tensors on the device that computes."""
     windows = TrainingWindows(*work.shards, work.task, make_draw(work.config, whole=True))
-    device = "GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0"
-    with tf.device(device):
-        batches = training_dataset(windows).take(_READY_BATCHES)
+    batches = list(training_dataset(windows).take(_READY_BATCHES))
+    with tf.device("GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0"):
         return [tf.nest.map_structure(tf.identity, batch) for batch in batches]
 
 

@@ -1,6 +1,6 @@
 """The work that both benchmarks of training do: the same table, task and network, of any size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +14,6 @@ from dist_lstm.config.schema import Config
 HORIZON, SEASON, SERIES, STEPS = 24, 24, 200, 2000
 #: Intervals in percent, and the quantiles that are forecast for them.
 LEVELS, QUANTILES = (80, 95), (0.025, 0.1, 0.5, 0.9, 0.975)
-#: Why a measurement has no number, where more memory would give one.
-OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,9 @@ def write_table(folder: Path) -> Path:
     return folder / "series.parquet"
 
 
-def make_config(folder: Path, size: Size, precision: str = "auto") -> Config:
+def make_config(
+    folder: Path, size: Size, precision: str = "auto", settings: Mapping[str, Any] | None = None
+) -> Config:
     """The config of a size, on the table in a folder.
 
     The transform is off: what goes into the network is a scaled value and whether it was observed. All else
@@ -72,14 +72,15 @@ def make_config(folder: Path, size: Size, precision: str = "auto") -> Config:
         folder: Where `write_table` wrote.
         size: The size.
         precision: As `train.precision`.
+        settings: Other settings, by dotted key.
 
     Returns:
         The config, not resolved.
     """
-    from dist_lstm.config.load import parse_config
+    from dist_lstm.config.load import override, parse_config
 
     task = {"horizon": HORIZON, "context_length": size.context, "freq": 1, "season_length": SEASON}
-    return parse_config(
+    config = parse_config(
         {
             "task": task | {"levels": list(LEVELS)},
             "data": {"path": str(folder / "series.parquet"), "transform": "none"},
@@ -88,30 +89,4 @@ def make_config(folder: Path, size: Size, precision: str = "auto") -> Config:
             "train": {"batch_size": size.batch, "precision": precision},
         }
     )
-
-
-def operations(units: Sequence[int], context: int, segment: int = 1) -> float:
-    """Floating-point operations of a training step, for one window: those of its matrix products.
-
-    A product of [m, k] and [k, n] takes 2 m k n. With S = context / segment steps of the recurrence and I
-    inputs of a layer (2 segment for the first, the units of the one before for the others):
-
-        forward  =  sum over layers of 2 S 4 U (I + U)   +   2 U H P   +   2 (2 context) H
-        training =  3 forward
-
-    as the gradients by the weights and by the inputs take one forward pass each (the window itself needs none:
-    a small part of the whole, which is counted all the same). H is the horizon and P the
-    number of quantiles; the last two terms are the decoder and the linear part. Gates, scaling, loss and
-    optimizer are left out: they are bound by memory, not by arithmetic.
-
-    Args:
-        units: Units of each LSTM layer.
-        context: Steps of a context.
-        segment: Steps the LSTM reads at once.
-
-    Returns:
-        Operations a window.
-    """
-    inputs, steps = [2 * segment, *units[:-1]], context // segment
-    recurrent = sum(2 * steps * 4 * width * (read + width) for read, width in zip(inputs, units, strict=True))
-    return 3.0 * (recurrent + 2 * units[-1] * HORIZON * len(QUANTILES) + 2 * 2 * context * HORIZON)
+    return override(config, dict(settings or {}))

@@ -1,0 +1,35 @@
+"""Where a goal of the item `steps` is missed: the worst cell again, with one thing changed at a time.
+
+What a change does to a ratio tells the cause: a cost per layer, per window, per call or per validation.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from benchmarks.gpu import Job, Lines
+from benchmarks.gpu.goals import goals
+from benchmarks.gpu.steps import compare, describe, start_torch
+from benchmarks.work import Size
+
+
+def lines(job: Job) -> Lines:
+    """Lines of the item: none where every goal is reached."""
+    missed = dict.fromkeys(goal.worst for goal in goals(job.steps) if job.rehearse or not goal.reached)
+    torch = start_torch(job) if missed else None
+    for name in missed:
+        cell = job.steps[name]["cell"]
+        size = Size(tuple(cell["units"]), cell["batch"], cell["context"])
+        for change, changed, options in variants(size)[:: 7 if job.rehearse else 1]:
+            yield f"{describe(size)}: {change}", partial(compare, job, changed, torch, **options)
+
+
+def variants(size: Size) -> list[tuple[str, Size, dict[str, Any]]]:
+    """What is changed, by its name."""
+    found: list[tuple[str, Size, dict[str, Any]]] = [
+        (f"{layers} layer{'s' * (layers > 1)}", replace(size, units=size.units[:1] * layers), {})
+        for layers in (1, 2, 4)
+    ]
+    found += [("half the batch", replace(size, batch=size.batch // 2), {})]
+    found += [(f"steps_per_call {one}", size, {"settings": {"train.steps_per_call": one}}) for one in (1, 8, 64)]
+    return [*found, ("no validation", size, {"validate": False})]

@@ -1,0 +1,84 @@
+"""Does training run through cuDNN, and does the card compute what the CPU computes?"""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from benchmarks.gpu import ROOT, Job, Lines, Values
+from benchmarks.training import make_bare_step, one_device, open_work, ready_batches
+from benchmarks.work import Size
+
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+
+from dist_lstm.config.load import load_config, override
+from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, graph_ops
+from dist_lstm.model.lstm import build_model
+from dist_lstm.run import forecast, start_run, train
+
+#: Greatest difference of forecasts between GPU and CPU: of one network's, and of a trained model's, in units of
+#: the scale of the values.
+NETWORK_LIMIT, MODEL_LIMIT = 2e-4, 1e-4
+
+
+def lines(job: Job) -> Lines:
+    """Lines of the item."""
+    size = Size((4, 4), 8, 24) if job.rehearse else Size((64, 64), 256, 96)
+    yield "training graph", partial(graph, Path(job.folder), size)
+    yield "network on GPU and CPU", partial(network, Path(job.folder), size)
+    yield "model trained on the GPU, on the CPU", partial(model, Path(job.folder), 4 if job.rehearse else 100)
+
+
+def graph(folder: Path, size: Size) -> Values:
+    """Ops of a training step that decide how fast its LSTM layers are."""
+    one_device()
+    work = open_work(folder, size)
+    ops = graph_ops(make_bare_step(work).get_concrete_function(*ready_batches(work)[0]))
+    return {
+        "gpu_seen": bool(tf.config.get_visible_devices("GPU")),
+        "holds_cudnn": CUDNN_OP in ops,
+        "holds_loop": bool(ops & LOOP_OPS),
+    }
+
+
+def network(folder: Path, size: Size) -> Values:
+    """One network's forecasts on both, in float32 without TF32."""
+    one_device("float32")
+    work = open_work(folder, size)
+    keras.utils.set_random_seed(1)
+    built = build_model(work.task, work.config.model)
+    y = np.random.default_rng(1).normal(size=(size.batch, size.context)).astype(np.float32)
+    forecasts = []
+    for device in ("GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0", "CPU:0"):
+        # Where a GPU is visible Keras takes cuDNN's op, which no CPU can run.
+        for layer in built.layers:
+            if isinstance(layer, keras.layers.LSTM):
+                layer.use_cudnn = "auto" if device.startswith("GPU") else False
+        with tf.device(device):
+            forecasts.append(built({"y": tf.constant(y)})["scaled"].numpy())
+    return {"difference": float(np.abs(forecasts[0] - forecasts[1]).max()), "limit": NETWORK_LIMIT}
+
+
+def model(folder: Path, steps: int) -> Values:
+    """Forecasts of a model that was trained here, by this process and by one that sees no GPU."""
+    changes = {"train.max_steps": steps, "train.refit": False, "train.precision": "float32"}
+    config = override(load_config(ROOT / "configs" / "quickstart.yaml"), changes)
+    run, (here, there) = folder / "model", (folder / "here", folder / "there")
+    with start_run(config, run, Console(quiet=True)) as started:
+        forecast(train(started), out=here)
+    command = [sys.executable, "-m", "dist_lstm", "forecast", str(run), "--out", str(there)]
+    done = subprocess.run(
+        command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    one, other = (pd.read_parquet(path).set_index(["unique_id", "ds"]) for path in (here, there))
+    scale = pd.read_parquet(config.data.path).groupby("unique_id")["y"].std()
+    difference = (one - other).abs().max(axis=1).groupby("unique_id").max() / scale
+    return {"difference": float(difference.max()), "limit": MODEL_LIMIT, "series": len(difference)}

@@ -1,0 +1,132 @@
+"""cuDNN's LSTM alone, forward and backward: the op that Keras takes beside the one that chooses an algorithm.
+
+`CudnnRNNV3`, which Keras takes, always runs cuDNN's standard algorithm; `CudnnRNNV2` times standard,
+persist-static and persist-dynamic at its first call and takes the fastest. Both can run several layers in one op;
+Keras runs an op per layer.
+
+Axes: T context, B batch, I inputs, U units, L layers.
+"""
+
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu import Job, Values
+from benchmarks.gpu.comparison import Turn, summarise, take_turns
+from benchmarks.training import one_device
+from benchmarks.turns import Contender
+from benchmarks.work import Size
+
+import tensorflow as tf  # isort: skip
+
+_INPUTS = 2
+
+
+def measure_kernels(job: Job, size: Size, torch: Contender | None) -> Values:
+    """Both ops with one layer and with two, Keras' two ops in a row, and PyTorch's two layers, in turns.
+
+    Args:
+        job: How long a turn is.
+        size: Windows, context and units; two layers.
+        torch: PyTorch, or None.
+
+    Returns:
+        As `summarise`; on a CPU, where the ops can't run, that their graphs were traced.
+    """
+    one_device()
+    steps = {
+        "V3, 1 layer": make_step("V3", size, [1]),
+        "V2, 1 layer": make_step("V2", size, [1]),
+        "V3, 2 layers in an op": make_step("V3", size, [2]),
+        "V2, 2 layers in an op": make_step("V2", size, [2]),
+        "V3, an op per layer": make_step("V3", size, [1, 1]),
+    }
+    if not tf.config.get_visible_devices("GPU"):
+        for step in steps.values():
+            step.get_concrete_function()
+        return {"traced": list(steps), "skipped": "cuDNN's ops need a GPU"}
+    contenders: dict[str, Turn] = {name: partial(time_step, step, size.batch) for name, step in steps.items()}
+    if torch is not None:
+        contenders["torch, 2 layers"] = torch_turn(torch, {"kind": "kernel", "size": size.plain()})
+    pairs = [
+        ("V2, 1 layer", "V3, 1 layer"),
+        ("V2, 2 layers in an op", "V3, 2 layers in an op"),
+        ("V2, 2 layers in an op", "V3, an op per layer"),
+    ]
+    pairs += [("V2, 2 layers in an op", name) for name in contenders if name.startswith("torch")]
+    return summarise(take_turns(contenders, size.batch, job), pairs)
+
+
+def make_step(version: str, size: Size, layers: list[int]) -> Any:
+    """Forward and backward of some ops in a row.
+
+    Args:
+        version: `V2` or `V3`.
+        size: Windows, context and units.
+        layers: Layers of each op.
+
+    Returns:
+        A `tf.function` without arguments to a sum that needs all gradients.
+    """
+    units = size.units[0]
+    generator = np.random.default_rng(0)
+
+    def normal(scale: float, *shape: int) -> Any:
+        # A variable lies on the device that computes.
+        return tf.Variable(tf.constant(generator.normal(0, scale, shape), tf.float32))
+
+    steps = normal(1.0, size.context, size.batch, _INPUTS)
+    reads = [_INPUTS, *[units] * (len(layers) - 1)]
+    weights = [normal(0.05, parameters(read, units, one)) for read, one in zip(reads, layers, strict=True)]
+
+    @tf.function(autograph=False)
+    def step() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            output = steps.read_value()
+            for weight, one in zip(weights, layers, strict=True):
+                output = run_op(version, output, weight, (one, units))
+            loss = tf.reduce_sum(output[-1])
+        gradients: Any = tape.gradient(loss, weights)
+        return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
+
+    return step
+
+
+def parameters(inputs: int, units: int, layers: int) -> int:
+    """Weights of an op: per layer four gates' kernels, recurrent kernels and two biases."""
+    return sum(4 * units * (read + units + 2) for read in [inputs, *[units] * (layers - 1)])
+
+
+def run_op(version: str, steps: tf.Tensor, weights: tf.Tensor, shape: tuple[int, int]) -> tf.Tensor:
+    """An op in training: steps, `[T, B, I]`, and flat weights to the states of its last layer, `[T, B, U]`."""
+    (layers, units), batch = shape, steps.shape[1]
+    state = tf.zeros((layers, batch, units))
+    common = {"input": steps, "input_h": state, "input_c": state, "params": weights, "rnn_mode": "lstm"}
+    if version == "V2":
+        return tf.raw_ops.CudnnRNNV2(**common, is_training=True).output
+    lengths = tf.fill((batch,), steps.shape[0])
+    return tf.raw_ops.CudnnRNNV3(**common, sequence_lengths=lengths, is_training=True, time_major=True).output
+
+
+def time_step(step: Any, batch: int, number: int) -> dict[str, float]:
+    """Call a step so many times; windows per second."""
+    step().numpy()
+    begin = time.perf_counter()
+    total = None
+    for _ in range(number):
+        total = step()
+    if total is not None:
+        total.numpy()  # the GPU is still at work when the last call returns
+    return {"windows_per_second": number * batch / (time.perf_counter() - begin)}
+
+
+def torch_turn(torch: Contender, job: dict[str, Any]) -> Turn:
+    """Turns of PyTorch, in the precision that `train.precision: auto` is on a GPU."""
+
+    def turn(steps: int) -> dict[str, float]:
+        torch.ask(**job, precision="tf32", steps=steps)
+        return torch.answer()
+
+    return turn

@@ -1,0 +1,53 @@
+"""Does TensorFlow start on the card, with which libraries, and what does `dist-lstm doctor` say?"""
+
+import re
+import time
+from pathlib import Path
+
+from benchmarks.gpu import Job, Lines, Values
+
+#: Of the libraries that the process has loaded, those that make a difference on a GPU.
+_LIBRARIES = re.compile(r"lib(cudnn|cublas|cudart|cusolver|cusparse|nccl|cuda)\b[^/]*\.so")
+
+
+def lines(_: Job) -> Lines:
+    """Lines of the item; there is nothing to be made smaller for a rehearsal."""
+    yield "tensorflow", tensorflow
+    yield "doctor", doctor
+
+
+def tensorflow() -> Values:
+    """Import TensorFlow and run a small LSTM: versions, driver, memory, and the libraries that were loaded."""
+    begin = time.perf_counter()
+    from dist_lstm.jobs.machine import nvidia_driver
+    from dist_lstm.train.devices import describe_devices, peak_memory
+
+    import keras  # isort: skip
+    import tensorflow as tf  # isort: skip
+
+    imported = time.perf_counter() - begin
+    output = keras.layers.LSTM(32)(tf.random.normal((64, 24, 2)))
+    loaded = Path("/proc/self/maps")
+    files = {line.split()[-1] for line in loaded.read_text().splitlines()} if loaded.exists() else set()
+    build = tf.sysconfig.get_build_info()
+    driver = nvidia_driver()
+    return {
+        "import_s": round(imported, 1),
+        "first_lstm_s": round(time.perf_counter() - begin - imported, 1),
+        "finite": bool(tf.reduce_all(tf.math.is_finite(output))),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "built_for": {name: build.get(f"{name}_version") for name in ("cuda", "cudnn")},
+        "devices": describe_devices(),
+        "driver": driver.version,
+        "memory_mib": driver.memory_mib,
+        "peak_memory_mib": peak_memory() >> 20,
+        "libraries": sorted({Path(file).name for file in files if _LIBRARIES.search(file)}),
+    }
+
+
+def doctor() -> Values:
+    """The checks of `dist-lstm doctor`."""
+    from dist_lstm.jobs.doctor import as_json, examine
+
+    return as_json(examine())

@@ -1,0 +1,289 @@
+"""The script for a short stay on a GPU machine: what it does about time, failures and what was measured before."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import bench_gpu
+from benchmarks.bench_gpu import LIMITS, MOST, is_sound, measure_item, show
+from benchmarks.gpu import Job
+from benchmarks.gpu.comparison import spread, steps_of, summarise, take_turns
+from benchmarks.gpu.goals import goals
+from benchmarks.gpu.process import Worker, environment
+from benchmarks.gpu.results import Results
+from benchmarks.gpu.worker import ordered
+from dist_lstm.jobs.machine import Driver
+from tests.conftest import ROOT
+
+MACHINE = {"date": "2026-01-01", "commit": "a", "gpu": {"NVIDIA H200": 144_384}}
+JOB = Job("steps", "folder", True, None)
+#: Lines `first`, `second`, `third`; what happens at a line is said in the job's `torch`.
+PROGRAM = """
+import json, os, subprocess, sys, time
+job = json.loads(sys.stdin.readline())
+plan = json.loads(job["torch"])
+def answer(**values):
+    print(json.dumps(values), flush=True)
+if plan.get("start") == "crash":
+    sys.exit("no such library")
+names = [name for name in ("first", "second", "third") if name not in job["skip"]]
+for name in sorted(names, key=lambda name: name in job["last"]):
+    answer(begin=name)
+    if plan.get(name) == "hang":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(child.pid, file=open(plan["pid"], "w"), flush=True)
+        os.rename(plan["pid"], plan["pid"] + ".told")
+        time.sleep(600)
+    if plan.get(name) == "crash":
+        sys.exit("Traceback ...\\nRuntimeError: broken")
+    answer(line=name, seconds=0.1, values={"order": job["skip"]})
+"""
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """Measure the item `steps` by the program above, as a plan says; what was shown."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+
+    def run(results: Results, plan: dict[str, str], limit: float = 60.0) -> str:
+        text = io.StringIO()
+        job = Job("steps", "folder", True, json.dumps(plan | {"pid": str(tmp_path / "pid")}))
+        measure_item(job, results, limit, Console(file=text, width=120), lambda job: Worker(job, program))
+        return text.getvalue()
+
+    return run
+
+
+def stored(path: Path) -> dict:
+    return json.loads(path.read_text())["items"]["steps"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_limits_fit_a_short_stay_in_the_order_of_priority():
+    assert sum(LIMITS.values()) <= MOST == 480
+    assert list(LIMITS) == [
+        "start", "cudnn", "quickstart", "steps", "fused", "precision", "mirrored", "forecasting",
+    ]  # fmt: skip
+    for item in (*LIMITS, bench_gpu.CAUSES):
+        assert (ROOT / "benchmarks" / "gpu" / f"{item}.py").exists()
+        assert f"| {item} |" in (bench_gpu.__doc__ or "")
+
+
+def test_an_item_that_exceeds_its_limit_is_cut_and_marked_and_what_came_before_is_in_the_file(measure, tmp_path):
+    path = tmp_path / "gpu.json"
+    begin = time.monotonic()
+    shown = measure(Results(path, MACHINE), {"second": "hang"}, limit=2.0)
+    assert time.monotonic() - begin < 30
+    item = stored(path)
+    assert item["state"] == "cut: second: its time was over"
+    assert item["lines"]["first"] == {"order": [], "seconds": 0.1}
+    assert item["lines"]["second"] == {"cut": "its time was over"}
+    assert "third" not in item["lines"]
+    assert "second: cut its time was over" in shown
+    child = int((tmp_path / "pid.told").read_text())
+    assert not alive(child), "what a worker started is ended with it"
+
+
+def test_a_line_is_in_the_file_before_the_next_one_is_done(tmp_path, measure, monkeypatch):
+    path, seen = tmp_path / "gpu.json", []
+    monkeypatch.setattr(bench_gpu, "brief", lambda values: str(seen.append(list(stored(path)["lines"]))))
+    measure(Results(path, MACHINE), {})
+    assert seen == [["first"], ["first", "second"], ["first", "second", "third"]]
+
+
+def test_a_line_that_fails_is_marked_with_its_reason_and_the_next_ones_are_measured(measure, tmp_path):
+    path = tmp_path / "gpu.json"
+    measure(Results(path, MACHINE), {"second": "crash"})
+    item = stored(path)
+    assert item["lines"]["second"] == {"failed": "RuntimeError: broken"}
+    assert item["lines"]["third"]["order"] == ["first", "second"]
+    assert item["state"] == "done"
+    assert Results(path, MACHINE).undone("steps") == ["second"]
+
+
+def test_an_item_whose_process_does_not_start_says_why(measure, tmp_path):
+    path = tmp_path / "gpu.json"
+    measure(Results(path, MACHINE), {"start": "crash"})
+    assert stored(path)["state"] == "failed: at its start: no such library"
+    assert stored(path)["lines"] == {}
+
+
+def test_the_same_command_goes_on_with_what_is_missing_and_then_with_what_was_cut(measure, tmp_path):
+    path = tmp_path / "gpu.json"
+    measure(Results(path, MACHINE), {"second": "hang"}, limit=2.0)
+    measure(Results(path, MACHINE | {"date": "2026-01-02", "commit": "b"}), {})
+    item = stored(path)
+    assert list(item["lines"]) == ["first", "third", "second"]
+    assert item["lines"]["third"]["order"] == ["first"]
+    assert item["state"] == "done"
+    assert Results(path, MACHINE).undone("steps") == []
+
+
+def test_lines_that_were_cut_come_last_and_measured_ones_not_at_all():
+    lines = [(name, dict) for name in "abcd"]
+    job = Job("steps", "folder", True, None, skip=["b"], last=["a"])
+    assert [name for name, _ in ordered(lines, job)] == ["c", "d", "a"]
+
+
+def test_results_of_another_machine_are_not_mixed_with_this_ones(tmp_path):
+    path = tmp_path / "gpu.json"
+    Results(path, MACHINE).add("start", "doctor", {"state": "ok"})
+    Results(path, MACHINE | {"commit": "b"})
+    with pytest.raises(SystemExit, match="another machine"):
+        Results(path, MACHINE | {"gpu": {"NVIDIA A100": 81_920}})
+
+
+def cell(ready: float, torch: float | None, wait: float) -> dict:
+    ratios = {"framework / ready": ready} | ({} if torch is None else {"framework / torch": torch})
+    return {
+        "windows_per_second": {"framework": 1000.0, "ready": 1000.0 / ready},
+        "ratios": {name: {"median": value, "least": value, "greatest": value} for name, value in ratios.items()},
+        "input_wait_share": wait,
+    }
+
+
+def test_goals_name_the_cell_that_is_farthest_from_them():
+    cells = {"a": cell(0.95, 2.0, 0.01), "b": cell(0.89, 0.6, 0.06), "c": {"failed": "out of memory"}}
+    ready, torch, wait = goals(cells)
+    assert (ready.found, ready.reached, ready.worst) == (0.89, False, "b")
+    assert (round(torch.found**2, 3), torch.reached, torch.worst) == (1.2, True, "b")
+    assert (wait.found, wait.reached, wait.worst) == (0.06, False, "b")
+    assert [goal.reached for goal in goals({"a": cells["a"]})] == [True, True, True]
+    assert len(goals({"a": cell(1.0, None, 0.0)})) == 2
+    assert goals({}) == []
+
+
+def test_contenders_take_turns_of_a_given_time_in_both_orders():
+    calls = []
+
+    def contender(name: str, rate: float):
+        def turn(steps: int) -> dict[str, float]:
+            calls.append((name, steps))
+            return {"windows_per_second": rate}
+
+        return turn
+
+    turns = take_turns({"one": contender("one", 4000.0), "two": contender("two", 2000.0)}, 8, JOB)
+    # 0.05 s: 25 steps of 8 windows, and 12 or 13.
+    assert calls[-4:] == [("one", 25), ("two", 12), ("two", 12), ("one", 25)]
+    values = summarise(turns, [("one", "two")])
+    assert values["windows_per_second"] == {"one": 4000, "two": 2000}
+    assert values["ratios"]["one / two"] == {"median": 2.0, "least": 2.0, "greatest": 2.0}
+    assert steps_of(contender("slow", 1.0), 8, 0.05) == 2
+    assert spread([1.0, 4.0, 3.0], [1.0, 2.0, 1.0]) == {"median": 2.0, "least": 1.0, "greatest": 3.0}
+
+
+def graph(**changes: bool) -> dict:
+    return {"gpu_seen": True, "holds_cudnn": True, "holds_loop": False} | changes
+
+
+@pytest.mark.parametrize(
+    ("lines", "sound"),
+    [
+        ({"training graph": graph(), "network": {"difference": 1e-6, "limit": 2e-4}}, True),
+        ({"training graph": graph(gpu_seen=False, holds_cudnn=False, holds_loop=True)}, True),
+        ({"training graph": graph(holds_cudnn=False)}, False),
+        ({"training graph": graph(holds_loop=True)}, False),
+        ({"training graph": graph(), "network": {"difference": 1e-3, "limit": 2e-4}}, False),
+        ({"training graph": graph(), "network": {"failed": "ValueError"}}, False),
+        ({"training graph": {"cut": "its time was over"}}, False),
+    ],
+)
+def test_a_card_is_sound_that_computes_what_it_should_through_cudnn(lines, sound):
+    results = Results(None, MACHINE)
+    for item in LIMITS:
+        results.end(item, "done", 1.0)
+    for name, values in lines.items():
+        results.add("cudnn", name, values)
+    results.add("steps", "a", cell(0.95, 2.0, 0.01))
+    assert is_sound(results) == sound
+    text = io.StringIO()
+    show(results, Console(file=text, width=160))
+    assert "reached  framework / ready" in text.getvalue()
+    results.end("forecasting", "cut: 200,000 windows: its time was over", 30.0)
+    assert not is_sound(results)
+
+
+def test_xla_is_told_where_ptxas_lies_unless_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert environment(rehearse=False)["XLA_FLAGS"] == f"--xla_gpu_cuda_data_dir={tmp_path}"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/x")
+    assert environment(rehearse=False)["XLA_FLAGS"] == "--xla_dump_to=/x"
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "none"))
+    monkeypatch.delenv("XLA_FLAGS")
+    assert "XLA_FLAGS" not in environment(rehearse=True)
+    assert environment(rehearse=True)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_without_a_gpu_it_says_so_and_writes_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--out", str(tmp_path / "gpu.json")])
+    monkeypatch.setattr(bench_gpu, "nvidia_driver", lambda: Driver(None, {}))
+    with pytest.raises(SystemExit, match=r"no NVIDIA GPU answers.*--rehearse"):
+        bench_gpu.main()
+    assert list(tmp_path.iterdir()) == []
+
+
+#: What a GPU machine without a network has: brought there without what it depends on, and there with it.
+BROUGHT = (
+    "tensorflow", "keras", "astunparse", "gast", "google-pasta", "namex", "optree", "protobuf", "termcolor",
+    "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "tensorboardX",
+    "tzdata",
+)  # fmt: skip
+THERE = (
+    "numpy", "h5py", "ml-dtypes", "absl-py", "flatbuffers", "grpcio", "opt-einsum", "packaging", "requests",
+    "rich", "setuptools", "six", "wrapt", "pandas", "pyarrow", "pyyaml", "scipy", "statsmodels", "typer", "jinja2",
+    "matplotlib",
+)  # fmt: skip
+
+
+def test_the_packages_of_a_gpu_machine_are_those_its_description_lists():
+    description = ROOT.parent / "shared" / "gpu" / "README.md"
+    if not description.exists():
+        pytest.skip(f"no description of a GPU machine at {description}")
+    text = description.read_text()
+    assert [name for name in BROUGHT + THERE if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_installed(tmp_path):
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("needs uv")
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
+    for names, options in ((THERE, []), (BROUGHT, ["--no-deps"])):
+        pins = [f"{name}=={version(name)}" if name != "setuptools" else name for name in names]
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *options, *pins], check=True)
+    for name in ("ray", "optuna", "tensorboard", "torch"):
+        assert subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False).returncode == 1
+    out = tmp_path / "gpu.json"
+    command = [python, ROOT / "benchmarks" / "bench_gpu.py", "--rehearse", "--out", out]
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"limits: {sum(LIMITS.values())} s in all" in done.stdout
+    items = json.loads(out.read_text())["items"]
+    assert {name: item["state"] for name, item in items.items()} == dict.fromkeys(
+        [*LIMITS, bench_gpu.CAUSES], "done"
+    )
+    checks = {check["name"]: check["state"] for check in items["start"]["lines"]["doctor"]["checks"]}
+    assert checks["ray"] == checks["optuna"] == "warning"
