@@ -190,6 +190,33 @@ def test_contenders_take_turns_of_a_given_time_in_both_orders():
     assert spread([1.0, 4.0, 3.0], [1.0, 2.0, 1.0]) == {"median": 2.0, "least": 1.0, "greatest": 3.0}
 
 
+def test_ops_that_no_cpu_can_run_are_timed_and_compared_in_turns(monkeypatch):
+    import tensorflow as tf
+
+    from benchmarks.gpu import kernels
+    from benchmarks.work import Size
+
+    def run_op(version, steps, weights, shape):
+        """Stands for cuDNN's ops; V2's gradients are twice V3's."""
+        states = tf.reduce_sum(steps, axis=-1, keepdims=True) * tf.reduce_sum(weights)
+        return tf.repeat(states, shape[1], axis=-1) * (2.0 if version == "V2" else 1.0)
+
+    monkeypatch.setattr(kernels, "one_device", lambda: None)
+    monkeypatch.setattr(kernels, "run_op", run_op)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: ["GPU:0"])
+    values = kernels.measure_kernels(JOB, Size((4, 4), 8, 6), None)
+    assert list(values["ratios"]) == [
+        "V2, 1 layer / V3, 1 layer",
+        "V2, 2 layers in an op / V3, 2 layers in an op",
+        "V2, 2 layers in an op / V3, an op per layer",
+    ]
+    assert values["difference"] == {"1 layer": pytest.approx(1.0), "2 layers in an op": pytest.approx(1.0)}
+    assert len(values["windows_per_second"]) == 5
+    # Four gates, each with a kernel, a recurrent kernel and two biases.
+    assert kernels.parameters(2, 4, 1) == 4 * (2 * 4 + 4 * 4 + 2 * 4)
+    assert kernels.parameters(2, 4, 2) == kernels.parameters(2, 4, 1) + kernels.parameters(4, 4, 1)
+
+
 def graph(**changes: bool) -> dict:
     return {"gpu_seen": True, "holds_cudnn": True, "holds_loop": False} | changes
 

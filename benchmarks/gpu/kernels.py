@@ -33,7 +33,8 @@ def measure_kernels(job: Job, size: Size, torch: Contender | None) -> Values:
         torch: PyTorch, or None.
 
     Returns:
-        As `summarise`; on a CPU, where the ops can't run, that their graphs were traced.
+        As `summarise`; and by number of layers the relative `difference` of V2's gradients to V3's, summed up. On
+        a CPU, where the ops can't run, only that their graphs were traced.
     """
     one_device()
     steps = {
@@ -43,20 +44,22 @@ def measure_kernels(job: Job, size: Size, torch: Contender | None) -> Values:
         "V2, 2 layers in an op": make_step("V2", size, [2]),
         "V3, an op per layer": make_step("V3", size, [1, 1]),
     }
-    if not tf.config.get_visible_devices("GPU"):
-        for step in steps.values():
-            step.get_concrete_function()
-        return {"traced": list(steps), "skipped": "cuDNN's ops need a GPU"}
-    contenders: dict[str, Turn] = {name: partial(time_step, step, size.batch) for name, step in steps.items()}
+    contenders: dict[str, Turn] = {}
+    values: Values = {}
+    pairs: list[tuple[str, str]] = []
+    if tf.config.get_visible_devices("GPU"):
+        contenders |= {name: partial(time_step, step, size.batch) for name, step in steps.items()}
+        pairs = [(f"V2, {layers}", f"V3, {layers}") for layers in ("1 layer", "2 layers in an op")]
+        values["difference"] = {
+            one.removeprefix("V2, "): abs(float(steps[one]()) / float(steps[other]()) - 1) for one, other in pairs
+        }
+        pairs.append(("V2, 2 layers in an op", "V3, an op per layer"))
+    else:
+        values["traced"] = [name for name, step in steps.items() if step.get_concrete_function()]
     if torch is not None:
         contenders["torch, 2 layers"] = torch_turn(torch, {"kind": "kernel", "size": size.plain()})
-    pairs = [
-        ("V2, 1 layer", "V3, 1 layer"),
-        ("V2, 2 layers in an op", "V3, 2 layers in an op"),
-        ("V2, 2 layers in an op", "V3, an op per layer"),
-    ]
-    pairs += [("V2, 2 layers in an op", name) for name in contenders if name.startswith("torch")]
-    return summarise(take_turns(contenders, size.batch, job), pairs)
+        pairs += [("V2, 2 layers in an op", "torch, 2 layers")] if len(contenders) > 1 else []
+    return values | summarise(take_turns(contenders, size.batch, job), pairs)
 
 
 def make_step(version: str, size: Size, layers: list[int]) -> Any:
@@ -68,7 +71,7 @@ def make_step(version: str, size: Size, layers: list[int]) -> Any:
         layers: Layers of each op.
 
     Returns:
-        A `tf.function` without arguments to a sum that needs all gradients.
+        A `tf.function` without arguments to the sum of all absolute gradients.
     """
     units = size.units[0]
     generator = np.random.default_rng(0)
@@ -89,7 +92,7 @@ def make_step(version: str, size: Size, layers: list[int]) -> Any:
                 output = run_op(version, output, weight, (one, units))
             loss = tf.reduce_sum(output[-1])
         gradients: Any = tape.gradient(loss, weights)
-        return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
+        return tf.add_n([tf.reduce_sum(tf.abs(gradient)) for gradient in gradients])
 
     return step
 
