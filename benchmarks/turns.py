@@ -52,13 +52,15 @@ class Contender:
             Plain values.
 
         Raises:
-            RuntimeError: If it ended without an answer; the last it said is in the message.
+            RuntimeError: If it ended without an answer; what it said last is in the message.
         """
         assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
             self._said.seek(0)
-            raise RuntimeError(f"{self._process.args} ended:\n{self._said.read()[-2000:]}")
+            said = self._said.read().strip()
+            last = said.rpartition("\n")[2]
+            raise RuntimeError(f"{self._process.args} ended: {last}\n{said[-2000:]}")
         return json.loads(answer)
 
 
