@@ -312,5 +312,7 @@ def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_insta
     assert {name: item["state"] for name, item in items.items()} == dict.fromkeys(
         [*LIMITS, bench_gpu.CAUSES], "done"
     )
-    checks = {check["name"]: check["state"] for check in items["start"]["lines"]["doctor"]["checks"]}
+    doctor = items["start"]["lines"]["doctor"]
+    assert doctor["state"] == "warning", doctor
+    checks = {check["name"]: check["state"] for check in doctor["checks"]}
     assert checks["ray"] == checks["optuna"] == "warning"

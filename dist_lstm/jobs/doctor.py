@@ -29,7 +29,11 @@ State = Literal["ok", "warning", "problem"]
 GPU_LIBRARIES = "uv sync --extra gpu"
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (looked at, not written)
 #: Packages that only some verbs import.
-_ONLY_FOR = {"ray": "tune, fleet, submit, jobs and training on several nodes", "optuna": "tune"}
+_ONLY_FOR = {
+    "ray": "tune, fleet, submit, jobs and training on several nodes",
+    "optuna": "tune",
+    "aiohttp": "submit and jobs",
+}
 
 
 @dataclass(frozen=True)
