@@ -11,14 +11,13 @@ from rich.console import Console
 
 from benchmarks.gpu import Job, Lines, Values
 from benchmarks.training import one_device
-from benchmarks.work import SEASON, Size, make_config
+from benchmarks.work import HORIZON, SEASON, Size, make_config
 from dist_lstm.forecast.predict import BATCH_SIZE
 from dist_lstm.model.lstm import build_model
 from dist_lstm.run import MODEL, forecast, start_run
 from dist_lstm.train.checkpoint import save_model
 
-_STEPS = 48
-_SERIES = 200_000
+_SERIES, _STEPS, _CONTEXT = 200_000, 36, 24
 
 
 def lines(job: Job) -> Lines:
@@ -31,8 +30,9 @@ def measure(folder: Path, series: int, units: int) -> Values:
     """Prepare a table and forecast every series from its end, by a model that was never trained."""
     folder.mkdir(exist_ok=True)
     write_table(folder / "series.parquet", series)
-    size = Size((units, units), 256, _STEPS)
-    config = make_config(folder, size, settings={"split.validation": 0, "split.test": 0, "train.max_steps": 1})
+    size = Size((units, units), 256, _CONTEXT)
+    whole = {"split.validation": 0, "split.test": 0, "task.min_context": _STEPS - HORIZON}
+    config = make_config(folder, size, settings=whole)
     begin = time.perf_counter()
     with start_run(config, folder / "run", Console(quiet=True)) as run:
         prepared = time.perf_counter()
@@ -42,12 +42,13 @@ def measure(folder: Path, series: int, units: int) -> Values:
         out = forecast(run)
     seconds = time.perf_counter() - built
     rows = sum(pq.read_metadata(path).num_rows for path in out.glob("part-*.parquet"))
-    if rows != series * run.task.horizon:
-        raise RuntimeError(f"{rows} rows of forecasts, {series * run.task.horizon} expected")
+    if rows != series * HORIZON:
+        raise RuntimeError(f"{rows} rows of forecasts, {series * HORIZON} expected")
     return {
         "series": series,
         "steps": _STEPS,
-        "horizon": run.task.horizon,
+        "context": _CONTEXT,
+        "horizon": HORIZON,
         "units": list(size.units),
         "batch": BATCH_SIZE,
         "prepare_s": round(prepared - begin, 1),

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.gpu import Job, Lines, Values
 
 #: Of the libraries that the process has loaded, those that make a difference on a GPU.
-_LIBRARIES = re.compile(r"lib(cudnn|cublas|cudart|cusolver|cusparse|nccl|cuda)\b[^/]*\.so")
+_LIBRARIES = re.compile(r"lib(cudnn|cublas|cudart|cusolver|cusparse|cuda|nccl)[^/]*\.so")
 
 
 def lines(_: Job) -> Lines:

@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -53,8 +54,8 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
         except RuntimeError as error:
             raise UserError("resources.gpus: can't be changed after TensorFlow started in this process") from error
     for device in visible[:wanted]:
-        # Already set where a second job runs in one process.
-        if not tf.config.experimental.get_memory_growth(device):
+        # A process that used TensorFlow before, such as a notebook, goes on taking memory as it began.
+        with suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(device, True)
     if nodes > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()

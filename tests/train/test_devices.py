@@ -25,6 +25,19 @@ def test_more_gpus_than_there_are_is_the_users_mistake():
         make_strategy(ResourceSettings(gpus=3))
 
 
+def test_a_process_that_has_started_tensorflow_on_a_gpu_can_train_on_it(monkeypatch):
+    gpu, asked = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU"), []
+
+    def refuse(device, enable):
+        asked.append((device, enable))
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+    assert make_strategy(ResourceSettings(gpus=1)).num_replicas_in_sync == 1
+    assert asked == [(gpu, True)]
+
+
 def test_the_devices_are_named():
     assert {one["name"]: one["type"] for one in describe_devices()} == {"CPU:0": "CPU"}
 
