@@ -1,33 +1,36 @@
-"""What a GPU must show, in eight minutes, by priority.
+"""GPU benchmarks by priority, within eight minutes.
 
     python benchmarks/bench_gpu.py               # on a machine with a GPU; benchmarks/results/gpu.json
     python benchmarks/bench_gpu.py --rehearse    # the whole list in tiny sizes on a CPU
 
 | item | limit | asks |
 |---|--:|---|
-| start | 30 s | does TensorFlow start on the card, with which libraries; what does the doctor say? |
+| start | 30 s | does TensorFlow start on the GPU, with which libraries; what does the doctor say? |
 | cudnn | 45 s | is cuDNN's op in the training graph and no loop; does the GPU agree with the CPU? |
 | quickstart | 75 s | how long does the quickstart take, stage by stage? |
-| steps | 150 s | windows per second of a training step, beside ready tensors, PyTorch, and cuDNN's ops alone |
-| fused | 60 s | models per second of many small models trained as one, beside one CPU core |
+| steps | 150 s | windows per second of training, compared with preloaded tensors, PyTorch, cuDNN's ops alone |
+| fused | 60 s | models per second of many small models trained as one, compared with one CPU core |
 | precision | 60 s | speed and loss in float32, TF32, float16 and bfloat16 |
 | mirrored | 30 s | what would a MirroredStrategy of one GPU cost? |
 | forecasting | 30 s | series per second, Parquet to Parquet |
 | causes | what is left | where a goal of `steps` is missed: the worst cell with one thing changed at a time |
 
 The results file is written after every line. An item that exceeds its limit is cut, and the line it was at is
-marked; a line that fails is marked with its reason, and a new process goes on with the next. What the file holds
-is not measured again: the same command goes on with what is missing, then with what was cut or failed.
+marked; a line that fails is marked with its reason, and a new process measures the next. What the file holds is
+not measured again: the same command resumes with what is missing, then with what was cut or failed. Time that
+items leave over goes to `steps`, where it was cut, and then to `causes`.
 
 For a machine that has only Python, TensorFlow and what dist_lstm imports, PyTorch for its column (`--torch` names
-another Python), and no Ray.
+another Python), and no Ray. Exit status 0 where every item asked for is done and the GPU's results agree with the
+CPU's.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,10 +55,9 @@ LIMITS = {
     "forecasting": 30,
 }  # fmt: skip
 CAUSES = "causes"
-#: All of it, in seconds.
-MOST = 480
-#: A rehearsal on a busy laptop is not cut where a GPU machine would be.
-PATIENCE = 10
+TOTAL = 480
+#: A rehearsal on a busy laptop takes longer than a GPU machine may.
+REHEARSAL_FACTOR = 10
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -65,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
         "--rehearse", action="store_true", help="tiny sizes, on the CPU; writes no file unless told"
     )
     parser.add_argument("--items", nargs="+", choices=[*LIMITS, CAUSES], default=[*LIMITS, CAUSES])
-    parser.add_argument("--limit", type=float, default=MOST, help="seconds in all")
+    parser.add_argument("--limit", type=float, default=TOTAL, help="seconds in all")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has torch; this one where it has")
     parser.add_argument("--commit", help="commit of the source, where git does not tell")
     parser.add_argument("--out", type=Path, help="results file; results/gpu.json, or none for a rehearsal")
@@ -101,12 +103,13 @@ def measure_item(
     while True:
         with start(replace(job, skip=measured + tried, last=undone)) as worker:
             stop = worker.follow(begin + limit, add)
+            log = worker.log
         if stop and stop.line:
-            add(stop.line, {stop.kind: stop.reason})
+            add(stop.line, {stop.kind: stop.reason, "log": log})
         if stop is None or stop.kind == "cut" or not stop.line:
             break
-    state = "done" if stop is None else f"{stop.kind}: {stop.line or 'at its start'}: {stop.reason}"
-    results.end(job.item, state, time.monotonic() - begin)
+    state = "done" if stop is None else f"{stop.kind}: {stop.line or 'between lines'}: {stop.reason}"
+    results.end(job.item, state, time.monotonic() - begin, "" if stop is None and job.item != "start" else log)
     console.print(f"  {state}, {time.monotonic() - begin:.0f} s", highlight=False, markup=False)
 
 
@@ -140,52 +143,74 @@ def show(results: Results, console: Console) -> None:
         console.print(f"{item}: {results.state(item)}{f'; cut or failed: {undone}' if undone else ''}")
 
 
-def is_sound(results: Results) -> bool:
-    """Whether every item is done, and the card computes what it should, through cuDNN."""
-    lines = results.lines("cudnn")
+def is_sound(results: Results, items: Sequence[str], gpu: bool) -> bool:
+    """Whether items are done; and, where `cudnn` is one, training uses cuDNN and the GPU agrees with the CPU.
+
+    Args:
+        results: What was measured.
+        items: The items.
+        gpu: Whether a GPU was to be used.
+
+    Returns:
+        Whether all of it is so.
+    """
+    lines = results.lines("cudnn") if "cudnn" in items else {}
     graph = lines.get("training graph", {})
-    agree = all(one["difference"] <= one["limit"] for one in lines.values() if "difference" in one)
-    through = not graph.get("gpu_seen") or (graph["holds_cudnn"] and not graph["holds_loop"])
-    return (
-        agree
-        and bool(through)
-        and all(results.state(item) == "done" and not results.undone(item) for item in LIMITS)
-    )
+    differences = [(one["difference"], one["limit"]) for one in lines.values() if "difference" in one]
+    agree = all(difference is not None and difference <= limit for difference, limit in differences)
+    uses_cudnn = not (gpu and lines) or bool(graph.get("holds_cudnn") and not graph.get("holds_loop"))
+    done = all(results.state(item) == "done" and not results.undone(item) for item in items)
+    return agree and uses_cudnn and done
+
+
+def order(items: Sequence[str]) -> list[str]:
+    """Items by priority; what was cut of `steps` is taken up again before the causes of what it found."""
+    ordered = [item for item in LIMITS if item in items]
+    return ordered + [item for item in ("steps", CAUSES) if item in items]
+
+
+def sees_gpu(results: Results) -> bool:
+    """Whether TensorFlow found a GPU, or that was not measured."""
+    devices = results.lines("start").get("tensorflow", {}).get("devices")
+    return devices is None or any(device["type"] == "GPU" for device in devices)
 
 
 def main() -> None:
     """Measure what is not yet measured, by priority, and print tables."""
     arguments, console = parse_arguments(), Console(width=160)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the worker too
     driver = nvidia_driver()
     if not arguments.rehearse and not driver.memory_mib:
-        sys.exit(
-            f"no NVIDIA GPU answers{f': {driver.complaint}' if driver.complaint else ''}; --rehearse needs none"
-        )
+        reason = f": {driver.complaint}" if driver.complaint else ""
+        sys.exit(f"no NVIDIA GPU answers{reason}; --rehearse needs none")
     if arguments.torch is None:
-        console.print(
-            "PyTorch is not installed here: its columns are left out; --torch PYTHON names another Python"
-        )
-    patience = PATIENCE if arguments.rehearse else 1
-    begin, limits = time.monotonic(), {name: patience * limit for name, limit in LIMITS.items()}
+        console.print("PyTorch is not installed: its columns are left out; --torch PYTHON names another Python")
+    factor = REHEARSAL_FACTOR if arguments.rehearse else 1
+    begin = time.monotonic()
     gpu = {} if arguments.rehearse else {"gpu": driver.memory_mib, "driver": driver.version}
     commit = {"commit": arguments.commit} if arguments.commit else {}
     results = Results(arguments.out, describe_machine() | gpu | commit)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         write_table(Path(scratch))
-        for item in arguments.items:
-            left = patience * arguments.limit - (time.monotonic() - begin)
-            if results.state(item) == "done" and not results.undone(item):
+        for item in order(arguments.items):
+            if item != CAUSES and results.state(item) == "done" and not results.undone(item):
                 continue
+            left = factor * arguments.limit - (time.monotonic() - begin)
             if left <= 0:
-                console.print(f"{item}: the {arguments.limit:.0f} s are over; the same command goes on with it")
+                console.print(f"{item}: the {arguments.limit:.0f} s are over; the same command resumes with it")
                 continue
-            limit = min(limits.get(item, left), left)
+            limit = min(factor * LIMITS.get(item, TOTAL), left)
             console.print(f"{item}, {limit:.0f} s at most")
             job = Job(item, scratch, arguments.rehearse, arguments.torch, steps=results.lines("steps"))
             measure_item(job, results, limit, console)
+            if not arguments.rehearse and not sees_gpu(results):
+                sys.exit(f"TensorFlow sees no GPU; its log:\n{results.log('start')}")
     show(results, console)
     console.print(f"limits: {sum(LIMITS.values())} s in all; this took {time.monotonic() - begin:.0f} s")
-    sys.exit(0 if is_sound(results) else 1)
+    if results.path:
+        console.print(f"written to {results.path}")
+    measured = [item for item in arguments.items if item != CAUSES]
+    sys.exit(0 if is_sound(results, measured, gpu=not arguments.rehearse) else 1)
 
 
 if __name__ == "__main__":

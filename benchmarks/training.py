@@ -55,7 +55,7 @@ class Work:
 
     @property
     def batch_size(self) -> int:
-        """Windows a step."""
+        """Windows per step."""
         return known(self.config.train.batch_size)
 
 
@@ -82,37 +82,47 @@ class _EnoughError(Exception):
 class _Turnstile(Monitor):
     """A monitor at which training rests after every so many steps."""
 
-    def __init__(self, work: Work, rest: Rest) -> None:
+    def __init__(self, work: Work, rest: Rest, warm_up: int) -> None:
         # No terminal: no bar that would move while others work.
         super().__init__(work.shards[0].parent, Console(file=io.StringIO()))
-        self._work, self._rest = work, rest
-        self._until, self._first = 0, 0
-        self._begin = (0.0, 0.0)
-        self._waited = (0.0, 0.0)
+        self._work, self._rest, self._warm_up = work, rest, warm_up
+        #: Steps of the turn, where counting begins and ends, and the clocks where it began.
+        self._steps, self._first, self._last = 0, 0, 1
+        self._begin = np.zeros(4)
 
     def step(self, step: int, loss: float, speed: Speed) -> None:
         super().step(step, loss, speed)
-        if step < self._until:
-            return
+        if self._steps and step >= self._first and not self._last:
+            self._count_from(step, speed)
+        elif self._last and step >= self._last:
+            self._end_turn(step, speed)
+
+    def _count_from(self, step: int, speed: Speed) -> None:
+        self._first, self._last = step, step + self._steps
+        self._begin = self._clocks(speed)
+
+    def _end_turn(self, step: int, speed: Speed) -> None:
         passed = None
-        if self._first:
-            clocks = time.perf_counter(), time.process_time()
-            passed = _rates(self._work, step - self._first, *np.subtract(clocks, self._begin))
-            waited, trained = np.subtract((speed.waited, speed.seconds), self._waited)
-            passed["input_wait_share"] = round(float(waited / trained), 4) if trained else 0.0
+        if self._steps:
+            wall, cpu, waited, trained = (self._clocks(speed) - self._begin).tolist()
+            passed = _rates(self._work, step - self._first, wall, cpu)
+            passed["input_wait_share"] = round(waited / trained, 4) if trained else 0.0
         further = self._rest(passed)
         if further is None:
             raise _EnoughError
-        self._until, self._first = step + further, step
-        self._waited = speed.waited, speed.seconds
-        self._begin = time.perf_counter(), time.process_time()
+        self._steps, self._first, self._last = further, step + self._warm_up, 0
+        if not self._warm_up:
+            self._count_from(step, speed)
+
+    def _clocks(self, speed: Speed) -> np.ndarray:
+        return np.array([time.perf_counter(), time.process_time(), speed.waited, speed.seconds])
 
 
 #: Without validation, more steps than are ever made.
 _ENDLESS = 1_000_000
 
 
-def train_framework(work: Work, strategy: Any, rest: Rest, validate: bool = False) -> None:
+def train_framework(work: Work, strategy: Any, rest: Rest, validate: bool = False, warm_up: int = 0) -> None:
     """Train as `dist-lstm train` does, from the first weights: shards, stream, loop, monitor, resting in between.
 
     Args:
@@ -122,8 +132,9 @@ def train_framework(work: Work, strategy: Any, rest: Rest, validate: bool = Fals
             have passed as it said, with `windows_per_second`, `cpu_seconds` of a step (all threads) and
             `input_wait_share` of what lies between its return and its next call.
         validate: Whether it validates at the end of every epoch, as the first of a run's two trainings does.
+        warm_up: Steps after a rest that do not count: their batches were made ready in the meantime.
     """
-    turnstile = _Turnstile(work, rest)
+    turnstile = _Turnstile(work, rest, warm_up)
     # A directory of its own: it is not to go on from the checkpoints of another measurement.
     folder = Path(tempfile.mkdtemp(dir=work.shards[0].parent))
     training = Training(folder, work.shards, work.config, work.task, strategy, turnstile)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 Answer = dict[str, Any]
@@ -37,13 +38,19 @@ class Contender:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        with suppress(BrokenPipeError):
+            try:
+                self._process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
         self._said.close()
 
     def ask(self, **job: Any) -> None:
         """Give it a job: plain values."""
         assert self._process.stdin is not None
-        print(json.dumps(job), file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # it has ended: `answer` says why
+            print(json.dumps(job), file=self._process.stdin, flush=True)
 
     def answer(self) -> Answer:
         """Wait for what it answers to the last job.

@@ -22,7 +22,7 @@ class Size:
 
     Attributes:
         units: Units of each LSTM layer.
-        batch: Windows a step.
+        batch: Windows per step.
         context: Steps of a context.
         segment: Steps the LSTM reads at once.
     """
@@ -31,6 +31,10 @@ class Size:
     batch: int
     context: int
     segment: int = 1
+
+    def describe(self) -> str:
+        """In words, such as `2 x 64 units, batch 256, context 96`."""
+        return f"{len(self.units)} x {self.units[0]} units, batch {self.batch}, context {self.context}"
 
     def plain(self) -> dict[str, Any]:
         """As values that can be sent to another process."""

@@ -2,7 +2,7 @@
 
 A module has `lines(job)`, which gives the item's lines in the order in which they are measured: a name, and a
 function that measures it and returns plain values. A worker process (`worker.py`) does one item, so that a hang
-or a crash costs that item alone, and its memory on the card is free afterwards.
+or a crash costs that item alone, and its memory on the GPU is free afterwards.
 """
 
 from collections.abc import Callable, Iterator

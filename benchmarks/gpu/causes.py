@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.gpu import Job, Lines
 from benchmarks.gpu.goals import goals
-from benchmarks.gpu.steps import compare, describe, start_torch
+from benchmarks.gpu.steps import compare, start_torch
 from benchmarks.work import Size
 
 
@@ -21,7 +21,7 @@ def lines(job: Job) -> Lines:
         cell = job.steps[name]["cell"]
         size = Size(tuple(cell["units"]), cell["batch"], cell["context"])
         for change, changed, options in variants(size)[:: 7 if job.rehearse else 1]:
-            yield f"{describe(size)}: {change}", partial(compare, job, changed, torch, **options)
+            yield f"{size.describe()}: {change}", partial(compare, job, changed, torch, **options)
 
 
 def variants(size: Size) -> list[tuple[str, Size, dict[str, Any]]]:
@@ -31,5 +31,8 @@ def variants(size: Size) -> list[tuple[str, Size, dict[str, Any]]]:
         for layers in (1, 2, 4)
     ]
     found += [("half the batch", replace(size, batch=size.batch // 2), {})]
-    found += [(f"steps_per_call {one}", size, {"settings": {"train.steps_per_call": one}}) for one in (1, 8, 64)]
+    # A call ends with an epoch at the latest.
+    epoch = {"train.steps_per_epoch": 64}
+    for one in (1, 8, 64):
+        found += [(f"steps_per_call {one}", size, {"settings": epoch | {"train.steps_per_call": one}})]
     return [*found, ("no validation", size, {"validate": False})]

@@ -1,4 +1,4 @@
-"""Does training run through cuDNN, and does the card compute what the CPU computes?"""
+"""Does training run through cuDNN, and does the GPU compute what the CPU computes?"""
 
 import os
 import subprocess
@@ -77,7 +77,7 @@ def model(folder: Path, steps: int) -> Values:
         command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError(f"status {done.returncode}: {done.stderr.strip()}")
     one, other = (pd.read_parquet(path).set_index(["unique_id", "ds"]) for path in (here, there))
     scale = pd.read_parquet(config.data.path).groupby("unique_id")["y"].std()
     difference = (one - other).abs().max(axis=1).groupby("unique_id").max() / scale

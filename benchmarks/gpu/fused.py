@@ -1,4 +1,4 @@
-"""Many small models trained as one, beside one CPU core of the same machine.
+"""Many small models trained as one, compared with one CPU core of the same machine.
 
 Models of 32 units, batch 32, context 24, a series each, compiled by XLA; `bench_gpu.py` names the machine's CUDA
 folder, whose `ptxas` XLA calls, in XLA_FLAGS.
@@ -18,9 +18,10 @@ from benchmarks.gpu.comparison import spread
 from benchmarks.training import one_device
 from benchmarks.turns import Contender
 
-#: Models trained at once on the card, and on the CPU core: more are at most a quarter faster there.
-ON_CARD, ON_CORE = (256, 2048), 16
-UPDATES = 100
+#: Models trained at once on the GPU, and on the CPU core: more are at most a quarter faster there.
+ON_GPU, ON_CORE = (256, 2048), 16
+#: Few, so that 2,048 models fit the limit.
+UPDATES = 30
 #: Turns of both; no further one after so many seconds.
 _TURNS, _SECONDS = 3, 12.0
 
@@ -39,7 +40,7 @@ def lines(job: Job) -> Lines:
         return core.answer()["series/s"]
 
     one_device()
-    for models in (4, 16) if job.rehearse else ON_CARD:
+    for models in (4, 16) if job.rehearse else ON_GPU:
         yield f"{models} models", partial(measure, models, updates, core_turn)
 
 
@@ -48,20 +49,20 @@ def measure(models: int, updates: int, core_turn: Callable[[], float]) -> Values
     fleet = Fleet(make_panel(models), updates)
     work = partial(fleet.train, models, models)
     first = models / timed(models, updates, work)["series/s"]
-    card: list[float] = []
+    gpu: list[float] = []
     core: list[float] = []
     begin = time.perf_counter()
-    while len(card) < 2 or (len(card) < _TURNS and time.perf_counter() - begin < _SECONDS):
+    while len(gpu) < 2 or (len(gpu) < _TURNS and time.perf_counter() - begin < _SECONDS):
         core.append(core_turn())
-        card.append(timed(models, updates, work)["series/s"])
+        gpu.append(timed(models, updates, work)["series/s"])
     return {
         "models": models,
         "updates": updates,
         "network": {"units": list(MODEL.units or ()), "batch": BATCH, "context": TASK.context_length},
         "first_s": round(first, 1),
         "models_per_second": {
-            "card": round(statistics.median(card), 1),
+            "GPU": round(statistics.median(gpu), 1),
             "one CPU core": round(statistics.median(core), 2),
         },
-        "ratios": {"card / one CPU core": spread(card, core)},
+        "ratios": {"GPU / one CPU core": spread(gpu, core)},
     }

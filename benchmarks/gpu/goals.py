@@ -25,7 +25,7 @@ class Goal:
 
 
 def goals(cells: Mapping[str, Values]) -> list[Goal]:
-    """The goals, as far as their cells were measured.
+    """The goals, for the cells measured so far.
 
     Args:
         cells: Lines of the item `steps` by name.

@@ -1,4 +1,4 @@
-"""cuDNN's LSTM alone, forward and backward: the op that Keras takes beside the one that chooses an algorithm.
+"""cuDNN's LSTM alone, forward and backward: the op that Keras takes, and the one that chooses an algorithm.
 
 `CudnnRNNV3`, which Keras takes, always runs cuDNN's standard algorithm; `CudnnRNNV2` times standard,
 persist-static and persist-dynamic at its first call and takes the fastest. Both can run several layers in one op;
@@ -25,7 +25,7 @@ _INPUTS = 2
 
 
 def measure_kernels(job: Job, size: Size, torch: Contender | None) -> Values:
-    """Both ops with one layer and with two, Keras' two ops in a row, and PyTorch's two layers, in turns.
+    """Both ops with one layer and with two, one op per layer as in Keras, and PyTorch's two layers, in turns.
 
     Args:
         job: How long a turn is.
@@ -46,20 +46,22 @@ def measure_kernels(job: Job, size: Size, torch: Contender | None) -> Values:
     }
     contenders: dict[str, Turn] = {}
     values: Values = {}
-    pairs: list[tuple[str, str]] = []
     if tf.config.get_visible_devices("GPU"):
         contenders |= {name: partial(time_step, step, size.batch) for name, step in steps.items()}
-        pairs = [(f"V2, {layers}", f"V3, {layers}") for layers in ("1 layer", "2 layers in an op")]
-        values["difference"] = {
-            one.removeprefix("V2, "): abs(float(steps[one]()) / float(steps[other]()) - 1) for one, other in pairs
-        }
-        pairs.append(("V2, 2 layers in an op", "V3, an op per layer"))
     else:
         values["traced"] = [name for name, step in steps.items() if step.get_concrete_function()]
     if torch is not None:
         contenders["torch, 2 layers"] = torch_turn(torch, {"kind": "kernel", "size": size.plain()})
-        pairs += [("V2, 2 layers in an op", "torch, 2 layers")] if len(contenders) > 1 else []
-    return values | summarise(take_turns(contenders, size.batch, job), pairs)
+    turns = take_turns(contenders, size.batch, job)
+    layers = ("1 layer", "2 layers in an op")
+    values["difference"] = {
+        one: abs(float(steps[f"V2, {one}"]()) / float(steps[f"V3, {one}"]()) - 1)
+        for one in layers
+        if {f"V2, {one}", f"V3, {one}"} <= turns.results.keys()
+    }
+    others = ("V3, an op per layer", "torch, 2 layers")
+    pairs = [(f"V2, {one}", f"V3, {one}") for one in layers] + [(f"V2, {layers[1]}", one) for one in others]
+    return values | summarise(turns, pairs)
 
 
 def make_step(version: str, size: Size, layers: list[int]) -> Any:

@@ -1,13 +1,12 @@
-"""What a MirroredStrategy of one GPU costs beside none: the framework never uses one."""
+"""What a MirroredStrategy of one GPU costs compared with none: the framework never uses one."""
 
 import sys
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 
 from benchmarks.gpu import Job, Lines, Values
 from benchmarks.gpu.comparison import Turn, summarise, take_turns
-from benchmarks.gpu.steps import describe
 from benchmarks.turns import Contender
 from benchmarks.work import Size, make_config
 from dist_lstm.data.prepare import prepare
@@ -16,28 +15,25 @@ from dist_lstm.data.prepare import prepare
 def lines(job: Job) -> Lines:
     """Lines of the item."""
     size = Size((4,), 8, 24) if job.rehearse else Size((64, 64), 256, 96)
-    yield describe(size), partial(measure, job, size)
-
-
-def measure(job: Job, size: Size) -> Values:
-    """The framework under both strategies, in turns."""
     prepare(make_config(Path(job.folder), size), Path(job.folder) / "shards")  # once, for both
-    with ExitStack() as stack:
-        turns = {name: start(job, size, name, stack) for name in ("none", "mirrored")}
-        return summarise(take_turns(turns, size.batch, job), [("mirrored", "none")])
+    turns = {name: start(job, size, mirrored=name == "mirrored") for name in ("none", "mirrored")}
+    yield size.describe(), partial(measure, job, size, turns)
 
 
-def start(job: Job, size: Size, name: str, stack: ExitStack) -> Turn:
-    """A process that trains under a strategy."""
-    contender = stack.enter_context(Contender([sys.executable, str(Path(__file__).parents[1] / "step_worker.py")]))
+def measure(job: Job, size: Size, contenders: Mapping[str, Turn]) -> Values:
+    """The framework under both strategies, in turns."""
+    return summarise(take_turns(contenders, size.batch, job), [("mirrored", "none")])
+
+
+def start(job: Job, size: Size, mirrored: bool) -> Turn:
+    """A process that trains under a strategy, and ends with this one."""
+    contender = Contender([sys.executable, str(Path(__file__).parents[1] / "step_worker.py")])
     gpus = 0 if job.rehearse else 1
-    contender.ask(folder=job.folder, size=size.plain(), threads="auto", gpus=gpus, mirrored=name == "mirrored")
-    waiting = [True]
+    contender.ask(folder=job.folder, size=size.plain(), threads="auto", gpus=gpus, mirrored=mirrored)
+    ready = cache(contender.answer)  # waited for at its first turn
 
     def turn(steps: int) -> dict[str, float]:
-        if waiting:
-            contender.answer()  # it is ready
-            waiting.clear()
+        ready()
         contender.ask(contender="framework", steps=steps)
         return contender.answer()
 

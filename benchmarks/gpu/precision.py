@@ -9,7 +9,6 @@ from rich.console import Console
 
 from benchmarks.gpu import ROOT, Job, Lines, Values
 from benchmarks.gpu.comparison import Turn, summarise, take_turns
-from benchmarks.gpu.steps import describe
 from benchmarks.training import make_bare_step, one_device, open_work, ready_batches, time_bare
 from benchmarks.work import Size
 
@@ -24,11 +23,13 @@ _STEPS = 200
 
 def lines(job: Job) -> Lines:
     """Lines of the item."""
+    small, large = Size((64, 64), 256, 96), Size((256, 256), 4096, 96)
     steps = 4 if job.rehearse else _STEPS
+    yield "speed", partial(speed, job, Size((4,), 8, 24) if job.rehearse else small)
     for precision in PRECISIONS:
         yield f"{steps} steps on ETTh1, {precision}", partial(loss, Path(job.folder), precision, steps)
-    for size in (Size((4,), 8, 24),) if job.rehearse else (Size((64, 64), 256, 96), Size((256, 256), 4096, 96)):
-        yield describe(size), partial(speed, job, size)
+    if not job.rehearse:
+        yield "speed, large", partial(speed, job, large)
 
 
 def loss(folder: Path, precision: str, steps: int) -> Values:
@@ -51,10 +52,10 @@ def loss(folder: Path, precision: str, steps: int) -> Values:
 
 
 def speed(job: Job, size: Size) -> Values:
-    """Bare steps on ready tensors in all precisions, in turns."""
+    """Bare steps on preloaded tensors in all precisions, in turns."""
     turns = {name: turn_of(Path(job.folder), size, name) for name in PRECISIONS}
     pairs = [(name, "float32") for name in PRECISIONS[1:]]
-    return summarise(take_turns(turns, size.batch, job), pairs)
+    return {"size": size.describe()} | summarise(take_turns(turns, size.batch, job), pairs)
 
 
 def turn_of(folder: Path, size: Size, precision: str) -> Turn:

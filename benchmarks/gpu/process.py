@@ -1,4 +1,4 @@
-"""The process that measures an item: started, listened to, and ended with all that it started."""
+"""The process that measures an item: started, its output read, and ended with all that it started."""
 
 import json
 import os
@@ -18,6 +18,8 @@ from typing import Self
 from benchmarks.gpu import ROOT, Job, Values
 
 PROGRAM = Path(__file__).with_name("worker.py")
+#: Characters of a worker's standard error that are kept, seconds it has to say where it hangs, and to end.
+_LOG, _DUMP_SECONDS, _END_SECONDS = 4000, 1.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,24 @@ class Worker:
     """
 
     def __init__(self, job: Job, program: Path = PROGRAM) -> None:
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed with the process)
+        # A process group, to be ended as one; in the session of this process, so that both end with it.
         self._process = subprocess.Popen(
             [sys.executable, str(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             text=True,
-            env=environment(job.rehearse),
+            env=environment(job),
             cwd=ROOT,
-            start_new_session=True,
+            process_group=0,
         )
         assert self._process.stdin is not None
-        print(json.dumps(asdict(job)), file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):
+            print(json.dumps(asdict(job)), file=self._process.stdin, flush=True)
         self._answers: queue.Queue[str] = queue.Queue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Self:
         return self
@@ -67,15 +71,29 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._listener.join()
-        self._process.__exit__(None, None, None)
-        self._said.close()
+        # A process that is stuck in a driver does not end even so; it is not waited for.
+        self._reader.join(_END_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        if not self._reader.is_alive():
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.stdout.close()
+        self._stderr.close()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         assert self._process.stdout is not None
         for answer in self._process.stdout:
             self._answers.put(answer)
         self._answers.put("")  # no more come
+
+    @property
+    def log(self) -> str:
+        """The end of its standard error."""
+        self._stderr.seek(0)
+        return self._stderr.read()[-_LOG:].strip()
 
     def follow(self, deadline: float, add: Callable[[str, Values], None]) -> Stop | None:
         """Take its lines until it ends.
@@ -92,27 +110,45 @@ class Worker:
             try:
                 text = self._answers.get(timeout=max(deadline - time.monotonic(), 0.0))
             except queue.Empty:
-                return Stop("cut", line, "its time was over")
-            if not text:
+                self._ask_where_it_is()
+                return Stop("cut", line, "time limit exceeded")
+            try:
+                answer = json.loads(text)
+            except ValueError:
                 return self._failure(line)
-            answer = json.loads(text)
+            if "end" in answer:
+                return None
             line = answer.get("begin", "")
             if "line" in answer:
                 add(answer["line"], answer["values"] | {"seconds": answer["seconds"]})
 
-    def _failure(self, line: str) -> Stop | None:
-        status = self._process.wait()
-        self._said.seek(0)
-        said = [one.strip() for one in self._said if one.strip()] or [f"ended with status {status}"]
-        return Stop("failed", line, said[-1][:300]) if status else None
+    def _failure(self, line: str) -> Stop:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        last = (self.log.splitlines() or [f"ended with status {self._process.returncode}"])[-1]
+        return Stop("failed", line, last.strip())
+
+    def _ask_where_it_is(self) -> None:
+        """Have it write its stack to its standard error."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGUSR1)
+        until = time.monotonic() + _DUMP_SECONDS
+        while "most recent call first" not in self.log and time.monotonic() < until:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
+                return
 
 
-def environment(rehearse: bool) -> dict[str, str]:
-    """Environment variables of a worker: no GPU for a rehearsal; where XLA finds `ptxas`."""
+def environment(job: Job) -> dict[str, str]:
+    """Environment variables of a worker: no GPU for a rehearsal, TensorFlow's log at its start, XLA's `ptxas`."""
     given = dict(os.environ) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    if rehearse:
+    if job.rehearse:
         given["CUDA_VISIBLE_DEVICES"] = ""
-    cuda = Path(given.get("CUDA_HOME", "/usr/local/cuda"))
-    if cuda.is_dir():
-        given.setdefault("XLA_FLAGS", f"--xla_gpu_cuda_data_dir={cuda}")
+    if job.item == "start":
+        given["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    folders = [Path(given[name]) for name in ("CUDA_HOME",) if name in given] + [Path("/usr/local/cuda")]
+    cuda = next((folder for folder in folders if (folder / "bin" / "ptxas").exists()), None)
+    flags = given.get("XLA_FLAGS", "")
+    if cuda and "xla_gpu_cuda_data_dir" not in flags:
+        given["XLA_FLAGS"] = f"{flags} --xla_gpu_cuda_data_dir={cuda}".strip()
     return given

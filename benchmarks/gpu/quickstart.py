@@ -1,4 +1,4 @@
-"""The quickstart, whole, by the command that a user types."""
+"""The quickstart end to end, by the command that a user types."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def quickstart(out: Path, settings: tuple[str, ...]) -> Values:
     done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - begin
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError(f"status {done.returncode}: {done.stderr.strip()}")
     environment, metrics = (json.loads((out / f"{name}.json").read_text()) for name in ("environment", "metrics"))
     told = ("windows_per_second", "steps_per_second", "input_wait_share", "precision", "cudnn", "peak_memory_mib")
     return {

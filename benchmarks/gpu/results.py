@@ -1,7 +1,6 @@
 """The results file of `bench_gpu.py`, written after every line."""
 
 import json
-import sys
 from pathlib import Path
 
 from benchmarks.gpu import Values
@@ -11,20 +10,26 @@ class Results:
     """The results file.
 
     Args:
-        path: Where it lies; None keeps it in memory.
+        path: Where it lies; None keeps it in memory. Where a file of another machine or of other versions lies
+            there, `-other` is added to its name.
         machine: What it is measured on.
     """
 
     def __init__(self, path: Path | None, machine: Values) -> None:
-        self._path = path
+        self.path, self._machine = path, machine
         self._items: dict[str, Values] = {}
-        if path and path.exists():
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            changing = {name: machine[name] for name in ("date", "commit")}
-            if stored["machine"] | changing != machine:
-                sys.exit(f"{path}: is of another machine or other versions; give another --out, or delete it")
-            self._items = stored["items"]
-        self._machine = machine
+        while self.path and self.path.exists():
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            if {**stored["machine"], **self._changing} == {**machine, **self._changing}:
+                self._items = stored["items"]
+                break
+            # Measured on another machine: that file is kept.
+            self.path = self.path.with_stem(f"{self.path.stem}-other")
+
+    @property
+    def _changing(self) -> Values:
+        """What of a machine may differ between two calls."""
+        return {name: self._machine.get(name) for name in ("date", "commit", "driver")}
 
     def lines(self, item: str) -> dict[str, Values]:
         """The lines of an item by name."""
@@ -42,19 +47,25 @@ class Results:
         """Add a line, in place of an earlier one of its name, and publish the file."""
         lines = self.lines(item)
         lines.pop(line, None)
-        lines[line] = values
+        # JSON has no NaN and no infinity: null.
+        lines[line] = json.loads(json.dumps(values), parse_constant=lambda _: None)
         self._publish(item, {"lines": lines})
 
-    def end(self, item: str, state: str, seconds: float) -> None:
-        """Say how far an item came, and publish the file."""
+    def log(self, item: str) -> str:
+        """The end of what the last process of an item wrote to its standard error, where that was kept."""
+        return self._items.get(item, {}).get("log", "")
+
+    def end(self, item: str, state: str, seconds: float, log: str = "") -> None:
+        """Record an item's state and seconds, and publish the file."""
         before = self._items.get(item, {}).get("seconds", 0.0)
-        self._publish(item, {"state": state, "seconds": round(before + seconds, 1)})
+        kept = {"log": log} if log else {}
+        self._publish(item, {"state": state, "seconds": round(before + seconds, 1)} | kept)
 
     def _publish(self, item: str, values: Values) -> None:
         self._items[item] = {"state": "not measured", "lines": {}} | self._items.get(item, {}) | values
-        if self._path:
+        if self.path:
             text = json.dumps({"machine": self._machine, "items": self._items}, indent=2)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_name(f".{self._path.name}.tmp")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_name(f".{self.path.name}.tmp")
             temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(self._path)
+            temporary.replace(self.path)

@@ -1,4 +1,4 @@
-"""Does TensorFlow start on the card, with which libraries, and what does `dist-lstm doctor` say?"""
+"""Does TensorFlow start on the GPU, with which libraries, and what does `dist-lstm doctor` say?"""
 
 import re
 import time

@@ -1,7 +1,7 @@
-"""A training step in windows per second: the framework from Parquet beside others on ready tensors.
+"""A training step in windows per second: the framework from Parquet compared with others on preloaded tensors.
 
 * `framework`: what `dist-lstm train` does, from Parquet, its validation after every epoch of 50 steps included;
-* `ready`: a bare `tf.function` step on tensors ready on the card;
+* `ready`: a bare `tf.function` step on tensors ready on the GPU;
 * `loop`: the bare step with cuDNN off, in the first cell only;
 * `torch`: a bare step of `torch.nn.LSTM` of the same size on ready tensors.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import Job, Lines, Values
-from benchmarks.gpu.comparison import Turn, Turns, duration, rounds, steps_of, summarise
+from benchmarks.gpu.comparison import Turn, Turns, rounds, size_turns, summarise, take_round
 from benchmarks.gpu.kernels import measure_kernels, torch_turn
 from benchmarks.training import (
     Work,
@@ -30,6 +30,7 @@ from benchmarks.training import (
 )
 from benchmarks.turns import Contender
 from benchmarks.work import HORIZON, QUANTILES, Size
+from dist_lstm.data.sampling import BLOCK
 
 #: Units, batch and context of the cells, in groups by priority.
 GROUPS = (
@@ -50,14 +51,9 @@ def lines(job: Job) -> Lines:
         sizes = [Size((units, units), batch, context) for units, batch, context in itertools.product(*group)]
         for size in sizes:
             loop = number == 0 and size is sizes[0]
-            yield describe(size), partial(measure_cell, job, size, torch, loop)
+            yield size.describe(), partial(measure_cell, job, size, torch, loop)
         for size in sizes:
-            yield f"kernels: {describe(size)}", partial(measure_kernels, job, size, torch)
-
-
-def describe(size: Size) -> str:
-    """The name of a size's line."""
-    return f"{len(size.units)} x {size.units[0]} units, batch {size.batch}, context {size.context}"
+            yield f"kernels: {size.describe()}", partial(measure_kernels, job, size, torch)
 
 
 def start_torch(job: Job) -> Contender | None:
@@ -103,28 +99,27 @@ def compare(
         network |= {"dropout": work.config.model.dropout, "clip_norm": work.config.train.clip_norm}
         others["torch"] = torch_turn(torch, network)
     turns = turns_of_framework(job, work, strategy, others, validate)
-    wait = statistics.median(turn["input_wait_share"] for turn in turns["framework"])
+    wait = statistics.median(turn["input_wait_share"] for turn in turns.results["framework"])
     return summarise(turns, [("framework", name) for name in others]) | {"input_wait_share": wait}
 
 
 def turns_of_framework(job: Job, work: Work, strategy: Any, others: Mapping[str, Turn], validate: bool) -> Turns:
     """Have others take their turns while the framework's training rests."""
-    turns: Turns = {name: [] for name in ("framework", *others)}
+    turns = Turns({"framework": []})
     sizes: dict[str, int] = {}
 
     def rest(passed: dict[str, float] | None) -> int | None:
         if passed is None:
             return EPOCH  # does not count: validation is traced at its end
         if not sizes:
-            sizes.update({name: steps_of(turn, work.batch_size, duration(job)) for name, turn in others.items()})
+            sizes.update(size_turns(others, work.batch_size, job, turns))
         else:
-            turns["framework"].append(passed)
-        number = len(turns["framework"])
+            turns.results["framework"].append(passed)
+        number = len(turns.results["framework"])
         if number == rounds(job):
             return None
-        for name in list(others)[:: -1 if number % 2 else 1]:
-            turns[name].append(others[name](sizes[name]))
+        take_round(others, sizes, number, turns)
         return sizes["ready"]
 
-    train_framework(work, strategy, rest, validate)
+    train_framework(work, strategy, rest, validate, BLOCK)
     return turns

@@ -1,11 +1,15 @@
 """Measures the lines of one item, for `bench_gpu.py`, which starts it.
 
-Takes a job as JSON on its standard input. Answers with a JSON object when it begins a line, `{"begin": name}`, and
-when that is measured, `{"line": name, "seconds": s, "values": {...}}`. A line that fails ends it: what that leaves
-on the card may be of no use to the next. The last line of its standard error is then the reason.
+Takes a job as JSON on its standard input. Answers with a JSON object when it begins a line, `{"begin": name}`,
+when that is measured, `{"line": name, "seconds": s, "values": {...}}`, and when all are, `{"end": true}`. A line
+that fails ends it: what that leaves on the GPU may be of no use to the next. The last line of its standard error
+is then the reason. SIGUSR1 has it write its stack there.
 """
 
+import faulthandler
 import importlib
+import os
+import signal
 import sys
 import time
 import traceback
@@ -14,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.gpu import Job, Line
+from benchmarks.gpu.comparison import describe_error
 from benchmarks.turns import Jobs
 
 
@@ -33,12 +38,16 @@ def main() -> None:
         now = time.perf_counter()
         jobs.answer({"line": name, "seconds": round(now - begin, 1), "values": values})
         begin = now
+    jobs.answer({"end": True})
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
+    status = 0
     try:
         main()
     except Exception as error:  # noqa: BLE001 (whatever it is, it is why the line has no values)
         traceback.print_exc()
-        print(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", file=sys.stderr)
-        sys.exit(1)
+        print(describe_error(error), file=sys.stderr, flush=True)
+        status = 1
+    os._exit(status)  # at once: what TensorFlow does as it ends may take seconds

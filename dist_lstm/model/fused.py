@@ -111,7 +111,8 @@ def first_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
             if initializer is not None and "seed" in (values := initializer.get_config()):
                 variable = getattr(owner, name)
                 again = type(initializer).from_config(values | {"seed": int(generator.integers(2**31))})
-                drawn[variable.path] = again(variable.shape).numpy()
+                with tf.device("CPU:0"):  # a GPU would be waited for at every one of these small draws
+                    drawn[variable.path] = again(variable.shape).numpy()
     return [
         drawn.get(variable.path, value) for variable, value in zip(model.weights, model.get_weights(), strict=True)
     ]
