@@ -39,7 +39,7 @@ import sys
 from ray.cluster_utils import Cluster
 
 node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node | {"temp_dir": sys.argv[1]})
+cluster = Cluster(initialize_head=True, head_node_args=node)
 cluster.add_node(**node)
 print(cluster.address, flush=True)
 sys.stdin.read()
@@ -138,12 +138,13 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
 
     with tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(
-            [sys.executable, "-c", NODES, folder],
+            [sys.executable, "-c", NODES],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=environment,
+            # The address file, too, lies there: a machine on which no Ray has run has no /tmp/ray.
+            env=environment | {"RAY_TMPDIR": folder},
         )
         yield environment | {"RAY_ADDRESS": process.stdout.readline().strip()}
         process.stdin.close()
