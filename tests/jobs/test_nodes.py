@@ -143,7 +143,7 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            # The address file, too, lies there: a machine on which no Ray has run has no /tmp/ray.
+            # The file of its address lies there too: the default folder is missing where no Ray has run yet.
             env=environment | {"RAY_TMPDIR": folder},
         )
         yield environment | {"RAY_ADDRESS": process.stdout.readline().strip()}
