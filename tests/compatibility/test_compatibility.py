@@ -1,0 +1,107 @@
+"""What a released version left can be read: its directories open, and its models forecast what they forecast."""
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+
+from dist_lstm.config.load import load_config
+from dist_lstm.errors import UserError
+from dist_lstm.run import start_run, train
+
+VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", path.name))
+#: What two processors may make of one window, in units of its largest value: the last 4 bits of float32.
+TOLERANCE = 2.0**-20
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
+def released(request, tmp_path) -> Path:
+    """A copy of what a released version left."""
+    return Path(shutil.copytree(request.param, tmp_path / "released"))
+
+
+def read(folder: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("part-*.parquet"))], ignore_index=True)
+
+
+def assert_same_forecasts(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert list(found.columns) == list(expected.columns)
+    pd.testing.assert_frame_equal(found[["unique_id", "ds"]], expected[["unique_id", "ds"]])
+    values = [one.drop(columns=["unique_id", "ds"]).to_numpy() for one in (found, expected)]
+    assert np.abs(values[0] - values[1]).max() <= TOLERANCE * np.abs(values[1]).max()
+
+
+def test_there_is_a_folder_of_at_least_one_version():
+    assert VERSIONS
+
+
+def test_configs_mean_what_they_meant(released):
+    files = [*released.glob("*.yaml"), *released.glob("*/*.yaml"), *released.glob("*/*/*.yaml")]
+    assert len(files) >= 9
+    for path in files:
+        config = load_config(path).model_dump(mode="json")
+        # YAML that holds no number in exponents, no `on` and no octal is the same in every version of YAML.
+        for section, settings in yaml.safe_load(path.read_text()).items():
+            for name, value in settings.items():
+                found = config[section][name]
+                if name == "space":
+                    assert found.keys() == value.keys()
+                elif name != "path":
+                    assert found == (float(value) if isinstance(found, float) else value), f"{section}.{name}"
+
+
+@pytest.mark.parametrize(("run", "expected"), [("run", "run"), ("search/best", "search")])
+def test_a_finished_run_forecasts_another_table_as_it_did(released, call, run, expected):
+    words = ("--data", released / "other.csv", "--out", released / "found")
+    status, _, error = call("forecast", released / run, *words)
+    assert status == 0, error
+    assert_same_forecasts(read(released / "found"), read(released / "expected" / expected))
+
+
+def test_a_finished_run_is_reported_and_evaluated(released, call):
+    assert call("report", released / "run")[0] == 0
+    status, out, error = call("evaluate", released / "run", "--data", released / "other.csv")
+    assert status == 0, error
+    assert "SeasonalNaive" in out
+
+
+def test_a_fleets_model_is_exported_as_it_was(released, call):
+    from dist_lstm.train.checkpoint import load_model
+
+    status, _, error = call("export", released / "fleet", "--model", "s0", "--out", released / "s0.keras")
+    assert status == 0, error
+    found, expected = (load_model(path) for path in (released / "s0.keras", released / "expected" / "s0.keras"))
+    assert [one.path for one in found.weights] == [one.path for one in expected.weights]
+    for one, other in zip(found.get_weights(), expected.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_fleets_forecasts_are_those_of_its_scores_and_levels(released):
+    forecasts, scores = read(released / "fleet" / "forecasts"), read(released / "fleet" / "scores")
+    assert set(forecasts["unique_id"]) == set(scores["unique_id"]) == {f"s{number}" for number in range(6)}
+
+
+def test_an_interrupted_training_goes_on_or_is_refused_in_one_line(released, monkeypatch):
+    monkeypatch.chdir(released)
+    said = io.StringIO()
+    try:
+        with start_run(
+            load_config(released / "interrupted" / "config.yaml"),
+            released / "interrupted",
+            Console(file=said, width=200),
+            pd.read_csv(released / "table.csv"),
+        ) as run:
+            train(run)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    assert "going on" in said.getvalue()
+    history = pd.read_csv(released / "interrupted" / "history.csv")
+    assert history[history["phase"] == "train"]["step"].tolist()[:4] == [10, 20, 30, 40]
+    assert (released / "interrupted" / "model.keras").is_file()
