@@ -46,7 +46,7 @@ from benchmarks.gpu.process import Worker
 from benchmarks.gpu.results import Results
 from benchmarks.machine import describe_machine
 from benchmarks.work import write_table
-from dist_lstm.jobs.machine import nvidia_driver
+from dist_lstm.hardware import nvidia_driver
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 #: Seconds of each item, in the order in which they are measured.

@@ -192,7 +192,7 @@ def time_trials(numbers: Sequence[int] = (50, 250)) -> dict[str, float]:
     Returns:
         Seconds of two trials, `start`, and of one more, `trial`.
     """
-    from dist_lstm.jobs.cluster import join_cluster
+    from dist_lstm.jobs.session import join_cluster
 
     seconds = []
     with join_cluster(), tempfile.TemporaryDirectory() as scratch:

@@ -17,7 +17,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from dist_lstm.train.fused_fit import (
+from dist_lstm.train.fused.fit import (
     FusedModels,
     Member,
     fused_fit,
@@ -29,7 +29,7 @@ import keras  # isort: skip
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import ModelSettings, TrainSettings
 from dist_lstm.config.task import Task
-from dist_lstm.data.groups import GroupWindows, group_seed
+from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import Draw
 from dist_lstm.model.heads import head_loss
@@ -149,7 +149,7 @@ class Fleet:
         """A trial of Tune for each of some series, in processes that stay and whose start is left out."""
         from ray import tune
 
-        from dist_lstm.jobs.cluster import join_cluster
+        from dist_lstm.jobs.session import join_cluster
 
         windows = [self.drawn(member) for member in self.members(0, series)]
         with join_cluster() as cluster, tempfile.TemporaryDirectory() as scratch:

@@ -1,5 +1,5 @@
 """`python -m dist_lstm` is `dist-lstm`."""
 
-from dist_lstm.cli import main
+from dist_lstm.cli.main import main
 
 main()

@@ -4,7 +4,7 @@
     train      shards -> windows -> a model               dist_lstm.data.stream, dist_lstm.train.phases
     backtest   the test range, scored                     dist_lstm.evaluate.backtest
     forecast   last windows -> the forecast table         dist_lstm.forecast
-    report     all of it -> one page                      dist_lstm.evaluate.report
+    report     all of it -> one page                      dist_lstm.report.page
 
 Each stage leaves its result in the run directory and is skipped where that is there already, so a job that
 was stopped goes on with the same command. Nothing here knows where it runs: the command line calls it on a
@@ -333,7 +333,7 @@ def report(run: Run) -> Path:
     """
     if "training" not in run.metrics:
         raise UserError(f"{run.folder}: there is nothing to report: there is no model; train one first")
-    from dist_lstm.evaluate.report import Source, render_report
+    from dist_lstm.report.page import Source, render_report
 
     scored = "backtest" in run.metrics and is_marked(run.folder / BACKTEST) and (run.folder / SCORES).exists()
     source = Source(

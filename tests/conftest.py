@@ -30,7 +30,7 @@ def real_data() -> Path:
 @pytest.fixture
 def call(capfd, monkeypatch):
     """Run the command line in this process: exit status, stdout, stderr."""
-    from dist_lstm import cli
+    from dist_lstm.cli import main as cli
 
     def run_main(*arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dist-lstm", *map(str, arguments)])

@@ -24,7 +24,7 @@ from benchmarks.gpu.process import Worker, environment
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.worker import ordered
 from benchmarks.turns import Contender
-from dist_lstm.jobs.machine import Driver
+from dist_lstm.hardware import Driver
 from tests.conftest import ROOT
 
 MACHINE = {"date": "2026-01-01", "commit": "a", "gpu": {"NVIDIA H200": 144_384}}

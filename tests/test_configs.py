@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dist_lstm.cli import main
+from dist_lstm.cli.main import main
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

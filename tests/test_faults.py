@@ -29,7 +29,7 @@ KILLS = 20
 NURSERY = """
 import os, signal, sys
 import tensorflow  # quiet: the environment says so
-import dist_lstm.run, dist_lstm.cli, dist_lstm.train.phases, dist_lstm.train.measure
+import dist_lstm.run, dist_lstm.cli.main, dist_lstm.train.phases, dist_lstm.train.measure
 
 for line in sys.stdin:
     arguments, log = line.rstrip().split("\t")
@@ -38,7 +38,7 @@ for line in sys.stdin:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1), os.dup2(out, 2)
         sys.argv = arguments.split(" ")
-        dist_lstm.cli.main()
+        dist_lstm.cli.main.main()
     print(child, flush=True)
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)

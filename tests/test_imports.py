@@ -10,7 +10,7 @@ import pytest
 HEAVY = {"tensorflow", "keras", "ray", "pandas", "pyarrow", "numpy", "yaml", "rich"}
 COMMANDS = """
 import sys
-from dist_lstm.cli import main
+from dist_lstm.cli.main import main
 for arguments in COMMANDS:
     sys.argv = ["dist-lstm", *arguments]
     try:
@@ -50,7 +50,8 @@ def test_help_imports_neither_the_settings_nor_anything_heavy():
     assert found & HEAVY == set()
     ours = {name for name in found if name.split(".")[0] == "dist_lstm"}
     assert ours == {
-        f"dist_lstm{name}" for name in ("", ".cli", ".cli_cluster", ".cli_runs", ".errors", ".terminal")
+        f"dist_lstm{name}"
+        for name in ("", ".cli", ".cli.cluster", ".cli.main", ".cli.runs", ".errors", ".terminal")
     }
 
 

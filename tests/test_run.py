@@ -19,8 +19,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dist_lstm import cli
 from dist_lstm import run as stages
+from dist_lstm.cli import main as cli
 from dist_lstm.config.load import dump_config, load_config, override, parse_config
 from dist_lstm.config.schema import Config
 from dist_lstm.data.prepare import prepare

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dist_lstm import cli, cli_runs
+from dist_lstm.cli import main as cli
+from dist_lstm.cli import runs as cli_runs
 from dist_lstm.train.monitor import Monitor, Speed
 from tests.test_bad_input import TABLE, line_of
 

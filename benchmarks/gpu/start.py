@@ -19,7 +19,7 @@ def lines(_: Job) -> Lines:
 def tensorflow() -> Values:
     """Import TensorFlow and run a small LSTM: versions, driver, memory, and the libraries that were loaded."""
     begin = time.perf_counter()
-    from dist_lstm.jobs.machine import nvidia_driver
+    from dist_lstm.hardware import nvidia_driver
     from dist_lstm.train.devices import describe_devices, peak_memory
 
     import keras  # isort: skip
@@ -48,6 +48,6 @@ def tensorflow() -> Values:
 
 def doctor() -> Values:
     """The checks of `dist-lstm doctor`."""
-    from dist_lstm.jobs.doctor import as_json, examine
+    from dist_lstm.doctor.machine import as_json, examine
 
     return as_json(examine())

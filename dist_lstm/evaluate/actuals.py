@@ -24,9 +24,9 @@ from dist_lstm.data.source import read
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.evaluate.backtest import naive_forecast, summarise
-from dist_lstm.evaluate.metrics import Rows, series_scores
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, value_columns
+from dist_lstm.metrics import Rows, series_scores
 from dist_lstm.storage import is_marked
 
 _KEY = ["unique_id", "ds"]

@@ -17,9 +17,9 @@ from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import read_panels
 from dist_lstm.data.windows import Cutoffs, WindowCutter, backtest_cutoffs, split_ranges
-from dist_lstm.evaluate.metrics import Rows, series_scores, skill, total_scores
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_columns
+from dist_lstm.metrics import Rows, series_scores, skill, total_scores
 from dist_lstm.storage import mark, publish
 
 if TYPE_CHECKING:  # a type alone must not import TensorFlow

@@ -1,1 +1,1 @@
-"""What knows Ray, and the machines a job may run on."""
+"""Sessions on a Ray cluster, jobs submitted to one, and the training of one model on several nodes."""

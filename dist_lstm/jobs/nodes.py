@@ -28,8 +28,8 @@ from dist_lstm.config.schema import Config, ResourceSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
-from dist_lstm.jobs.cluster import join_cluster
-from dist_lstm.jobs.desk import Desk, Line
+from dist_lstm.jobs.coordinator import Desk, Line
+from dist_lstm.jobs.session import join_cluster
 from dist_lstm.run import CONFIG, SHARDS, Run, train
 from dist_lstm.signals import HeldSignals
 from dist_lstm.storage import local_path, remove, write_text

@@ -21,13 +21,13 @@ import dist_lstm
 from dist_lstm.config.load import flatten, load_config
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
-from dist_lstm.jobs.access import ask
-from dist_lstm.jobs.cluster import RAY_ENVIRONMENT
+from dist_lstm.hardware import KIB
+from dist_lstm.jobs.client import ask
 from dist_lstm.jobs.follow import Job, jobs_called
-from dist_lstm.jobs.machine import KIB
 from dist_lstm.jobs.nodes import node_share
-from dist_lstm.jobs.search import check_place
-from dist_lstm.jobs.survey import ask_cluster, versions
+from dist_lstm.jobs.preflight import ask_cluster, versions
+from dist_lstm.jobs.session import RAY_ENVIRONMENT
+from dist_lstm.search.run import check_place
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -280,7 +280,7 @@ def compare_versions(here: Mapping[str, str], there: Mapping[str, str]) -> list[
     """What may break because two machines differ.
 
     Args:
-        here: Versions at this machine, as `dist_lstm.jobs.survey.versions` gives them.
+        here: Versions at this machine, as `dist_lstm.jobs.preflight.versions` gives them.
         there: Versions at the other.
 
     Returns:

@@ -18,7 +18,7 @@ import numpy as np
 import dist_lstm.model  # noqa: F401 (registers the layers)
 from dist_lstm.errors import UserError
 from dist_lstm.storage import publish, remove
-from dist_lstm.train.team import ALONE, Team
+from dist_lstm.train.process_group import ALONE, Team
 
 CHECKPOINTS = "checkpoints"
 _PROGRESS = "progress"

@@ -15,7 +15,7 @@ from dist_lstm import __version__
 from dist_lstm.config.schema import ResourceSettings, TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import uses_cudnn
-from dist_lstm.train.team import place_in_team
+from dist_lstm.train.process_group import place_in_team
 
 _PACKAGES = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
 

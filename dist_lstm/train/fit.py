@@ -21,9 +21,10 @@ from dist_lstm.model.cudnn import uses_cudnn
 from dist_lstm.model.heads import Loss
 from dist_lstm.signals import HeldSignals
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.learner import Learner, make_learner
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
+from dist_lstm.train.process_group import Team, make_team
 from dist_lstm.train.progress import Fitted, Progress
+from dist_lstm.train.state import Learner, make_learner
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -34,7 +35,6 @@ from dist_lstm.train.step import (
     make_mean_loss,
     make_train_steps,
 )
-from dist_lstm.train.team import Team, make_team
 
 #: With `steps_per_call: auto`, a call takes about this long: progress moves, and signals are heard.
 _SECONDS_A_CALL = 0.5

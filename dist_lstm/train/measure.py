@@ -16,10 +16,10 @@ from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.devices import set_seed
-from dist_lstm.train.learner import Learner, make_learner
 from dist_lstm.train.phases import Training
+from dist_lstm.train.process_group import Team, make_team
+from dist_lstm.train.state import Learner, make_learner
 from dist_lstm.train.step import COUNT, LOSS, TrainSteps, make_train_steps
-from dist_lstm.train.team import Team, make_team
 
 _SMALLEST_BATCH, _LARGEST_BATCH = 64, 1 << 16
 #: A batch twice as large must train so many times as many windows a second to be worth it.

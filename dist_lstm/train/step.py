@@ -14,9 +14,9 @@ import tensorflow as tf
 from dist_lstm.config.schema import TrainSettings
 from dist_lstm.model.heads import Loss
 from dist_lstm.model.scaling import normalise_target
-from dist_lstm.train.learner import Learner
 from dist_lstm.train.optimizer import clip
-from dist_lstm.train.team import ALONE, Team
+from dist_lstm.train.process_group import ALONE, Team
+from dist_lstm.train.state import Learner
 
 #: What the steps so far add up to, float64 `[5]`: the loss over observed targets, their count, the seconds in
 #: which a batch was waited for, the steps that were not taken because the loss was no number, and how many of

@@ -14,7 +14,7 @@ COMMANDS = re.sub(r"\\\n\s*", "", "\n".join(re.findall(r"^    (.*)$", README, re
 def test_every_verb_of_dist_lstm_in_this_folder_exists():
     from typer.main import get_command
 
-    from dist_lstm.cli import app
+    from dist_lstm.cli.main import app
 
     texts = [path.read_text() for path in CLUSTER.rglob("*") if path.is_file()]
     verbs = {verb for text in texts for verb in re.findall(r"\b(?:dist-lstm|slurm\.sbatch) ([a-z]+)\b", text)}

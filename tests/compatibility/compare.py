@@ -5,8 +5,8 @@ own, and compares what they leave byte for byte: losses of seeded trainings, for
 tables of a fleet and of a search. What takes time or names the machine is not compared. Exit status 1 where
 anything differs.
 
-A job that is done is not done again: give `--out` to keep the results of COMMIT for the next comparison. M3 monthly is
-skipped where its table is not there (`DIST_LSTM_DATA`).
+A job that is done is not done again: give `--out` to keep the results of COMMIT for the next comparison. M3
+monthly is skipped where its table is not there (`DIST_LSTM_DATA`).
 """
 
 import argparse
@@ -86,9 +86,8 @@ def main() -> int:
         for name in names:
             old, new = results(before / name), results(after / name)
             changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-            print(
-                f"{name:<12} {len(old)} files, {'all the same' if not changed else 'DIFFERENT: ' + ', '.join(changed)}"
-            )
+            outcome = f"DIFFERENT: {', '.join(changed)}" if changed else "all the same"
+            print(f"{name:<12} {len(old)} files, {outcome}")
             different += bool(changed)
         shutil.rmtree(after)
     return int(different > 0)

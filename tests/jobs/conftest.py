@@ -2,8 +2,8 @@
 
 import pytest
 
-from dist_lstm.jobs.cluster import join_cluster
-from tests.jobs.fleets import finished, make_series, start, write_fleet
+from dist_lstm.jobs.session import join_cluster
+from tests.fleet.fleets import finished, make_series, start, write_fleet
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.jobs.fleets import without_ray
+from tests.fleet.fleets import without_ray
 
 BIN = Path(sys.executable).parent
 _MARK = "DIST_LSTM_TEST_NODE"

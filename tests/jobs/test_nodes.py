@@ -155,7 +155,7 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
 #: The command line, which says at its end whether it has imported TensorFlow.
 MAIN = """
 import atexit, sys
-from dist_lstm.cli import main
+from dist_lstm.cli.main import main
 
 atexit.register(lambda: print("TensorFlow:", "tensorflow" in sys.modules))
 main()

@@ -11,11 +11,13 @@ from rich.console import Console
 
 import dist_lstm
 from dist_lstm.config.load import override, parse_config
+from dist_lstm.doctor.cluster import check_nccl, check_node, check_reach, check_storage
 from dist_lstm.errors import UserError
-from dist_lstm.jobs import access, follow, submit, survey
-from dist_lstm.jobs.access import Token, check_address, find_token
-from dist_lstm.jobs.doctor_cluster import check_nccl, check_node, check_reach, check_storage
-from dist_lstm.jobs.machine import GIB
+from dist_lstm.hardware import GIB
+from dist_lstm.jobs import client as access
+from dist_lstm.jobs import follow, submit
+from dist_lstm.jobs import preflight as survey
+from dist_lstm.jobs.client import Token, check_address, find_token
 from dist_lstm.jobs.submit import Nodes, Order, choose_resources, compare_versions, parcel
 
 SECRET = "0123456789abcdef" * 4

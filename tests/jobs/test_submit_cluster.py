@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dist_lstm.errors import UserError
-from dist_lstm.jobs import access
+from dist_lstm.jobs import client as access
 from dist_lstm.storage import is_marked
 from tests.jobs.ray_nodes import BIN, free_ports
 
@@ -270,7 +270,7 @@ def test_a_name_that_no_job_has_is_told_with_those_there_are(head):
 
 
 def test_the_doctor_looks_at_the_cluster(head, monkeypatch):
-    from dist_lstm.jobs.doctor_cluster import examine_cluster
+    from dist_lstm.doctor.cluster import examine_cluster
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")

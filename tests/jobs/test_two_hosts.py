@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.jobs.fleets import ended, finished, forecasts, wait_until
+from tests.fleet.fleets import ended, finished, forecasts, wait_until
 from tests.jobs.ray_nodes import SMALL, Node
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -16,8 +16,8 @@ from dist_lstm.model.encoder import ReplicaDropout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
-from dist_lstm.train import learner as learners
-from dist_lstm.train.learner import Learner, make_learner
+from dist_lstm.train import state as learners
+from dist_lstm.train.state import Learner, make_learner
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,

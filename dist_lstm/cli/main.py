@@ -1,0 +1,322 @@
+"""The command line: one thin verb a stage. Nothing heavy is imported before a verb needs it."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dist_lstm import __version__
+from dist_lstm.cli import cluster as cli_cluster
+from dist_lstm.cli import runs as cli_runs
+from dist_lstm.errors import UserError
+from dist_lstm.terminal import make_console as _console
+
+
+class _Verbs(TyperGroup):
+    """The verbs; -v and -q may stand before a verb and after it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        shared = [option for option in self.params if option.name in ("verbose", "quiet")]
+        for verb in self.commands.values():
+            for one in (verb, *getattr(verb, "commands", {}).values()):
+                one.params.extend(shared)
+
+
+app = typer.Typer(
+    name="dist-lstm",
+    cls=_Verbs,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train LSTMs to forecast time series, from a laptop's CPU to a cluster of GPUs.",
+)
+
+_log = logging.getLogger("dist_lstm")
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the job.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run, or its URI.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+]
+Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Run directory or its URI; default runs/NAME-OF-CONFIG.")
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dist-lstm {__version__}")
+        raise typer.Exit
+
+
+def _choose(ctx: typer.Context, option: typer.CallbackParam, wanted: bool) -> None:
+    """Take -v or -q to where they act: the level of the log, and for TensorFlow the environment."""
+    chosen = ctx.meta.setdefault("dist_lstm.chosen", set())  # shared by what stands before and after the verb
+    if wanted:
+        chosen.add(option.name)
+    if len(chosen) > 1:
+        raise UserError("-v and -q contradict each other; leave one out")
+    verbose = "verbose" in chosen
+    _log.setLevel(logging.INFO if verbose else logging.ERROR if chosen else logging.WARNING)
+    _log.handlers[:] = [logging.StreamHandler()] if verbose else []
+    if verbose:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+
+
+def _flag(*names: str, help: str) -> Any:  # noqa: A002 (typer's own word)
+    return typer.Option(*names, callback=_choose, expose_value=False, help=help)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, _flag("-v", "--verbose", help="Show seconds by stage, and what TensorFlow says.")
+    ] = False,
+    quiet: Annotated[bool, _flag("-q", "--quiet", help="Show errors only.")] = False,
+) -> None:
+    pass
+
+
+@app.command("run")
+def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Prepare, train, backtest, forecast and report, in one go."""
+    job, place, console = cli_runs.load(config, set_), cli_runs.place(config, out), _console()
+    with cli_cluster.trainer(job, place) as train_stage, cli_runs.started(job, place, console) as run:
+        from dist_lstm.run import run_all
+
+        run_all(run, train_stage)
+        cli_runs.show_results(run, console)
+
+
+@app.command()
+def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Check a table and write it as shards."""
+    console = _console()
+    with cli_runs.started(cli_runs.load(config, set_), cli_runs.place(config, out), console) as run:
+        cli_runs.show("shards", run.shards[0], console)
+
+
+@app.command()
+def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Train a model; prepares the data where that is not done."""
+    job, place, console = cli_runs.load(config, set_), cli_runs.place(config, out), _console()
+    with cli_cluster.trainer(job, place) as train_stage, cli_runs.started(job, place, console) as run:
+        from dist_lstm.run import MODEL
+
+        train_stage(run)
+        cli_runs.show("model", run.folder / MODEL, console)
+
+
+@app.command()
+def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Train a model a series or group, and forecast every series."""
+    from dist_lstm.fleet.run import PARTS, run_fleet
+    from dist_lstm.storage import mirrored, shown
+
+    job, console = cli_runs.load(config, set_), _console()
+    with mirrored(cli_runs.place(config, out), fetch=PARTS) as folder:
+        found = run_fleet(job, folder, console)
+        if found.get("backtest"):
+            cli_runs.show_scores(found["backtest"], f"backtest of {shown(folder)}", console)
+        for name in ("forecasts", "scores", "models", "backtest"):
+            cli_runs.show(name, folder / name, console, width=14)
+
+
+@app.command()
+def export(
+    fleet: Annotated[str, typer.Argument(metavar="FLEET", help="Directory of a fleet, or its URI.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model: name of its series or its group.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A file that ends in .keras.")],
+) -> None:
+    """Write one model of a fleet as a Keras file."""
+    from dist_lstm.fleet.export import export_model
+    from dist_lstm.storage import mirrored
+
+    with mirrored(fleet, own=False) as folder:
+        export_model(folder, model, out)
+    cli_runs.show("model", out, _console())
+
+
+@app.command()
+def backtest(run: RunFolder) -> None:
+    """Score a trained run on its test range, beside a baseline."""
+    from dist_lstm.run import backtest as backtest_stage
+
+    console = _console()
+    with cli_runs.opened(run, console) as opened:
+        backtest_stage(opened)
+        cli_runs.show_results(opened, console)
+
+
+@app.command()
+def forecast(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Option(metavar="TABLE", help="Forecast the series of this table.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where part-*.parquet are written.")] = None,
+) -> None:
+    """Forecast the series of a run, or of another table."""
+    from dist_lstm.run import forecast as forecast_stage
+    from dist_lstm.storage import mirrored
+
+    console = _console()
+    with ExitStack() as stack:
+        opened = stack.enter_context(cli_runs.opened(run, console))
+        folder = None if out is None else stack.enter_context(mirrored(out, fetch=()))
+        cli_runs.show("forecasts", forecast_stage(opened, data, folder), console)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[str, typer.Option(metavar="ACTUALS", help="Table of what happened.")],
+    forecasts: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Forecasts to score; default those of the run.")
+    ] = None,
+) -> None:
+    """Score forecasts against what happened."""
+    from dist_lstm.evaluate.actuals import evaluate_forecasts
+    from dist_lstm.run import FORECASTS
+    from dist_lstm.storage import mirrored, shown
+
+    console = _console()
+    with (
+        cli_runs.opened(run, console) as opened,
+        mirrored(forecasts or opened.folder / FORECASTS, own=False) as folder,
+    ):
+        found = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)
+        cli_runs.show_scores(found, f"{shown(folder)} against {data}", console)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report.html: scores, figures, settings on a page."""
+    from dist_lstm.run import report as report_stage
+
+    console = _console()
+    with cli_runs.opened(run, console) as opened:
+        cli_runs.show("report", report_stage(opened), console)
+
+
+@app.command()
+def plan(
+    config: ConfigFile,
+    set_: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a config would do; leaves nothing behind."""
+    from dist_lstm.plan import make_plan, show_plan
+
+    found = make_plan(cli_runs.load(config, set_))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        show_plan(found, _console())
+
+
+@app.command()
+def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
+    """Search for better settings, over `search.space` of the config.
+
+    DIR is by default runs/NAME-OF-CONFIG-tune.
+    """
+    from dist_lstm.search.run import KEPT, PARTS, check_place, search
+    from dist_lstm.storage import mirrored
+
+    job, where = cli_runs.load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
+    check_place(where, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
+    with mirrored(where, fetch=PARTS, keep=KEPT) as folder:
+        search(job, folder, _console())
+
+
+@app.command()
+def doctor(
+    address: Annotated[str | None, typer.Option(metavar="URL", help="Check this cluster as well.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URI", help="With --address: a place that every node should write to.")
+    ] = None,
+    insecure: cli_cluster.Insecure = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this machine, and a cluster; say what to mend."""
+    from dist_lstm.doctor import machine as office
+
+    console = _console()
+    with console.status("a quarter of a minute, please"):
+        checks = office.examine(cluster=address is not None)
+        if address:
+            from dist_lstm.doctor.cluster import examine_cluster
+
+            checks += examine_cluster(address, insecure, storage)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(office.as_json(checks), indent=2))
+    else:
+        office.show_checks(checks, console)
+    if office.has_problem(checks):
+        raise typer.Exit(1)
+
+
+app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
+app.add_typer(cli_cluster.jobs, name="jobs")
+
+
+def one_line(message: str) -> str:
+    """A message as one line that a terminal can show: what a damaged file holds may be control codes."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
+
+
+def _error(message: str) -> None:
+    typer.echo(f"error: {one_line(message)}", err=True)
+
+
+#: Exit statuses: 130 is what typer makes of a KeyboardInterrupt, 143 what a shell shows of a SIGTERM.
+_INTERRUPTED, _PRE_EMPTED = 130, 143
+#: Verbs whose work goes on without this process, or has said itself how it goes on.
+_ELSEWHERE = ("submit", "jobs")
+
+
+def _pre_empted(*_: Any) -> None:
+    raise SystemExit(_PRE_EMPTED)
+
+
+def main() -> None:
+    """Run the command line.
+
+    The exit status is 0, 1 (our fault), 2 (the user's), 130 (interrupted), or 143 (told to end, as a cluster does
+    that needs the machine for others; what was done is saved).
+    """
+    words = sys.argv[1:]
+    signal.signal(signal.SIGTERM, _pre_empted)
+    try:
+        status = app(words or ["--help"], prog_name=app.info.name, standalone_mode=False)
+    except UserError as error:
+        _error(str(error))
+        status = error.exit_status
+    except typer.TyperException as error:  # a word of the command line that it does not know, or misses
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context else app.info.name
+        _error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
+        status = error.exit_code
+    except SystemExit as end:
+        status = end.code
+    verb = next((word for word in words if not word.startswith("-")), "")
+    if status in (_INTERRUPTED, _PRE_EMPTED) and verb not in _ELSEWHERE:
+        # Over the ^C that a terminal echoes.
+        start = "\r" if sys.stderr.isatty() else ""
+        what = "interrupted" if status == _INTERRUPTED else "told to end, work saved"
+        typer.echo(f"{start}{what}; go on with: {shlex.join(['dist-lstm', *words])}", err=True)
+    sys.exit(status)

@@ -1,0 +1,347 @@
+"""Is this machine fit to train on, and what is to be done where it is not?
+
+Each check is a function from plain facts to a `Check`; `examine` gathers the facts. A check that fails is
+itself a problem, never a traceback.
+"""
+
+import os
+import platform
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from rich.console import Console
+from rich.table import Column, Table
+
+from dist_lstm import __version__
+from dist_lstm.doctor.speed import Speed, measure_speed
+from dist_lstm.hardware import GIB, KIB, Driver, cpus, memory, nvidia_driver
+
+State = Literal["ok", "warning", "problem"]
+GPU_LIBRARIES = "uv sync --extra gpu"
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (looked at, not written)
+#: Packages that only some verbs import.
+_ONLY_FOR = {
+    "ray": "tune, fleet, submit, jobs and training on several nodes",
+    "optuna": "tune",
+    "aiohttp": "submit and jobs",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, and what came out.
+
+    Attributes:
+        name: What was looked at.
+        found: What was found.
+        state: `ok`; `warning`: works, but slowly or not for long; `problem`: does not work as it should.
+        advice: What to do about it; empty where the state is ok.
+    """
+
+    name: str
+    found: str
+    state: State = "ok"
+    advice: str = ""
+
+
+def check_version(name: str, found: str | None, bounds: str, only_for: str = "") -> Check:
+    """Whether a package lies inside the bounds that dist-lstm declares.
+
+    Args:
+        name: The package, or `Python`.
+        found: Its version; None where it is not installed.
+        bounds: Such as `>=2.21,<3`.
+        only_for: The verbs that need it, where the others work without it; empty where all need it.
+
+    Returns:
+        A problem where it does not; a warning where it is not installed and only some verbs need it.
+    """
+    if found is not None and SpecifierSet(bounds).contains(found, prereleases=True):
+        return Check(name, found)
+    if found is None and only_for:
+        advice = f"needed for {only_for} only; `uv sync` installs {name} {bounds}"
+        return Check(name, "not installed", "warning", advice)
+    return Check(name, found or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
+
+
+def check_device(device: dict[str, Any], memory_mib: dict[str, int]) -> Check:
+    """A device as TensorFlow sees it.
+
+    Args:
+        device: Of `dist_lstm.train.devices.describe_devices`.
+        memory_mib: Memory of a GPU by its model, MiB.
+
+    Returns:
+        Never a problem: one it has not seen is found by `check_driver`.
+    """
+    found = [str(device["model"])]
+    if device["type"] == "GPU":
+        found.append(f"compute capability {device.get('compute_capability') or 'unknown'}")
+        size = memory_mib.get(device["model"])
+        found.append(f"{size / KIB:.1f} GiB" if size else "memory unknown")
+    return Check(device["name"], ", ".join(found))
+
+
+def check_driver(driver: Driver, gpus: int, visible: str | None) -> Check:
+    """Whether TensorFlow sees the GPUs that the driver is there for.
+
+    Args:
+        driver: What its own tools say.
+        gpus: GPUs that TensorFlow sees.
+        visible: `CUDA_VISIBLE_DEVICES`; None where it is not set.
+
+    Returns:
+        A problem where there is a driver and no GPU is seen, a warning where GPUs are hidden on purpose or
+        the driver does not answer.
+    """
+    name = "NVIDIA driver"
+    found = driver.version or "none that answers"
+    if gpus:
+        return Check(name, found)
+    if driver.complaint:
+        return Check(
+            name,
+            f"{found}; {driver.complaint}",
+            "warning",
+            "runs on the CPU; to use a GPU, load or reinstall the driver until nvidia-smi works",
+        )
+    if driver.version is None:
+        return Check(name, "no NVIDIA driver; runs on the CPU")
+    found += ", but TensorFlow sees no GPU"
+    if visible in ("", "-1", "NoDevFiles"):
+        advice = f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU; unset it to use them"
+        return Check(name, found, "warning", advice)
+    return Check(name, found, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
+
+
+def check_build(info: dict[str, Any], driver: Driver) -> Check:
+    """What TensorFlow was built with.
+
+    Args:
+        info: Of `tf.sysconfig.get_build_info`.
+        driver: The NVIDIA driver.
+
+    Returns:
+        A problem where there is a driver and TensorFlow was built without CUDA.
+    """
+    name = "TensorFlow build"
+    if info.get("is_cuda_build"):
+        versions = [info.get(f"{one}_version") or "unknown" for one in ("cuda", "cudnn")]
+        return Check(name, f"for CUDA {versions[0]}, cuDNN {versions[1]}")
+    if driver.version is None:
+        return Check(name, "without CUDA")
+    advice = f"install a TensorFlow that was built with CUDA: `{GPU_LIBRARIES}`"
+    return Check(name, "without CUDA", "problem", advice)
+
+
+def check_memory(total: int, available: int | None) -> Check:
+    """Whether there is memory enough.
+
+    Args:
+        total: Bytes this process may use.
+        available: Bytes not in use; None for unknown.
+
+    Returns:
+        A warning below 4 GiB.
+    """
+    free = total if available is None else available
+    said = "free unknown" if available is None else f"{available / GIB:.1f} GiB available"
+    found = f"{total / GIB:.1f} GiB, {said}"
+    if free >= 4 * GIB:
+        return Check("memory", found)
+    advice = "end other programs or raise the container's limit, or lower train.batch_size and data.memory_budget"
+    return Check("memory", found, "warning", advice)
+
+
+def check_cpus(usable: float, installed: int) -> Check:
+    """Processors this process may keep busy, of those installed."""
+    return Check("CPUs", f"{usable:g} usable of {installed}")
+
+
+def check_folder(name: str, folder: str, free: int, refused: str, advice: str) -> Check:
+    """Whether a folder can be written and its disk has room.
+
+    Args:
+        name: What the folder is for.
+        folder: Where it is.
+        free: Bytes free on its disk.
+        refused: Why it can't be written; empty where it can.
+        advice: How to take another one.
+
+    Returns:
+        A problem where it can't be written or less than 1 GiB is free, a warning below 10 GiB.
+    """
+    if refused:
+        return Check(name, f"{folder}: can't be written: {refused}", "problem", advice)
+    found = f"{folder}: {free / GIB:,.1f} GiB free"
+    if free >= 10 * GIB:
+        return Check(name, found)
+    return Check(name, found, "problem" if free < GIB else "warning", f"free the disk, or {advice}")
+
+
+def check_shared_memory(size: int | None) -> Check:
+    """Whether Ray finds room for its objects in `/dev/shm`.
+
+    Args:
+        size: Bytes it may hold; None where the system has none (macOS).
+
+    Returns:
+        A warning below 1 GiB.
+    """
+    if size is None:
+        return Check(_SHARED_MEMORY, "none on this system")
+    if size >= GIB:
+        return Check(_SHARED_MEMORY, f"{size / GIB:.1f} GiB")
+    advice = "Ray falls back to the slower /tmp; start the container with --shm-size=4g"
+    return Check(_SHARED_MEMORY, f"{size / GIB:.2f} GiB", "warning", advice)
+
+
+def check_speed(speed: Speed) -> Check:
+    """Whether training runs through cuDNN, and how fast it is.
+
+    Args:
+        speed: What was measured.
+
+    Returns:
+        A problem where there is a GPU and the training graph does not hold cuDNN's op.
+    """
+    name = "training step"
+    found = f"{speed.windows_per_second:,.0f} windows/s"
+    if not speed.on_gpu:
+        return Check(name, f"{found}; no cuDNN on a CPU")
+    if speed.without_cudnn is not None:
+        found += f", {speed.without_cudnn:,.0f} with use_cudnn=False"
+    if speed.cudnn:
+        return Check(name, f"{found}; through cuDNN")
+    advice = f"Keras did not choose cuDNN, training is slow; reinstall the libraries: `{GPU_LIBRARIES}`"
+    return Check(name, f"{found}; no CudnnRNNV3 in the graph", "problem", advice)
+
+
+def _attempt(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    try:
+        yield from checks()
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is what the doctor is there to tell)
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        yield Check(name, said, "problem", "this check could not be made; mend what it says and ask again")
+
+
+def examine(cluster: bool = False) -> list[Check]:
+    """Look at this machine; takes some 15 seconds, most of them TensorFlow's.
+
+    Args:
+        cluster: Whether it is to work with a cluster: then it needs Ray.
+
+    Returns:
+        The checks, in the order to be read.
+    """
+    parts = {
+        "versions": lambda: _versions({} if cluster else _ONLY_FOR),
+        "devices": _devices,
+        "memory": lambda: iter([check_memory(*memory())]),
+        "CPUs": lambda: iter([check_cpus(*cpus())]),
+        "working directory": lambda: _folder("working directory", Path.cwd(), "change to another directory"),
+        "temporary directory": lambda: _folder(
+            "temporary directory", Path(tempfile.gettempdir()), "set TMPDIR to another directory"
+        ),
+        _SHARED_MEMORY: _shared_memory,
+        "Ray": _ray,
+        "training step": lambda: iter([check_speed(measure_speed())]),
+    }
+    return [check for name, checks in parts.items() for check in _attempt(name, checks)]
+
+
+def _versions(only_for: Mapping[str, str]) -> Iterator[Check]:
+    yield Check("dist-lstm", __version__)
+    python, packages = _declared()
+    yield check_version("Python", platform.python_version(), python)
+    for line in packages:
+        wanted = Requirement(line)
+        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+            try:
+                found = metadata.version(wanted.name)
+            except metadata.PackageNotFoundError:
+                found = None
+            yield check_version(wanted.name, found, str(wanted.specifier), only_for.get(wanted.name, ""))
+
+
+def _declared() -> tuple[str, list[str]]:
+    """Bounds on Python, and required packages: as installed, or of a source tree that is not installed."""
+    try:
+        return metadata.metadata("dist-lstm")["Requires-Python"], metadata.requires("dist-lstm") or []
+    except metadata.PackageNotFoundError:
+        source = Path(__file__).parents[2] / "pyproject.toml"
+        project = tomllib.loads(source.read_text(encoding="utf-8"))["project"]
+        return project["requires-python"], project["dependencies"]
+
+
+def _devices() -> Iterator[Check]:
+    driver = nvidia_driver()
+    from dist_lstm.train.devices import describe_devices  # isort: skip (imports TensorFlow quietly)
+    import tensorflow as tf
+
+    devices = describe_devices()
+    for device in devices:
+        yield check_device(device, driver.memory_mib)
+    gpus = sum(device["type"] == "GPU" for device in devices)
+    yield check_driver(driver, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    yield check_build(tf.sysconfig.get_build_info(), driver)
+
+
+def _folder(name: str, folder: Path, advice: str) -> Iterator[Check]:
+    refused = ""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+    except OSError as error:
+        refused = error.strerror or str(error)
+    yield check_folder(name, str(folder), shutil.disk_usage(folder).free, refused, advice)
+
+
+def _shared_memory() -> Iterator[Check]:
+    folder = Path(_SHARED_MEMORY)
+    yield check_shared_memory(shutil.disk_usage(folder).total if folder.is_dir() else None)
+
+
+def _ray() -> Iterator[Check]:
+    if find_spec("ray") is None:
+        return  # the versions have said so
+    import ray
+
+    yield Check("Ray", f"{ray.__version__} can be imported")
+
+
+def has_problem(checks: list[Check]) -> bool:
+    """Whether something does not work as it should; warnings don't count."""
+    return any(check.state == "problem" for check in checks)
+
+
+def as_json(checks: list[Check]) -> dict[str, Any]:
+    """Checks for machines: the worst `state` of all, and `checks` in their order."""
+    states = {check.state for check in checks}
+    worst = next((state for state in ("problem", "warning") if state in states), "ok")
+    return {"state": worst, "checks": [asdict(check) for check in checks]}
+
+
+def show_checks(checks: list[Check], console: Console) -> None:
+    """Print checks as a table, and under it what to do.
+
+    Args:
+        checks: What `examine` returned.
+        console: Where to.
+    """
+    table = Table("check", Column("found", overflow="fold"), Column("state", no_wrap=True))
+    for check in checks:
+        table.add_row(check.name, check.found, check.state)
+    console.print(table)
+    for check in checks:
+        if check.state != "ok":
+            console.print(f"{check.state}: {check.name}: {check.advice}")

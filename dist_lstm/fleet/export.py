@@ -1,0 +1,43 @@
+"""One model of a fleet as an ordinary Keras model."""
+
+from pathlib import Path
+
+from dist_lstm.config.load import load_config
+from dist_lstm.data.manifest import load_manifest
+from dist_lstm.errors import UserError
+from dist_lstm.fleet.pack import LOCAL, MODELS, models_named, shaped, small_task
+from dist_lstm.run import SHARDS
+
+
+def export_model(fleet: Path, name: str, path: Path) -> None:
+    """Write one model of a fleet, the one that saw the test range, as a Keras file.
+
+    Its inputs and outputs are those of `dist_lstm.model.lstm.build_model`.
+
+    Args:
+        fleet: The fleet's directory.
+        name: The model's name: that of its series, or of its group.
+        path: The file, which ends in `.keras`.
+
+    Raises:
+        UserError: If it is no fleet, has no such model or one that could not be trained, or the path is of
+            another kind.
+    """
+    if not (fleet / LOCAL).is_file():
+        raise UserError(f"{fleet}: is not a fleet: it has no {LOCAL}; give the --out of dist-lstm fleet")
+    if path.suffix != ".keras":
+        raise UserError(f"--out {path}: expected a file that ends in .keras")
+    files = sorted((fleet / MODELS).glob("*.parquet"))
+    rows = models_named(files, [name], ["name", "failure", "weights"]) if files else []
+    if not rows:
+        raise UserError(f"{fleet}: has no model {name!r}; {MODELS}/ lists those that are done, in the column name")
+    if rows[0]["failure"] is not None:
+        raise UserError(f"{fleet}: the model {name!r} could not be trained: {rows[0]['failure']}")
+    from dist_lstm.train.checkpoint import save_model
+
+    from dist_lstm.model.lstm import build_model  # isort: skip (the package before imports TensorFlow)
+
+    config, manifest = load_config(fleet / LOCAL), load_manifest(fleet / SHARDS)
+    model = build_model(small_task(manifest, config), config.model)
+    model.set_weights(shaped(rows[0]["weights"], [one.shape for one in model.get_weights()]))
+    save_model(model, path)

@@ -1,0 +1,177 @@
+"""Every series of a panel, and the first model that is of use to it: its own, its group's, the global one, none.
+
+A model is of use to a series where it was trained, gives numbers, and has on the validation range at least the
+skill that `fleet.skill_gate` asks for. Where a series has no validation windows, a model that was validated on
+other series is taken on trust.
+
+Axes: N series, B windows, H horizon, P head parameters.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from dist_lstm.config.task import Task
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.windows import Cutoffs, WindowCutter, backtest_cutoffs, forecast_cutoffs, validation_cutoffs
+from dist_lstm.evaluate.backtest import backtest_columns, naive_forecast, score_windows
+from dist_lstm.forecast import baselines
+from dist_lstm.forecast.table import MODEL, forecast_columns
+from dist_lstm.metrics import Rows, series_scores
+
+#: From the first that is tried to the one that always is there.
+LEVELS = ("own", "group", "global", "naive")
+
+#: A panel and cutoffs to forecasts, `[B, H, P]`, and targets, `[B, H]`.
+Predict = Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model for some series.
+
+    Attributes:
+        level: One of `LEVELS`.
+        before: The model that never saw the test range.
+        after: The model that saw all; None where that is the same.
+        failure: Why it is of no use; None where it may be.
+    """
+
+    level: str
+    before: Predict
+    after: Predict | None = None
+    failure: str | None = None
+
+
+class Chain:
+    """Forecasts of a panel's series, those of the seasonal naive method to begin with.
+
+    Args:
+        panel: The series.
+        task: Lengths, season and levels; other models than the first may read another context.
+        rolling: Cutoffs of the backtest, and steps between two of them.
+        gate: Least skill on the validation range; None to take every model.
+    """
+
+    def __init__(self, panel: Panel, task: Task, rolling: tuple[int, int], gate: float | None) -> None:
+        self.panel = panel
+        self.task = task
+        self._rolling = rolling
+        self._gate = gate
+        number = len(panel.unique_id)
+        self.level = np.full(number, "naive", dtype=object)
+        self.reasons: list[list[str]] = [[] for _ in range(number)]
+        self._median = task.quantiles.index(0.5)
+        self._naive = {
+            name: naive_forecast(panel, task, cutoffs) for name, cutoffs in self._cutoffs(panel).items()
+        }
+        self._values = {name: self._with_median(naive) for name, naive in self._naive.items()}
+
+    def _cutoffs(self, panel: Panel) -> Mapping[str, Cutoffs]:
+        return {
+            "validation": validation_cutoffs(panel.length, self.task),
+            "test": backtest_cutoffs(panel.length, self.task, *self._rolling),
+            "end": forecast_cutoffs(panel.length),
+        }
+
+    def _with_median(self, naive: np.ndarray) -> np.ndarray:
+        """The seasonal naive forecast has a median alone."""
+        values = np.full((*naive.shape, len(self.task.quantiles)), np.nan, np.float32)
+        values[..., self._median] = naive
+        return values
+
+    @property
+    def waiting(self) -> np.ndarray:
+        """Series that no model forecasts yet, `[N]`, bool."""
+        return self.level == "naive"
+
+    def offer(self, offer: Offer, series: np.ndarray) -> None:
+        """Let a model forecast the series it is of use to.
+
+        Args:
+            offer: The model.
+            series: Places of its series in the panel, `[N]`, rising.
+        """
+        if offer.failure is not None:
+            self._refuse(offer.level, series, np.zeros(len(series), bool), [offer.failure] * len(series))
+            return
+        chosen = np.isin(np.arange(len(self.level)), series)
+        part = self.panel.take(chosen)
+        cutoffs = self._cutoffs(part)
+        skill = self._skill(part, cutoffs["validation"], offer.before)
+        after = offer.after or offer.before
+        end, _ = after(part, cutoffs["end"])
+        finite = np.isfinite(end.reshape(len(end), -1)).min(axis=1, initial=True)
+        worse = np.zeros(len(series), bool) if self._gate is None else skill < self._gate
+        reasons = [
+            "its forecast is no number" if not number else f"skill {one:+.1%} on the validation range"
+            for number, one in zip(finite.tolist(), skill.tolist(), strict=True)
+        ]
+        taken = finite & ~worse
+        self._refuse(offer.level, series, taken, reasons)
+        if taken.any():
+            kept = part.take(taken)
+            test, _ = offer.before(kept, self._cutoffs(kept)["test"])
+            self._put("test", series[taken], test)
+            self._put("end", series[taken], end[taken])
+            self.level[series[taken]] = offer.level
+
+    def _refuse(self, level: str, series: np.ndarray, taken: np.ndarray, reasons: list[str]) -> None:
+        for place, kept, reason in zip(series.tolist(), taken.tolist(), reasons, strict=True):
+            if not kept:
+                self.reasons[place].append(f"{level}: {reason}")
+
+    def _skill(self, part: Panel, cutoffs: Cutoffs, predict: Predict) -> np.ndarray:
+        """1 - MAE / seasonal naive's MAE of each series; NaN where nothing can be compared."""
+        if not cutoffs.total:
+            return np.full(len(part.unique_id), np.nan)
+        values, target = predict(part, cutoffs)
+        naive = naive_forecast(part, self.task, cutoffs)
+        median = values[..., self._median]
+        both = np.isfinite(naive) & np.isfinite(median)
+        series = np.repeat(cutoffs.enumerate()[0], self.task.horizon)
+        y = np.where(both, target, np.nan).ravel()
+        one = np.ones(len(part.unique_id))
+        mine, theirs = (
+            series_scores(Rows(series, y, forecast.ravel(), {}), one, one)["mae"].to_numpy()
+            for forecast in (median, naive)
+        )
+        # A naive forecast without any error can't be beaten, and is matched by nothing else.
+        perfect = np.where(mine > 0, -np.inf, 0.0)
+        found = 1 - np.divide(mine, theirs, out=np.ones_like(mine), where=theirs > 0)
+        return np.where(np.isnan(theirs), np.nan, np.where(theirs > 0, found, perfect))
+
+    def _put(self, name: str, series: np.ndarray, values: np.ndarray) -> None:
+        owner, _ = self._cutoffs(self.panel)[name].enumerate()
+        self._values[name][np.isin(owner, series)] = values
+
+    def forecasts(self) -> dict[str, pa.Array]:
+        """The forecast table of all series."""
+        return forecast_columns(self.panel, self.task, forecast_cutoffs(self.panel.length), self._values["end"])
+
+    def backtest(self) -> dict[str, pa.Array]:
+        """The forecasts of the test range, beside what happened."""
+        return backtest_columns(self.panel, self.task, *self._tested())
+
+    def scores(self) -> pd.DataFrame:
+        """One row a series and model: metrics, NaN where it was not scored, then `level` and `reason`."""
+        tables = score_windows(self.panel, self.task, *self._tested())
+        chosen = pd.DataFrame(
+            {
+                "unique_id": self.panel.unique_id,
+                "level": self.level,
+                "reason": ["; ".join(reasons) or None for reasons in self.reasons],
+            }
+        )
+        names = (MODEL, baselines.NAME)
+        merged = [chosen.merge(table, on="unique_id", how="left") for table in tables]
+        return pd.concat([one.assign(model=name) for name, one in zip(names, merged, strict=True)])
+
+    def _tested(self) -> tuple[Cutoffs, np.ndarray, np.ndarray, np.ndarray]:
+        cutoffs = self._cutoffs(self.panel)["test"]
+        cutter = WindowCutter(self.panel, self.task)
+        target = cutter.windows(*cutoffs.enumerate())[:, self.task.context_length :]
+        return cutoffs, self._values["test"], target, self._naive["test"]

@@ -1,0 +1,346 @@
+"""One pack of a fleet: train its models as one graph, forecast each of its series by the first model of use.
+
+Axes: N series, B windows, H horizon, P head parameters.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from dist_lstm.config.load import load_config
+from dist_lstm.config.schema import Config
+from dist_lstm.config.task import Task, Vocabulary
+from dist_lstm.data.manifest import Manifest, load_manifest
+from dist_lstm.data.panel import Panel
+from dist_lstm.data.shards import read_series
+from dist_lstm.errors import UserError
+from dist_lstm.fleet.fallback import Chain, Offer, Predict
+from dist_lstm.fleet.packing import Group, read_pack
+from dist_lstm.run import BACKTEST, BACKTEST_MODEL, FORECASTS, MODEL, SHARDS
+from dist_lstm.storage import publish
+
+MODELS, SCORES, PACKS = "models", "scores", "packs"
+#: Stages of a fleet, each with its packs.
+GROUPS, OWN = "groups", "own"
+_SLOTS = {"CPU": 16, "GPU": 256}
+#: Most series have a few windows to forecast.
+_BATCH = 32
+
+_MODELS_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("level", pa.string()),
+        ("series", pa.int64()),
+        ("steps", pa.int64()),
+        ("validation_loss", pa.float64()),
+        ("stopped_early", pa.bool_()),
+        ("failure", pa.string()),
+        ("weights", pa.list_(pa.float32())),
+        ("weights_backtest", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FleetJob:
+    """What all packs of a fleet share; plain values, which travel to a worker.
+
+    Attributes:
+        folder: The fleet's directory, on this node.
+        where: What `mirrored` takes for it on any node.
+        config: Of the global model, resolved.
+        local: Of the small models, resolved.
+        global_folder: Run directory of the global model; None where there is none.
+        init_from: Run or fleet directory whose weights training starts from; None for weights drawn by seed.
+    """
+
+    folder: Path
+    where: str
+    config: Config
+    local: Config
+    global_folder: Path | None
+    init_from: Path | None
+
+    def packs(self, stage: str) -> Path:
+        """The file of a stage's packs."""
+        return self.folder / PACKS / f"{stage}.parquet"
+
+    def models(self, stage: str, number: int) -> Path:
+        """The table of a pack's models; it is published last, so a pack is done where it exists."""
+        return self.folder / MODELS / f"{'group' if stage == GROUPS else 'part'}-{number:05d}.parquet"
+
+    def table(self, name: str, number: int) -> Path:
+        """Another table of a pack."""
+        return self.folder / name / f"part-{number:05d}.parquet"
+
+
+def small_task(manifest: Manifest, config: Config) -> Task:
+    """The task of a small model: it reads values alone; what tells series apart is in its weights."""
+    task = manifest.make_task(config)
+    return replace(task, vocabulary=Vocabulary(), series=0, calendar=False)
+
+
+def slots_of(config: Config) -> int:
+    """Models a pack trains at once; the same on every worker, since results depend on it in their last bits."""
+    wanted = config.fleet.slots
+    return _SLOTS["GPU" if config.fleet.gpus else "CPU"] if wanted == "auto" else wanted
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A small model, for the backtest and for the forecast."""
+
+    group: Group
+    before: Any
+    after: Any
+
+    @property
+    def failure(self) -> str | None:
+        return self.before.failure or self.after.failure
+
+    def row(self, level: str) -> dict[str, Any]:
+        return {
+            "name": self.group.name,
+            "level": level,
+            "series": len(self.group.places),
+            "steps": self.before.steps,
+            "validation_loss": self.before.validation_loss,
+            "stopped_early": self.before.stopped_early,
+            "failure": self.failure,
+            "weights": _flat(self.after.weights),
+            "weights_backtest": _flat(self.before.weights),
+        }
+
+
+def _flat(weights: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.ravel(one) for one in weights]).astype(np.float32)
+
+
+class PackWorker:
+    """Works through packs, one after the other; compiles once.
+
+    Args:
+        job: The fleet.
+
+    Raises:
+        UserError: If models of this kind can't be trained as one, or can't start from the given weights.
+    """
+
+    def __init__(self, job: FleetJob) -> None:
+        from dist_lstm.train.devices import make_strategy, set_seed
+        from dist_lstm.train.fused.fit import make_fused_models
+
+        from dist_lstm.forecast.predict import make_predictor  # isort: skip (the package before imports TensorFlow)
+
+        fleet = job.config.fleet
+        gpus = {"gpus": 1} if fleet.gpus else {"gpus": 0, "threads": max(1, int(fleet.cpus))}
+        make_strategy(job.local.resources.model_copy(update=gpus), job.local.train.precision)
+        set_seed(job.local.train.seed, job.local.train.deterministic)
+        self._job = job
+        self._shards = job.folder / SHARDS, load_manifest(job.folder / SHARDS)
+        self._task = small_task(self._shards[1], job.local)
+        self._models = make_fused_models(self._task, job.local.model, job.local.train)
+        self._predict = make_predictor(self._models.ordinary, self._task, _BATCH)
+        self._initial = Initial(job.init_from, self._models.ordinary) if job.init_from else None
+
+    def work(self, stage: str, number: int) -> dict[str, int]:
+        """Do a pack and publish its tables.
+
+        Args:
+            stage: `GROUPS` or `OWN`.
+            number: Number of the pack.
+
+        Returns:
+            `models`; and for `OWN` the number of series by the level that forecasts them.
+        """
+        groups = read_pack(self._job.packs(stage), number)
+        places = np.sort(np.concatenate([group.places for group in groups]))
+        panel = read_series(*self._shards, places)
+        here = [replace(group, places=np.searchsorted(places, group.places)) for group in groups]
+        trained = self._train(panel, here)
+        counts = {MODELS: len(trained)}
+        if stage == OWN:
+            counts |= self._forecast(panel, trained, number)
+        rows = [one.row("own" if stage == OWN else "group") for one in trained]
+        with publish(self._job.models(stage, number)) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, _MODELS_SCHEMA), temporary, compression="zstd")
+        return counts
+
+    def _train(self, panel: Panel, groups: Sequence[Group]) -> list[_Trained]:
+        from dist_lstm.data.fused_windows import GroupWindows
+        from dist_lstm.data.sampling import make_draw
+        from dist_lstm.train.fused.fit import FittedMember, Member, fused_fit
+
+        initial = self._initial.of([group.name for group in groups]) if self._initial else {}
+
+        def fit(whole: bool, members: Iterable[Member]) -> dict[str, FittedMember]:
+            windows = GroupWindows(panel, self._task, make_draw(self._job.local, whole))
+            fitted = fused_fit(self._models, windows, list(members), slots_of(self._job.config))
+            return {one.name: one for one in fitted}
+
+        def member(group: Group, which: int, steps: int | None = None) -> Member:
+            weights = initial[group.name][which] if group.name in initial else None
+            return Member(group.name, group.places, steps, weights=weights)
+
+        before = fit(False, [member(group, 0) for group in groups])
+        if not (self._job.local.train.refit and self._task.validation + self._task.test):
+            return [_Trained(group, before[group.name], before[group.name]) for group in groups]
+        sound = [group for group in groups if before[group.name].failure is None]
+        after = fit(True, [member(group, 1, before[group.name].steps) for group in sound])
+        return [_Trained(one, before[one.name], after.get(one.name, before[one.name])) for one in groups]
+
+    def _with(self, weights: Sequence[np.ndarray]) -> Predict:
+        def predict(panel: Panel, cutoffs: Any) -> tuple[np.ndarray, np.ndarray]:
+            self._models.ordinary.set_weights(weights)
+            return self._predict(panel, cutoffs)
+
+        return predict
+
+    def _forecast(self, panel: Panel, trained: Sequence[_Trained], number: int) -> dict[str, int]:
+        backtest, fleet = self._job.config.backtest, self._job.config.fleet
+        rolling = (backtest.windows or 1, backtest.stride or self._task.horizon)
+        chain = Chain(panel, self._task, rolling, fleet.skill_gate if self._task.validation else None)
+        for one in trained:
+            failure = one.failure
+            if failure is None and self._task.validation and np.isnan(one.before.validation_loss):
+                failure = "too short: it has no window to be validated on"
+            before, after = self._with(one.before.weights), self._with(one.after.weights)
+            chain.offer(Offer("own", before, after, failure), one.group.places)
+        self._offer_groups(chain, trained)
+        if chain.waiting.any() and self._job.global_folder is not None:
+            before, after = self._global
+            chain.offer(Offer("global", before, after), np.flatnonzero(chain.waiting))
+        self._write(chain, number)
+        levels, counts = np.unique(chain.level.astype(str), return_counts=True)
+        return dict(zip(levels.tolist(), counts.tolist(), strict=True))
+
+    def _offer_groups(self, chain: Chain, trained: Sequence[_Trained]) -> None:
+        wanted: dict[str, list[int]] = {}
+        for one in trained:
+            waiting = [int(place) for place in one.group.places if chain.waiting[place]]
+            if one.group.fallback is not None and waiting:
+                wanted.setdefault(one.group.fallback, []).extend(waiting)
+        if not wanted:
+            return
+        files = sorted((self._job.folder / MODELS).glob("group-*.parquet"))
+        rows = models_named(files, list(wanted), ["name", "failure", "weights", "weights_backtest"])
+        shapes = [one.shape for one in self._models.ordinary.get_weights()]
+        for row in rows:
+            before, after = (self._with(shaped(row[name], shapes)) for name in ("weights_backtest", "weights"))
+            chain.offer(Offer("group", before, after, row["failure"]), np.sort(wanted[row["name"]]))
+
+    @cached_property
+    def _global(self) -> tuple[Predict, Predict]:
+        """The global model before and after it saw the test range."""
+        from dist_lstm.train.checkpoint import load_model
+
+        from dist_lstm.forecast.predict import make_predictor  # isort: skip
+
+        folder = self._job.global_folder
+        if folder is None:
+            raise ValueError("there is no global model")
+        task = self._shards[1].make_task(self._job.config)
+        names = (BACKTEST_MODEL if (folder / BACKTEST_MODEL).exists() else MODEL, MODEL)
+        before, after = (make_predictor(load_model(folder / name), task, _BATCH) for name in names)
+        return before, after
+
+    def _write(self, chain: Chain, number: int) -> None:
+        tables = {
+            FORECASTS: pa.table(chain.forecasts()),
+            BACKTEST: pa.table(chain.backtest()),
+            SCORES: pa.Table.from_pandas(chain.scores(), preserve_index=False),
+        }
+        for name, table in tables.items():
+            with publish(self._job.table(name, number)) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
+
+
+def shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """A row's weights, for `set_weights` of a model whose weights have these shapes."""
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    values = np.asarray(flat, np.float32)
+    if len(values) != sum(sizes):
+        raise UserError(
+            f"fleet.init_from: its models have {len(values):,} weights, those of this fleet {sum(sizes):,}; give "
+            "fleet.settings the same context_length, segment_length and units"
+        )
+    parts = np.split(values, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def models_named(files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of some models out of the tables of packs."""
+    found = ds.dataset([str(file) for file in files], schema=_MODELS_SCHEMA)
+    return found.to_table(columns=list(columns), filter=pc.field("name").isin(list(names))).to_pylist()
+
+
+class Initial:
+    """Weights that training starts from.
+
+    Args:
+        folder: A run directory, whose model is where all start; or that of a fleet, whose models go on one by one.
+        ordinary: A model of the architecture that is trained.
+
+    Raises:
+        UserError: If the run's model is of another architecture.
+    """
+
+    def __init__(self, folder: Path, ordinary: Any) -> None:
+        self._shapes = [one.shape for one in ordinary.get_weights()]
+        self._files = sorted((folder / MODELS).glob("part-*.parquet"))
+        self._same: tuple[list[np.ndarray], list[np.ndarray]] | None = None
+        if not self._files:
+            from dist_lstm.train.checkpoint import load_model
+
+            names = (BACKTEST_MODEL if (folder / BACKTEST_MODEL).exists() else MODEL, MODEL)
+            before, after = (load_model(folder / name).get_weights() for name in names)
+            if [one.shape for one in before] != self._shapes:
+                raise UserError(
+                    f"fleet.init_from: {folder}: its model is of another architecture; leave model.* and "
+                    "task.context_length out of fleet.settings, and static covariates out of the run"
+                )
+            self._same = before, after
+
+    def of(self, names: Sequence[str]) -> Mapping[str, tuple[list[np.ndarray], list[np.ndarray]]]:
+        """By name, weights for the model that never sees the test range, and for the one that sees all."""
+        if self._same is not None:
+            return dict.fromkeys(names, self._same)
+        rows = models_named(self._files, names, ["name", "failure", "weights", "weights_backtest"])
+        return {
+            row["name"]: (shaped(row["weights_backtest"], self._shapes), shaped(row["weights"], self._shapes))
+            for row in rows
+            if row["failure"] is None
+        }
+
+
+def initial_settings(folder: Path) -> dict[str, Any]:
+    """Architecture of the models of a run or a fleet, by dotted key, so that theirs is that of this fleet.
+
+    Args:
+        folder: The run or the fleet.
+
+    Returns:
+        Settings of the model and the context.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    local = folder / LOCAL
+    path = local if local.exists() else folder / "config.yaml"
+    if not path.exists():
+        raise UserError(f"fleet.init_from: {folder}: is neither a run nor a fleet; give the --out of one")
+    config = load_config(path)
+    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"head"}).items()}
+    return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}
+
+
+#: The small models' config, in the fleet's directory.
+LOCAL = "local.yaml"

@@ -1,0 +1,147 @@
+"""Series to models, and models to packs of equal cost; written down, so that every worker reads its own part.
+
+A pack is what one trial trains: hundreds of small models. Which models are in it depends on the data and the
+settings, not on the cluster, so a fleet that was stopped finds its finished packs again.
+
+Axes: N series, G groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.shards import read_panels
+from dist_lstm.fleet.similarity import category_groups, cluster_series, similarity_features
+from dist_lstm.storage import publish
+
+#: What a series costs beside its model's steps, in steps: it is read, validated, scored and forecast.
+_STEPS_A_SERIES = 20
+#: Models that keep the slots of a pack busy: with fewer, most slots wait for the last one.
+_WAVES = 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """Series that share a model.
+
+    Attributes:
+        name: Its name; the series' own where it is one.
+        places: Numbers of its series in the order of the shards, from 0, rising.
+        fallback: Name of the group whose model stands in for it; None where there is none.
+    """
+
+    name: str
+    places: np.ndarray
+    fallback: str | None = None
+
+
+def make_groups(shards: tuple[Path, Manifest], task: Task, config: Config) -> tuple[list[Group], list[Group]]:
+    """Decide which series share a model.
+
+    Args:
+        shards: Folder and manifest.
+        task: Season and split.
+        config: The config.
+
+    Returns:
+        The groups that forecasts are made by, in the order of the shards; and those that stand in for them.
+    """
+    by, fallback = config.fleet.by, config.fleet.group
+    first = _keys(shards, task, config, by)
+    own = _gather(first)
+    if by != "series" or fallback is None:
+        return own, []
+    keys = _keys(shards, task, config, fallback)
+    return [Group(one.name, one.places, str(keys[one.places[0]])) for one in own], _gather(keys)
+
+
+def _keys(shards: tuple[Path, Manifest], task: Task, config: Config, by: str | tuple[str, ...]) -> np.ndarray:
+    """Name of each series' group, `[N]`."""
+    panels = (panel for _, panels in read_panels(*shards) for panel in panels)
+    if by == "series":
+        return np.concatenate([panel.unique_id for panel in panels])
+    if by == "cluster":
+        features = np.concatenate([similarity_features(panel, task) for panel in panels])
+        wanted = config.fleet.clusters
+        number = cluster_series(features, None if wanted == "auto" else wanted, config.train.seed)
+        return np.array([f"cluster {one}" for one in number], dtype=object)
+    columns = tuple(by)
+    return np.concatenate([category_groups(panel, columns, shards[1].categories) for panel in panels])
+
+
+def _gather(keys: np.ndarray) -> list[Group]:
+    names, first, group = np.unique(keys.astype(str), return_index=True, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group))[:-1]
+    groups = [Group(str(name), places) for name, places in zip(names, np.split(order, ends), strict=True)]
+    return [groups[place] for place in np.argsort(first)]
+
+
+def pack_groups(groups: Sequence[Group], steps: int, slots: int, most: int) -> list[list[Group]]:
+    """Put groups into packs of about the same cost: the dearest first, each into the cheapest pack.
+
+    Source: Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17 (1969).
+
+    Args:
+        groups: What to pack.
+        steps: Steps a model is trained for.
+        slots: Models a pack trains at once.
+        most: Packs at most.
+
+    Returns:
+        The packs, each in the order of `groups`, and so in the order of the shards.
+    """
+    number = min(most, -(-len(groups) // (_WAVES * slots)))
+    cost = np.array([steps + _STEPS_A_SERIES * len(one.places) for one in groups])
+    if (cost == cost[0]).all():  # neighbours stay together, which reads the fewest row groups
+        return [[groups[place] for place in part] for part in np.array_split(np.arange(len(groups)), number)]
+    packs: list[list[int]] = [[] for _ in range(number)]
+    heap = [(0, pack) for pack in range(number)]
+    heapify(heap)
+    for place in np.argsort(-cost, kind="stable").tolist():
+        total, pack = heap[0]
+        packs[pack].append(place)
+        heapreplace(heap, (total + int(cost[place]), pack))
+    return [[groups[place] for place in sorted(pack)] for pack in packs]
+
+
+_SCHEMA = pa.schema([("name", pa.string()), ("places", pa.list_(pa.int64())), ("fallback", pa.string())])
+
+
+def write_packs(packs: Sequence[Sequence[Group]], path: Path) -> None:
+    """Publish packs, a row group each."""
+    with publish(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+        for pack in packs:
+            rows = {
+                "name": [one.name for one in pack],
+                "places": [one.places for one in pack],
+                "fallback": [one.fallback for one in pack],
+            }
+            writer.write_table(pa.table(rows, _SCHEMA), row_group_size=max(len(pack), 1))
+
+
+def count_packs(path: Path) -> int:
+    """Packs in a file."""
+    with pq.ParquetFile(path) as file:
+        return file.num_row_groups
+
+
+def read_pack(path: Path, number: int) -> list[Group]:
+    """One pack."""
+    with pq.ParquetFile(path) as file:
+        rows = file.read_row_group(number).to_pylist()
+    return [Group(row["name"], np.array(row["places"], np.int64), row["fallback"]) for row in rows]
+
+
+def model_steps(config: Config) -> int:
+    """Steps a model is trained for at most, over both trainings."""
+    return known(config.train.max_steps) * (2 if config.train.refit else 1)

@@ -1,0 +1,192 @@
+"""What a cluster says of itself: a program that is sent there as a job and prints one line of JSON.
+
+    python -m dist_lstm.jobs.preflight QUESTIONS
+
+`ask_cluster` sends it and reads the line. On the cluster's head it tells versions and whether places can be
+reached; with `nodes` it looks at every node as well.
+"""
+
+import json
+import logging
+import os
+import platform
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from dist_lstm.errors import UserError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+PACKAGES = ("ray", "tensorflow", "keras")
+_MARK = "dist-lstm survey: "
+_POLL = 0.2
+#: How long GPUs of a node are waited for that others work on.
+_BUSY_SECONDS = 60.0
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what a job stands on; packages that are not installed are left out."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def ask_cluster(
+    client: "JobSubmissionClient", runtime_env: Mapping[str, Any], questions: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Run the survey on a cluster's head.
+
+    Args:
+        client: The cluster's.
+        runtime_env: With this package in it.
+        questions: As `answer` takes them.
+        seconds: How long to wait for it.
+
+    Returns:
+        What `answer` returns there.
+
+    Raises:
+        UserError: If there is no answer.
+    """
+    name = f"dist-lstm-survey-{secrets.token_hex(8)}"
+    client.submit_job(
+        entrypoint=f"exec python -P -m dist_lstm.jobs.preflight {shlex.quote(json.dumps(questions))}",
+        submission_id=name,
+        runtime_env=dict(runtime_env),
+    )
+    end = time.monotonic() + seconds
+    while not (info := client.get_job_info(name)).status.is_terminal():
+        if time.monotonic() > end:
+            client.stop_job(name)
+            raise UserError(
+                f"{client.get_address()}: its head runs no job within {seconds:g} s; see `ray status` there"
+            )
+        time.sleep(_POLL)
+    lines = client.get_job_logs(name).splitlines()
+    client.delete_job(name)
+    for line in lines:
+        if line.startswith(_MARK):
+            return json.loads(line.removeprefix(_MARK))
+    said = (lines or [info.message or ""])[-1]
+    raise UserError(
+        f"{client.get_address()}: a job there can't use this package: {said}; a node's `python` must be "
+        f"{metadata.metadata('dist-lstm')['Requires-Python']} with the packages of cluster/requirements.lock"
+    )
+
+
+def answer(questions: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer the questions, on the cluster.
+
+    Args:
+        questions: `tables`, `reads` and `writes`, each places by what they are for; `nodes`, whether to look
+            at each of them; `storage`, a place that each of them should be able to write to, or None.
+
+    Returns:
+        `versions`; `refused`, why a place can't be used, by what it is for; `nodes`, as `_look_around` tells.
+    """
+    checks = {"tables": _find_table, "reads": _find, "writes": _find_parent}
+    refused = {}
+    for kind, check in checks.items():
+        for purpose, place in questions.get(kind, {}).items():
+            try:
+                check(place)
+            except (UserError, OSError, ValueError) as error:
+                refused[purpose] = " ".join(str(error).removeprefix("data.path: ").split())
+    nodes = _look_around(questions.get("storage")) if questions.get("nodes") else []
+    return {"versions": versions(), "refused": refused, "nodes": nodes}
+
+
+def _find_table(place: str) -> None:
+    from dist_lstm.data.source import source_files
+
+    source_files(place)
+
+
+def _find(place: str) -> None:
+    from dist_lstm.storage import exists
+
+    if not exists(place):
+        raise UserError(f"{place} does not exist")
+
+
+def _find_parent(place: str) -> None:
+    """Whether a folder could be made there; on a store, which has no folders, whether it takes a file."""
+    from dist_lstm.storage import local_path, try_to_write
+
+    path = local_path(place)
+    if path is None:
+        try_to_write(place)
+        return
+    folder = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise UserError(f"{place}: {folder} can't be written")
+
+
+def try_storage(place: str) -> str:
+    """Why this process can't write to a place; empty where it can."""
+    from dist_lstm.storage import try_to_write
+
+    try:
+        try_to_write(place)
+    except (UserError, OSError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def _look_around(storage: str | None) -> list[dict[str, Any]]:
+    """Facts of each node: `name`, `head`, `resources`, `versions`, `storage` (why not; empty: fine), `nccl`."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from dist_lstm.jobs.nccl import sum_through_nccl
+
+    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    facts = {}
+    for node in alive:
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        gpus = node["Resources"].get("GPU", 0)
+        place = {"scheduling_strategy": here, "num_cpus": 0, "max_retries": 0}
+        facts[node["NodeID"], "versions"] = ray.remote(versions).options(**place).remote()
+        if storage:
+            facts[node["NodeID"], "storage"] = ray.remote(try_storage).options(**place).remote(storage)
+        if gpus:
+            facts[node["NodeID"], "nccl"] = ray.remote(sum_through_nccl).options(**place, num_gpus=gpus).remote()
+    ray.wait(list(facts.values()), num_returns=len(facts), timeout=_BUSY_SECONDS)
+    told = {key: _told(ref) for key, ref in facts.items()}
+    return [
+        {
+            "name": node["NodeManagerAddress"],
+            "head": "node:__internal_head__" in node["Resources"],
+            "resources": {name: node["Resources"].get(name, 0) for name in ("CPU", "GPU", "memory")},
+            **{key: told.get((node["NodeID"], key)) for key in ("versions", "storage", "nccl")},
+        }
+        for node in alive
+    ]
+
+
+def _told(ref: Any) -> Any:
+    """What a task said; `{"error": why}` where it has not."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError
+
+    try:
+        return ray.get(ref, timeout=0)
+    except GetTimeoutError:
+        return {"error": f"no answer in {_BUSY_SECONDS:g} s; other work may hold the node"}
+    except RayError as error:
+        return {"error": str(error).strip().splitlines()[-1]}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"\n{_MARK}{json.dumps(answer(json.loads(sys.argv[1])))}\n")

@@ -1,0 +1,160 @@
+"""A Ray cluster to work on: the one this process belongs to, or one of its own on this machine."""
+
+import atexit
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dist_lstm.errors import UserError
+from dist_lstm.hardware import MIB, cpus
+
+#: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
+#: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.
+#: A submitted job was given the same variables already, which Ray refuses unless they are to be combined.
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+#: Processes hand each other references to shards, not shards: there is little to keep in shared memory.
+_STORE_BYTES = 256 * MIB
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is to work with.
+
+    Attributes:
+        address: Of its head; None for a cluster of this process alone.
+        cpus: Processors of all nodes.
+        gpus: GPUs of all nodes.
+        nodes: Nodes that are alive.
+    """
+
+    address: str | None
+    cpus: float
+    gpus: float
+    nodes: int
+
+    @property
+    def summary(self) -> str:
+        """It in a few words."""
+        where = f"{self.nodes:,} nodes at {self.address}" if self.address else "this machine"
+        return f"{where}, {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+
+
+@contextmanager
+def join_cluster() -> Iterator[Cluster]:
+    """Join the cluster that `RAY_ADDRESS` names, as it is set in a submitted job; or start Ray on this machine.
+
+    A cluster of one's own asks for a token that nobody else can read, and ends with the block.
+
+    Yields:
+        The cluster.
+
+    Raises:
+        UserError: If there is no cluster at `RAY_ADDRESS`.
+    """
+    os.environ.update(RAY_ENVIRONMENT)
+    address = os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": logging.getLogger("dist_lstm").isEnabledFor(logging.INFO),
+        "runtime_env": {"env_vars": RAY_ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "2"}},
+    }
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    with _joined(address, options) if address else _own(options):
+        import ray
+
+        if threading.current_thread() is threading.main_thread():
+            # Ray takes it, and would end the process with status 15.
+            signal.signal(signal.SIGTERM, on_sigterm)
+        try:
+            resources = ray.cluster_resources()
+            alive = sum(node["Alive"] for node in ray.nodes())
+            yield Cluster(address, resources.get("CPU", 0.0), resources.get("GPU", 0.0), alive)
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _joined(address: str, options: dict[str, Any]) -> Iterator[None]:
+    import ray
+
+    try:
+        ray.init(address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"RAY_ADDRESS: {address}: no Ray cluster answers: {reason}; start it, or unset RAY_ADDRESS to work on "
+            "this machine"
+        ) from error
+    yield
+
+
+@contextmanager
+def _own(options: dict[str, Any]) -> Iterator[None]:
+    # The system limits the path of a socket to about 100 characters, so it can't lie in the run directory.
+    folder = Path(tempfile.mkdtemp(prefix="dist-lstm-"))
+    mine = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token())}
+    saved = {key: os.environ.get(key) for key in mine}
+    try:
+        os.environ.update(mine)
+        import ray
+        from ray._raylet import Config  # type: ignore
+
+        Config.initialize("")  # Ray read the mode at its import, which may lie behind us
+        ray.init(
+            "local",
+            num_cpus=max(1, int(cpus()[0])),
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
+            **options,
+        )
+        yield
+    finally:
+        for key, value in saved.items():
+            os.environ.pop(key)
+            os.environ.update({} if value is None else {key: value})
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _token() -> Path:
+    """A secret in a folder that nobody else can look into; Ray keeps the first one it reads in a process."""
+    folder = tempfile.TemporaryDirectory(prefix="dist-lstm-token-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "token"
+    path.write_text(secrets.token_hex(32), encoding="ascii")
+    path.chmod(0o600)
+    return path
+
+
+def hide_other_gpus() -> None:
+    """Hide from TensorFlow, in a worker and before its import, what the worker was not given.
+
+    Ray leaves all GPUs visible to a worker that asks for none.
+    """
+    import ray
+
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -1,1 +1,0 @@
-"""Run directories on object stores: objects, who may write them, and a local mirror. Known to `storage` alone."""

@@ -1,0 +1,279 @@
+"""A run to one HTML page that needs nothing else: no network, no script, no other file.
+
+Whatever text comes from the user's table or config is escaped, in the page as in its figures.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dist_lstm.config.load import flatten
+from dist_lstm.config.schema import Config
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.prepare import REJECTED
+from dist_lstm.data.stationarity import EVIDENCE
+from dist_lstm.forecast import baselines
+from dist_lstm.forecast.table import MODEL, level_name
+from dist_lstm.report import figures
+from dist_lstm.report.summary import Digest, Example, compare_series, read_digest
+from dist_lstm.report.wording import NAMES, TRANSFORMS, metric_words, number, percent, skill_sentence
+
+#: Series up to which each has a row of its own; more have their place in a histogram.
+FEW_SERIES = 20
+#: Rejected series that are named for each reason.
+_NAMED = 5
+_ENVIRONMENT = {
+    "devices": "Devices",
+    "replicas": "Replicas",
+    "precision": "Precision",
+    "cudnn": "cuDNN",
+    "windows_per_second": "Training windows a second",
+    "steps_per_second": "Training steps a second",
+    "input_wait_share": "Time spent waiting for input",
+    "peak_memory_mib": "Most memory in use, MiB",
+    "machine": "Machine",
+    "versions": "Versions",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run left for its report.
+
+    Attributes:
+        name: What the run is called; any text.
+        config: The resolved config.
+        task: The task.
+        shards: Folder and manifest of the series.
+        metrics: What `metrics.json` says; `training` is there.
+        environment: `environment.json`.
+        history: `history.csv`.
+        backtest: Folder of the backtest and file of its scores; None where there is none.
+    """
+
+    name: str
+    config: Config
+    task: Task
+    shards: tuple[Path, Manifest]
+    metrics: Mapping[str, Any]
+    environment: Path
+    history: Path
+    backtest: tuple[Path, Path] | None
+
+
+def render_report(source: Source) -> str:
+    """The page.
+
+    Args:
+        source: What the run left.
+
+    Returns:
+        HTML; the same for the same files.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    room = files("dist_lstm.report")
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters |= {"number": number, "percent": percent}
+    page = jinja.from_string(room.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    backtest = source.metrics.get("backtest") if source.backtest else None
+    return page.render(
+        style=Markup(room.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
+        name=source.name,
+        task=source.task,
+        manifest=source.shards[1],
+        trained=datetime.fromtimestamp(source.environment.stat().st_mtime, UTC),
+        training=source.metrics["training"],
+        sentence=skill_sentence(backtest, source.task.test),
+        backtest=backtest,
+        **_scored(source, backtest if backtest and MODEL in backtest else None),
+        learning=_learning(source),
+        transforms=_transforms(source.shards[1]),
+        rejected=_rejected(source.shards[0] / REJECTED),
+        environment=list(_environment(source.environment)),
+        settings=list(_settings(source.config)),
+    )
+
+
+def _scored(source: Source, totals: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The sections that need scores, each None or empty where it has nothing to show."""
+    if source.backtest is None or totals is None:
+        return dict.fromkeys(("scores", "examples", "by_step", "residuals", "by_series"))
+    folder, scores = source.backtest
+    series = compare_series(pd.read_parquet(scores, columns=["unique_id", "model", "points", "mase"]))
+    chosen = _choose(series.index.tolist())
+    digest = read_digest(folder, source.shards, source.task, list(chosen.values()))
+    return {
+        "scores": _scores(totals),
+        "examples": [
+            _example(label, name, digest.examples[name], source.task) | series.loc[name].to_dict()
+            for label, name in chosen.items()
+        ],
+        "by_step": _by_step(digest),
+        "residuals": _residuals(digest),
+        "by_series": _by_series(series),
+    }
+
+
+def _choose(names: list[str]) -> dict[str, str]:
+    """The best, the median and the worst of sorted series, as far as there are three."""
+    labels = {0: (), 1: ("Only",), 2: ("Better", "Worse")}.get(len(names), ("Best", "Median", "Worst"))
+    places = np.linspace(0, len(names) - 1, len(labels)).astype(int)
+    return {label: names[place] for label, place in zip(labels, places, strict=True)}
+
+
+def _scores(totals: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics beside each other, the best of each marked."""
+    models = {name: values for name, values in totals.items() if isinstance(values, Mapping)}
+    rows = []
+    for metric in dict.fromkeys(metric for values in models.values() for metric in values):
+        coverage = metric.startswith("coverage-")
+        values = [model.get(metric) for model in models.values()]
+        exact = float(metric.removeprefix("coverage-")) / 100 if coverage else 0.0
+        distance = [float("nan") if value is None else abs(value - exact) for value in values]
+        known = [value for value in distance if value == value]
+        best = min(known) if len(set(known)) > 1 else None
+        texts = [percent(value) if coverage else number(value) for value in values]
+        name, meaning = metric_words(metric)
+        cells = [{"text": text, "best": one == best} for text, one in zip(texts, distance, strict=True)]
+        rows.append({"name": name, "meaning": meaning, "cells": cells})
+    return {"models": [NAMES.get(name, name) for name in models], "rows": rows}
+
+
+def _learning(source: Source) -> dict[str, Any]:
+    history = pd.read_csv(source.history)
+    epochs = history[history["phase"] == "train"]
+    step = epochs["step"].to_numpy()
+    losses = {"train": epochs["loss"].to_numpy(np.float64)}
+    validated = epochs["validation_loss"].notna().any()
+    if validated:
+        losses["validation"] = epochs["validation_loss"].to_numpy(np.float64)
+    chosen = int(source.metrics["training"]["steps"]) if validated else None
+    said = [f"{name} loss {number(loss[0])} at first, {number(loss[-1])} at last" for name, loss in losses.items()]
+    figure = figures.learning_curve(f"Learning curve: {'; '.join(said)}.", step, losses, chosen)
+    return {"figure": figure, "validated": bool(validated)}
+
+
+def _example(label: str, name: str, example: Example, task: Task) -> dict[str, Any]:
+    columns = {"median": MODEL} | {one: one for one in example.values if one == baselines.NAME}
+    lines = {"actual": example.values["y"]} | {line: example.values[one] for line, one in columns.items()}
+    levels = [level_name(level) for level in sorted(task.levels, reverse=True)]
+    intervals = [
+        (example.values[f"{MODEL}-lo-{level}"], example.values[f"{MODEL}-hi-{level}"]) for level in levels
+    ]
+    title = f"{label} series, {name}: its last steps, what was forecast from there, and what happened."
+    figure = figures.fan_chart(f"fan-{label.lower()}", title, example.past, example.ds, lines, intervals)
+    return {"label": label, "name": name, "figure": figure}
+
+
+def _by_step(digest: Digest) -> dict[str, Any] | None:
+    """Errors over the horizon; None where it has one step or nothing counts."""
+    if len(digest.points) < 2 or not digest.points.any():
+        return None
+    errors = {NAMES.get(name, name): digest.mean(total) for name, total in digest.error.items()}
+    said = [
+        f"{name} {number(values[0])} one step ahead, {number(values[-1])} {len(values):,} steps ahead"
+        for name, values in errors.items()
+    ]
+    title = f"Mean absolute error by steps ahead, in units of scale: {'; '.join(said)}."
+    return {"figure": figures.error_by_step(title, errors)}
+
+
+def _residuals(digest: Digest) -> dict[str, Any] | None:
+    """Bias and calibration; None where nothing counts."""
+    intervals = []
+    for level, counts in digest.intervals.items():
+        if counts.sum():
+            below, inside, above = (counts / counts.sum()).tolist()
+            intervals.append({"nominal": float(level) / 100, "inside": inside, "below": below, "above": above})
+    figure = None
+    if len(digest.points) > 1 and digest.points.any():
+        title = f"Mean residual by steps ahead, in units of scale; over all steps {number(digest.mean_residual)}."
+        figure = figures.bias_by_step(title, digest.mean(digest.residual))
+    if not intervals and not digest.points.any():
+        return None
+    return {"mean": digest.mean_residual, "figure": figure, "intervals": intervals}
+
+
+def _by_series(series: pd.DataFrame) -> dict[str, Any] | None:
+    """How skill is spread; None where there are not two series to compare."""
+    if len(series) < 2:
+        return None
+    skill = series["skill"].to_numpy()
+    found = {
+        "series": len(skill),
+        "better": int((skill > 0).sum()),
+        "median": float(np.median(skill)),
+        "beyond": int((np.abs(skill) > 1).sum()),
+        "rows": None,
+        "figure": None,
+    }
+    if len(skill) <= FEW_SERIES:
+        return found | {"rows": series.reset_index(names="unique_id").to_dict("records")}
+    title = (
+        f"Histogram of skill over {len(skill):,} series: better than the seasonal naive forecast in "
+        f"{found['better']:,}, median {percent(found['median'], sign=True)}."
+    )
+    return found | {"figure": figures.skill_histogram(title, skill)}
+
+
+def _transforms(manifest: Manifest) -> list[dict[str, Any]]:
+    """What was chosen for the series, and the medians of what the tests say of them."""
+    return [
+        {
+            "name": name,
+            "meaning": TRANSFORMS[name],
+            "count": count,
+            "share": count / manifest.series,
+            "evidence": [manifest.evidence.get(name, {}).get(key) for key in EVIDENCE],
+        }
+        for name, count in sorted(manifest.transforms.items(), key=lambda pair: -pair[1])
+    ]
+
+
+def _rejected(path: Path) -> list[dict[str, Any]]:
+    """Rejected series by reason, some of them named."""
+    table = pd.read_parquet(path)
+    return [
+        {"reason": reason, "count": len(rows), "names": rows["unique_id"].iloc[:_NAMED].tolist()}
+        for reason, rows in sorted(table.groupby("reason"), key=lambda pair: -len(pair[1]))
+    ]
+
+
+def _environment(path: Path) -> Iterator[tuple[str, str]]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for key in sorted(found, key=lambda name: list(_ENVIRONMENT).index(name) if name in _ENVIRONMENT else 99):
+        value = found[key]
+        if key == "devices":
+            text = ", ".join(f"{device['name']} ({device['model']})" for device in value)
+        elif key == "input_wait_share":
+            text = percent(value)
+        elif isinstance(value, Mapping):
+            text = ", ".join(f"{name} {one}" for name, one in value.items())
+        elif isinstance(value, bool):
+            text = "used" if value else "not used"
+        else:
+            text = number(value) if isinstance(value, int | float | None) else str(value)
+        yield _ENVIRONMENT.get(key, key), text
+
+
+def _settings(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Every setting: key, value, meaning. A page is passed on: passwords in URIs are left out."""
+    for key, value in flatten(config):
+        section: Any = config
+        *sections, last = key.split(".")
+        for name in sections:
+            section = getattr(section, name)
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        text = "\N{EN DASH}" if value is None else re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
+        yield key, text, type(section).model_fields[last].description or ""

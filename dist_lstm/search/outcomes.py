@@ -1,0 +1,223 @@
+"""What became of trials: Tune's records to plain values, and those to a row or a line each."""
+
+import json
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Column, Table
+
+from dist_lstm.config.search import Domain
+from dist_lstm.search.samples import Sample, changes_of
+from dist_lstm.search.trial import DONE, FAILED
+
+STOPPED = "stopped"
+#: Trials of the table that is shown at the end.
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial as far as it came.
+
+    Attributes:
+        number: Its number, from 0.
+        sample: What it tried.
+        told: What it reported last; empty where that is nothing.
+        reason: Why it failed; empty where it did not.
+        over: Whether it is over.
+        checkpoint: Its last checkpoint, as Tune has it.
+    """
+
+    number: int
+    sample: Sample
+    told: Mapping[str, Any]
+    reason: str
+    over: bool
+    checkpoint: Any
+
+    @property
+    def score(self) -> float:
+        """Score of the weights it would keep; NaN where it failed, or has none that is a number."""
+        score = self.told.get("score")
+        return float(score) if score is not None and math.isfinite(score) and not self.reason else math.nan
+
+    @property
+    def status(self) -> str:
+        """`done`, `failed`, or `stopped` before its end."""
+        return FAILED if self.reason else DONE if self.told.get("status") == DONE else STOPPED
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return float(self.told.get("time_total_s", 0.0))
+
+
+def outcome_of(trial: Any) -> Outcome:
+    """What became of a trial.
+
+    Args:
+        trial: Tune's record.
+
+    Returns:
+        The outcome.
+    """
+    told = trial.run_metadata.last_result
+    reason = ""
+    if told.get("status") == FAILED:
+        reason = str(told["reason"])
+    elif trial.status == trial.ERROR:
+        reason = reason_of(_error_of(trial))
+    elif trial.status == trial.TERMINATED and "score" not in told:
+        reason = "ended before its first epoch"
+    number = int(Path(trial.path).name.split("-")[0])
+    return Outcome(number, trial.config["sample"], told, reason, trial.is_finished(), trial.checkpoint)
+
+
+def _error_of(trial: Any) -> Exception | None:
+    # Tune writes it here, and copies it later to where `get_pickled_error` looks.
+    path = trial.pickled_error_file
+    if path and Path(path).exists():
+        return pickle.loads(Path(path).read_bytes())  # noqa: S301 (this process wrote it)
+    return trial.get_pickled_error() or trial.get_error()
+
+
+def reason_of(error: Exception | None) -> str:
+    """Why a trial's process failed, in a line.
+
+    Args:
+        error: What it ended with, as far as Tune knows.
+
+    Returns:
+        The reason.
+    """
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    if isinstance(error, OutOfMemoryError):
+        return "out of memory: Ray ended its process; lower train.batch_size or search.max_concurrent"
+    if isinstance(error, RayActorError):
+        return "its process died, more often than search.max_failures"
+    lines = [line.strip() for line in str(error or "unknown").splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The trial with the least score, the first of several; None where none has one."""
+    known = [one for one in outcomes if one.score == one.score]
+    return min(known, key=lambda one: (one.score, one.number), default=None)
+
+
+def table_of(outcomes: Sequence[Outcome], own: Sample, domains: Mapping[str, Domain]) -> pd.DataFrame:
+    """Trials as a table.
+
+    Args:
+        outcomes: All trials.
+        own: The config's own settings.
+        domains: What was tried of each setting.
+
+    Returns:
+        One row a trial: `trial`, `own` (whether it has the config's own settings), `score` (NaN where it has
+        none), `status`, `reason`, `epochs`, `seconds`, a column a setting, and the steps and scores of its epochs
+        as lists, `curve_step` and `curve_score`.
+    """
+    rows = []
+    for one in sorted(outcomes, key=lambda one: one.number):
+        settings, curve = changes_of(one.sample, domains), one.told.get("curve", [])
+        row = {
+            "trial": one.number,
+            "own": one.sample == own,
+            "score": one.score,
+            "status": one.status,
+            "reason": one.reason,
+        }
+        row |= {"epochs": int(one.told.get("epoch", 0)), "seconds": one.seconds}
+        row |= {key: _column_value(settings[key], domain) for key, domain in domains.items()}
+        row |= {
+            "curve_step": [int(step) for step, _ in curve],
+            "curve_score": [float(score) for _, score in curve],
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _column_value(value: Any, domain: Domain) -> Any:
+    """Numbers stay numbers and text text; a column of anything else holds JSON."""
+    same = domain[0] != "choice" or len({type(one) for one in domain[1]}) == 1
+    return value if same and isinstance(value, str | int | float) else json.dumps(value)
+
+
+class Watch:
+    """Prints a line a trial that is over.
+
+    Args:
+        domains: What is tried of each setting.
+        total: Trials of the search.
+        console: Where to.
+    """
+
+    def __init__(self, domains: Mapping[str, Domain], total: int, console: Console) -> None:
+        self._domains = domains
+        self._total = total
+        self._console = console
+
+    def __call__(self, outcomes: Sequence[Outcome], last: Outcome) -> None:
+        """Print a trial that ended.
+
+        Args:
+            outcomes: All trials that are over.
+            last: The one that ended last.
+        """
+        width, best = len(str(self._total)), best_of(outcomes)
+        settings = settings_text(changes_of(last.sample, self._domains))
+        if last.reason:
+            told = f"failed: {last.reason}"
+        else:
+            beside = (
+                "best so far" if best is None or best is last else f"best {best.score:.4f}, trial {best.number}"
+            )
+            how = "" if last.status == DONE else ", stopped"
+            told = f"score {last.score:.4f} ({beside}), {last.told['epoch']} epochs{how}, {last.seconds:.0f} s"
+        self._console.print(
+            f"{len(outcomes):>{width}}/{self._total}  trial {last.number:<{width}}  {told}; {settings}"
+        )
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings in a line; their section is left out."""
+    return ", ".join(f"{key.split('.')[-1]} {_value_text(value)}" for key, value in settings.items())
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value.item() if hasattr(value, "item") else value)
+
+
+def show_trials(table: pd.DataFrame, domains: Mapping[str, Domain], console: Console) -> None:
+    """Print the best trials, and how much better the best is than the config's own settings.
+
+    Args:
+        table: `trials.parquet`; at least one trial has a score.
+        domains: What was tried of each setting.
+        console: Where to.
+    """
+    columns = [Column(name, justify="right") for name in ("trial", "score", "epochs")]
+    shown = Table(*columns, Column("settings", overflow="fold"))
+    ranked = table[table["score"].notna()].sort_values(["score", "trial"])
+    for _, row in ranked.head(_SHOWN).iterrows():
+        settings = settings_text({key: row[key] for key in domains})
+        shown.add_row(f"{row['trial']}", f"{row['score']:.4f}", f"{row['epochs']}", settings)
+    best = ranked.iloc[0]
+    own = ranked.loc[ranked["own"], "score"]
+    beside = ""
+    if len(own):
+        beside = f"; the config's own settings: {own.iloc[0]:.4f} ({best['score'] / own.iloc[0] - 1:+.1%})"
+    counts = table["status"].value_counts()
+    console.print("trials    " + ", ".join(f"{count:,} {status}" for status, count in counts.items()))
+    console.print(shown)
+    console.print(f"best      trial {best['trial']}: score {best['score']:.4f}{beside}")

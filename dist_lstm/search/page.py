@@ -1,0 +1,168 @@
+"""A search to one HTML page that needs nothing else, in the style of a run's report."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dist_lstm.config.load import flatten
+from dist_lstm.config.schema import Config
+from dist_lstm.config.search import Domain, labels_of
+from dist_lstm.report.wording import number, percent
+from dist_lstm.search import figures
+from dist_lstm.search.importance import importance, label_of
+
+#: Trials that are listed, and the curves that are drawn.
+_LISTED, _DRAWN = 20, 200
+_ALGORITHMS = {
+    "optuna": "Optuna (TPE)",
+    "random": "random values",
+    "grid": "all combinations",
+    "pbt": "population based",
+}
+
+
+def render_search(name: str, config: Config, trials: pd.DataFrame, has_run: bool) -> str:
+    """The page.
+
+    Args:
+        name: What the search is called; any text.
+        config: Its config.
+        trials: `trials.parquet`; at least one trial has a score.
+        has_run: Whether `best/` is there, with its report.
+
+    Returns:
+        HTML; the same for the same trials.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters |= {"number": number, "percent": percent}
+    page = jinja.from_string(files("dist_lstm.search").joinpath("search.html.j2").read_text(encoding="utf-8"))
+    domains = config.search.domains
+    scored = trials[trials["score"].notna()].sort_values(["score", "trial"]).reset_index(drop=True)
+    own = scored[scored["own"]]
+    return page.render(
+        style=Markup(files("dist_lstm.report").joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
+        name=name,
+        best=_trial(scored.iloc[0], domains),
+        own=None if own.empty else _trial(own.iloc[0], domains),
+        sentence=_sentence(scored, trials),
+        facts=_facts(config, trials),
+        settings=list(domains),
+        trials=[_trial(row, domains) for _, row in scored.head(_LISTED).iterrows()],
+        scored=len(scored),
+        figures=_figures(scored, domains),
+        importance=_importance(scored, domains),
+        failures=_failures(trials),
+        has_run=has_run,
+        search=[(f"search.{key}", _text(value)) for key, value in flatten(config.search) if key != "space"],
+        space=[(key, f"{kind} {json.dumps(given)}") for key, (kind, given) in domains.items()],
+    )
+
+
+def _trial(row: pd.Series, domains: Mapping[str, Domain]) -> dict[str, Any]:
+    found = {key: row[key] for key in ("trial", "score", "status", "epochs", "seconds")}
+    return found | {"settings": {key: _text(row[key]) for key in domains}}
+
+
+def _text(value: Any) -> str:
+    plain = value.item() if hasattr(value, "item") else value
+    if isinstance(plain, bool) or plain is None:
+        return json.dumps(plain)
+    return number(plain) if isinstance(plain, int | float) else str(plain)
+
+
+def _sentence(scored: pd.DataFrame, trials: pd.DataFrame) -> str:
+    """What came of it, in one plain sentence."""
+    best, own = scored.iloc[0], scored.loc[scored["own"], "score"]
+    found = f"The best of {len(trials):,} trials has a score of {number(best['score'])}"
+    if own.empty:
+        return f"{found}; the config\N{RIGHT SINGLE QUOTATION MARK}s own settings have none."
+    if best["own"]:
+        return f"{found}: no other settings were better than the config\N{RIGHT SINGLE QUOTATION MARK}s own."
+    share = 1 - best["score"] / own.iloc[0]
+    return f"{found}, {percent(share)} below that of the config\N{RIGHT SINGLE QUOTATION MARK}s own settings."
+
+
+def _facts(config: Config, trials: pd.DataFrame) -> list[tuple[str, str]]:
+    counts = trials["status"].value_counts()
+    found = [("Trials", number(len(trials)))]
+    names = {"done": "Trained to the end", "stopped": "Stopped early", "failed": "Failed"}
+    found += [(label, number(int(counts[key]))) for key, label in names.items() if key in counts]
+    spent = timedelta(seconds=round(float(trials["seconds"].sum())))
+    return [
+        *found,
+        ("Epochs", number(int(trials["epochs"].sum()))),
+        ("Time of all trials", str(spent)),
+        ("Settings searched", number(len(config.search.space))),
+        ("Chosen by", _ALGORITHMS[config.search.algorithm]),
+    ]
+
+
+def _cap(scores: np.ndarray) -> float:
+    """A score above which trials are so bad that how bad says nothing."""
+    best, middle, worst = np.nanmin(scores), np.nanmedian(scores), np.nanmax(scores)
+    return float(min(worst, best + 3 * (middle - best))) if middle > best else float(worst)
+
+
+def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, Any]:
+    """Parallel coordinates and learning curves; None with one trial, whose lines say nothing."""
+    drawn = scored.head(_DRAWN)
+    scores = drawn["score"].to_numpy(float)
+    place = drawn.index[drawn["own"]]
+    own = int(place[0]) if len(place) else None
+    curves = [
+        (np.asarray(row["curve_step"]), np.asarray(row["curve_score"], float)) for _, row in drawn.iterrows()
+    ]
+    found: dict[str, Any] = {"parallel": None, "capped": False, "drawn": len(drawn)}
+    if len(drawn) > 1 and scores.max() > scores.min():
+        cap = _cap(scores)
+        scales = [_scale(key, drawn[key], domain) for key, domain in domains.items()]
+        score = figures.number_scale("score", scores, (scores.min(), cap), log=False)
+        found["capped"] = bool(cap < scores.max())
+        if found["capped"]:
+            low, (place, label) = score.ticks
+            score = replace(score, ticks=[low, (place, f"{label} and more")])
+        scales.append(score)
+        title = (
+            f"Parallel coordinates of {len(drawn)} trials: a line a trial, a row a setting, the last the score."
+        )
+        found["parallel"] = figures.parallel_coordinates(title, scales, np.arange(len(drawn)), own)
+    ends = np.concatenate([curve[1][np.isfinite(curve[1])] for curve in curves])
+    cap = max(_cap(ends), float(np.nanmin(ends)) * 1.02)
+    title = f"Scores of {len(curves)} trials over training steps; the best ends at {number(scores[0])}."
+    found["curves"] = figures.score_curves(title, curves, 0, own, cap)
+    return found
+
+
+def _scale(key: str, values: pd.Series, domain: Domain) -> figures.Scale:
+    kind, given = domain
+    name = key.rsplit(".", maxsplit=1)[-1]
+    if kind == "choice":
+        labels = labels_of(domain)
+        places = np.array([labels.index(label_of(value, domain)) for value in values])
+        return figures.choice_scale(name, places, [label.strip('"') for label in labels])
+    return figures.number_scale(name, values.to_numpy(), (given[0], given[1]), log=kind == "loguniform")
+
+
+def _importance(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> Any:
+    shares = importance(scored, domains)
+    if shares is None:
+        return None
+    said = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
+    return figures.importance_bars(f"Importance of settings: {said}.", shares)
+
+
+def _failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    failed = trials[trials["status"] == "failed"]
+    return [
+        {"reason": reason, "trials": [int(one) for one in rows["trial"]]}
+        for reason, rows in sorted(failed.groupby("reason"), key=lambda pair: -len(pair[1]))
+    ]

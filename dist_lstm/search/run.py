@@ -1,0 +1,224 @@
+"""A search for better settings: `dist-lstm tune`.
+
+    shards/         prepared once, for all trials
+    ray/            Ray Tune's state and the trials' checkpoints
+    trials.parquet  a row a trial
+    best.yaml       the best trial's settings
+    best/           the best model, an ordinary run directory
+    search.html     all of it on a page
+
+The process that does this imports no TensorFlow; trials and the last run do, in processes of their own.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from rich.console import Console
+
+from dist_lstm.config.defaults import resolve
+from dist_lstm.config.load import differences, dump_config, flatten, load_config, measured_before, override
+from dist_lstm.config.schema import Config
+from dist_lstm.config.search import Domain, SearchSettings
+from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.prepare import prepare
+from dist_lstm.errors import UserError
+from dist_lstm.jobs.nodes import refuse_nodes
+from dist_lstm.jobs.session import Cluster, join_cluster
+from dist_lstm.search import tuning
+from dist_lstm.search.outcomes import Outcome, Watch, best_of, show_trials, table_of
+from dist_lstm.search.samples import contradictions, own_sample, trial_config
+from dist_lstm.search.trial import CONFIG, Job, finish_run
+from dist_lstm.search.tune_state import STATE
+from dist_lstm.storage import is_marked, listing, local_path, lock, mark, origin, publish, shown, write_text
+from dist_lstm.storage.objects import without_keys
+
+SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
+    "search.yaml",
+    "shards",
+    "trials.parquet",
+    "best.yaml",
+    "best",
+    "search.html",
+)
+#: What is fetched from a store, and what stays on this machine: Ray's state is pickle, so a store that others may
+#: write to never holds it. It stays as long as the store holds the same search.
+PARTS = (SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE)
+KEPT = {STATE: SEARCH}
+
+
+def check_place(where: str | Path, on_cluster: bool) -> None:
+    """Refuse to search on a cluster without a folder that its nodes share: trials hand their state to each other.
+
+    Args:
+        where: A path, or a URI.
+        on_cluster: Whether trials may run on other nodes.
+
+    Raises:
+        UserError: If it is the URI of a store and they may.
+    """
+    if on_cluster and local_path(where) is None:
+        raise UserError(
+            f"--out {without_keys(str(where))}: a search on a cluster keeps its state in a folder that all nodes "
+            "share, not at a store; give such a folder, or search on one machine (without RAY_ADDRESS)"
+        )
+
+
+def search(config: Config, folder: Path, console: Console) -> None:
+    """Search for better settings, or go on with a search that was stopped.
+
+    Args:
+        config: The job; `search` says what is tried.
+        folder: Where it goes; it must lie where all nodes of the cluster see it.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: If the space is empty or contradicts itself, the folder holds other work, the data can't be
+            used, or no trial had a score.
+    """
+    folder = folder.absolute()
+    refuse_nodes(config.resources)
+    if not config.search.space:
+        raise UserError(
+            "search.space: is empty; name settings to try, such as train.learning_rate: {loguniform: [1e-4, 1e-2]}"
+        )
+    _refuse_strangers(folder)
+    with lock(folder):
+        _refuse_other_work(config, folder)
+        if not is_marked(folder):
+            _work(config, folder, console)
+            mark(folder)
+        else:
+            console.print("search    already done")
+        show_trials(pd.read_parquet(folder / TRIALS), config.search.domains, console)
+    for name in (TRIALS, BEST_CONFIG, BEST, PAGE):
+        if (folder / name).exists():
+            console.print(f"{name:<15} {shown(folder / name)}")
+
+
+def _refuse_strangers(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose another --out")
+    if folder.exists() and not (folder / SEARCH).exists():
+        strangers = [name for name in listing(folder) if not name.startswith(".")]
+        if strangers:
+            raise UserError(f"{folder}: holds no search (it holds {strangers[0]}); choose another --out")
+
+
+def _refuse_other_work(config: Config, folder: Path) -> None:
+    if not (folder / SEARCH).exists():
+        write_text(folder / SEARCH, dump_config(config))
+        return
+    stored = load_config(folder / SEARCH)
+    found = differences(stored, config)
+    old, new = (dict(flatten(one.search)) | {"space": None} for one in (stored, config))
+    found += [f"search.{key} is {value!r}, not {new[key]!r}" for key, value in old.items() if value != new[key]]
+    spaces = stored.search.domains, config.search.domains
+    found += [
+        f"search.space.{key} is {_said(spaces[0].get(key))}, not {_said(spaces[1].get(key))}"
+        for key in dict.fromkeys([*spaces[0], *spaces[1]])
+        if spaces[0].get(key) != spaces[1].get(key)
+    ]
+    if found:
+        raise UserError(f"{folder}: holds another search: {'; '.join(found)}; choose another --out")
+
+
+def _said(domain: Domain | None) -> str:
+    return "not there" if domain is None else f"{domain[0]} {json.dumps(domain[1])}"
+
+
+def _work(config: Config, folder: Path, console: Console) -> None:
+    manifest = prepare(config, folder / SHARDS)
+    resolved = resolve(config, manifest.facts)
+    if not resolved.split.validation:
+        raise UserError("split.validation: is 0; trials are compared on the validation range")
+    rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
+    console.print(
+        f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
+    )
+    with join_cluster() as cluster:
+        if not (folder / TRIALS).exists():
+            job = Job(config, folder / SHARDS, resolved.task.min_context or 1)
+            _search(job, manifest, folder, (cluster, console))
+        if (folder / BEST).exists():
+            console.print("best      goes on to its end, is backtested, and forecasts")
+            _finish(config.search, folder)
+    from dist_lstm.search.page import render_search
+
+    page = render_search(folder.name, config, pd.read_parquet(folder / TRIALS), (folder / BEST).exists())
+    write_text(folder / PAGE, page)
+
+
+def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Console]) -> None:
+    """Run the trials; leaves `best.yaml`, `best/` with what its run begins with, and last `trials.parquet`."""
+    config, (cluster, console) = job.config, shown
+    _check_resources(config.search, cluster)
+    contradiction = contradictions(config, manifest.facts)
+    if contradiction:
+        console.print(f"note      {contradiction}")
+    own, outside = own_sample(config, manifest.facts)
+    if outside:
+        console.print(f"note      outside of search.space; trial 0 takes {', '.join(outside)}")
+    samples = tuning.samples_of(config, own)
+    total = config.search.num_samples if samples is None else len(samples)
+    going_on = "; going on" if (folder / STATE).exists() else ""
+    console.print(f"search    {total:,} trials, {config.search.algorithm}, on {cluster.summary}{going_on}")
+    outcomes = tuning.run_trials(job, own, folder, Watch(config.search.domains, total, console))
+    best = best_of(outcomes)
+    if best is None:
+        reason = next((one.reason for one in outcomes if one.reason), "ended before its first epoch")
+        raise UserError(f"search: none of {len(outcomes)} trials has a score; the first failed: {reason}")
+    _keep_best(best, job, manifest, folder)
+    table = table_of(outcomes, own, config.search.domains)
+    with publish(folder / TRIALS) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
+    """On this machine nothing is added while one waits; a cluster may grow."""
+    for name, there in (("cpus", cluster.cpus), ("gpus", cluster.gpus)):
+        asked = getattr(search, name)
+        if cluster.address is None and asked > there:
+            raise UserError(f"search.{name}: {asked:g} a trial asked for, this machine has {there:g}; lower it")
+
+
+def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> None:
+    """Write `best.yaml`, and prepare `best/` as a run that was stopped where the trial ended."""
+    config = trial_config(job.config, best.sample, manifest.facts)
+    config = override(config, {"resources.gpus": job.config.resources.gpus})
+    with best.checkpoint.as_directory() as saved:
+        config = override(config, measured_before(config, load_config(Path(saved) / CONFIG)))
+        values = config.model_dump(mode="json", exclude={"search"})
+        title = f"# Trial {best.number} of the search in {folder.name}: score {best.score:.6g}"
+        write_text(folder / BEST_CONFIG, f"{title}\n{yaml.safe_dump(values, sort_keys=False)}")
+        if job.config.search.final == "none":
+            return
+        with publish(folder / BEST) as temporary:
+            shutil.copytree(folder / SHARDS, temporary / SHARDS, copy_function=_link)
+            if job.config.search.final == "take":
+                shutil.copytree(Path(saved) / "checkpoints", temporary / "checkpoints")
+
+
+def _link(source: str, target: str) -> None:
+    """Shards are never changed, only replaced: two folders may share them where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _finish(settings: SearchSettings, folder: Path) -> None:
+    """Bring the best model's run to its end, in a process with a trial's devices."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task = ray.remote(max_calls=1, num_cpus=settings.cpus, num_gpus=settings.gpus)(finish_run)
+    try:
+        ray.get(task.remote(origin(folder), (BEST_CONFIG, BEST), settings.gpus))
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from error
+        raise

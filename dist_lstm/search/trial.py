@@ -1,0 +1,262 @@
+"""One trial of a search: settings to a score an epoch, on the node and the devices that Ray gave it.
+
+Nothing here imports TensorFlow before `claim_devices` has said what it may see.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dist_lstm.config.load import dump_config, load_config, measured_before, override
+from dist_lstm.config.schema import Config
+from dist_lstm.config.section import known
+from dist_lstm.data.manifest import load_manifest
+from dist_lstm.errors import UserError
+from dist_lstm.search.samples import Sample, trial_config
+from dist_lstm.storage import mirrored, write_text
+
+#: Beside `checkpoints/`, what a checkpoint of a trial holds: its settings, and its scores so far.
+CONFIG, SCORES = "config.yaml", "scores.json"
+RUNNING, DONE, FAILED = "running", "done", "failed"
+#: A process with a hung thread may not end by itself.
+_SECONDS_TO_END = 30
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a search share.
+
+    Attributes:
+        config: The config of the search; settings may be left out.
+        shards: The prepared data.
+        min_context: Fewest steps before a scored cutoff.
+    """
+
+    config: Config
+    shards: Path
+    min_context: int
+
+
+def claim_devices(gpus: float) -> None:
+    """Hide GPUs that were not given: Ray leaves all of them visible to who asked for none."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
+def run_trial(settings: dict[str, Any], job: Job) -> None:
+    """What Tune calls: trains and reports.
+
+    A trial that can't work with its settings reports so and is over. Any other exception is Tune's to handle: the
+    trial goes on from its last epoch, as often as `search.max_failures` allows.
+
+    Args:
+        settings: `sample`, what is tried.
+        job: What all trials share.
+
+    Raises:
+        TimeoutError: If it hangs.
+    """
+    from ray import tune
+
+    claim_devices(job.config.search.gpus)
+    watchdog = Watchdog(job.config.search.trial_timeout)
+    try:
+        watchdog.run(lambda: _train(settings["sample"], job, watchdog))
+        return
+    except TimeoutError:
+        threading.Timer(_SECONDS_TO_END, os._exit, (1,)).start()
+        raise
+    except UserError as error:
+        reason = str(error).removeprefix("override: ")
+    except Exception as error:  # noqa: BLE001 (raised again, as text)
+        said = next(iter(str(error).splitlines()), "")
+        if type(error).__name__ != "ResourceExhaustedError":
+            traceback.print_exc()
+            # One of TensorFlow's own would make the process of the search import it.
+            raise RuntimeError(f"{type(error).__name__}: {said}") from None
+        reason = f"out of memory: {said}"
+    tune.report({"score": float("nan"), "epoch": 0, "status": FAILED, "reason": reason})
+
+
+class Watchdog:
+    """Ends work that makes no progress.
+
+    Args:
+        seconds: Without progress, after which it ends.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+        self._waits = False
+
+    def beat(self) -> None:
+        """There is progress."""
+        self._last = time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While the block runs, the work waits for others, which is not its fault."""
+        self._waits = True
+        yield
+        self.beat()
+        self._waits = False
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Work in a thread that can be left behind: Python can't end one that hangs.
+
+        Args:
+            work: What is done; calls `beat`.
+
+        Raises:
+            TimeoutError: If there is no progress.
+            BaseException: What the work raised, its exit too.
+        """
+        ended: list[BaseException] = []
+
+        def target() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 (raised below)
+                ended.append(error)
+
+        self.beat()
+        thread = threading.Thread(target=target, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(min(1.0, self._seconds / 4))
+            if thread.is_alive() and not self._waits and time.monotonic() - self._last > self._seconds:
+                raise TimeoutError(f"no progress for {self._seconds:g} seconds (search.trial_timeout)")
+        if ended:
+            raise ended[0]
+
+
+def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
+    """Train in a scratch folder on this node, from the trial's last checkpoint where there is one."""
+    from ray import tune
+
+    from dist_lstm.train.devices import make_strategy  # isort: skip (imports TensorFlow quietly)
+    import keras
+    from rich.console import Console
+
+    from dist_lstm.evaluate.validation import make_scorer
+    from dist_lstm.train.measure import measure
+    from dist_lstm.train.monitor import Monitor
+    from dist_lstm.train.phases import Training, train_phase
+
+    class Pulse(Monitor):
+        def step(self, step: int, loss: float, speed: Any) -> None:  # noqa: ARG002
+            watchdog.beat()
+
+    # Actors are used again: what the trial before has built goes.
+    keras.backend.clear_session()
+    # Ray makes a folder on this node the working directory, and deletes it with its own files.
+    with tempfile.TemporaryDirectory(prefix="trial-", dir=Path.cwd(), ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory() as saved:
+                shutil.copytree(saved, folder, dirs_exist_ok=True)
+        manifest = load_manifest(job.shards)
+        config = _as_trial(trial_config(job.config, sample, manifest.facts))
+        if (folder / CONFIG).exists():
+            config = override(config, measured_before(config, load_config(folder / CONFIG)))
+        task = manifest.make_task(config)
+        strategy = make_strategy(config.resources, config.train.precision)
+        monitor = Pulse(folder, Console(quiet=True))
+        shards = (job.shards, manifest)
+        config = override(config, measure(Training(folder, shards, config, task, strategy, monitor)))
+        write_text(folder / CONFIG, dump_config(config))
+        score = make_scorer(shards, task, job.min_context, job.config.search.seed)
+        report = _Report(folder, score, known(config.train.max_steps), watchdog)
+        train_phase(Training(folder, shards, config, task, strategy, monitor, report.epoch))
+        report.end()
+
+
+def _as_trial(config: Config) -> Config:
+    """No checkpoints but those of every epoch; as many threads as CPUs."""
+    changes: dict[str, Any] = {
+        "train.checkpoint_every": None,
+        "train.checkpoint_seconds": None,
+        "train.keep_checkpoints": 1,
+        "train.profile": False,
+    }
+    if config.resources.threads == "auto":
+        changes["resources.threads"] = max(1, int(config.search.cpus))
+    return override(config, changes)
+
+
+class _Report:
+    """Tells Tune of epochs. What it knows lies in the checkpoint, so that who goes on from it knows it too.
+
+    Args:
+        folder: The trial's scratch folder.
+        score: Scores a model.
+        steps: Steps at most.
+        watchdog: Told when Tune is waited for.
+    """
+
+    def __init__(self, folder: Path, score: Callable[[Any], float], steps: int, watchdog: Watchdog) -> None:
+        self._folder = folder
+        self._score = score
+        self._steps = steps
+        self._watchdog = watchdog
+        saved = folder / SCORES
+        self._told: dict[str, Any] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
+
+    def epoch(self, model: Any, record: Any, best: bool) -> None:
+        """Score the epoch's weights, and report the score of those that would be kept."""
+        from ray import tune
+
+        score = self._score(model)
+        if score != score:
+            raise UserError(
+                "no validation window can be scored: their values are missing, or the series do not change from "
+                "season to season; give split.validation more steps"
+            )
+        # A training that went back to a checkpoint comes by an epoch twice.
+        curve = [[step, one] for step, one in self._told.get("curve", []) if step < record.step]
+        self._told = {
+            "score": score if best else self._told["score"],
+            "epoch": record.epoch,
+            "status": DONE if record.step >= self._steps else RUNNING,
+            "curve": [*curve, [record.step, score]],
+        }
+        write_text(self._folder / SCORES, json.dumps(self._told))  # infinity too
+        with self._watchdog.waiting():
+            tune.report(dict(self._told), checkpoint=tune.Checkpoint.from_directory(str(self._folder)))
+
+    def end(self) -> None:
+        """Report that training came to its end, where that was not said with its last epoch."""
+        from ray import tune
+
+        if self._told["status"] != DONE:
+            tune.report(self._told | {"status": DONE})
+
+
+def finish_run(where: str, names: tuple[str, str], gpus: float) -> None:
+    """Bring a run to its end, as `dist-lstm run` does, on the devices that Ray gave.
+
+    Args:
+        where: Path or URI of the search.
+        names: Of the config file and the run directory in it, which holds what of it is there already.
+        gpus: GPUs that were given.
+    """
+    claim_devices(gpus)
+    from rich.console import Console
+
+    from dist_lstm.run import run_all, start_run
+
+    with mirrored(where, own=False, fetch=names) as search:
+        config, folder = (search / name for name in names)
+        with start_run(load_config(config), folder, Console(quiet=True)) as run:
+            run_all(run)

@@ -1,0 +1,251 @@
+"""Ray Tune: how trials are chosen, stopped, continued and watched."""
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dist_lstm.config.schema import Config
+from dist_lstm.config.search import Domain, labels_of
+from dist_lstm.search.importance import distribution_of
+from dist_lstm.search.outcomes import Outcome, outcome_of
+from dist_lstm.search.samples import Sample, all_samples, draw_samples
+from dist_lstm.search.trial import Job, run_trial
+from dist_lstm.search.tune_state import STATE, check_whole, claim, mend_checkpoints
+
+SCORE = "score"
+#: A trial stays if it is among the best third of those that came as far.
+_REDUCTION = 3
+#: More epochs than any trial has.
+_NO_END = 10**6
+#: Told of each trial that ended: all that are over, and this one.
+Watcher = Callable[[Sequence[Outcome], Outcome], None]
+#: Not in the callback itself: Tune pickles that, which a console does not take.
+_WATCHER: ContextVar[Watcher] = ContextVar("watcher")
+
+
+def samples_of(config: Config, own: Sample) -> list[Sample] | None:
+    """The samples of all trials, the config's own settings first; None where Optuna chooses them one by one.
+
+    Args:
+        config: The config of the search.
+        own: The config's own settings.
+
+    Returns:
+        The samples.
+    """
+    search = config.search
+    if search.algorithm == "optuna":
+        return None
+    if search.algorithm == "grid":
+        return [own, *(sample for sample in all_samples(config) if sample != own)]
+    return [own, *draw_samples(config, search.num_samples - 1, search.seed)]
+
+
+def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outcome]:
+    """Run all trials, or those that an earlier command left.
+
+    SIGINT and SIGTERM end it, and then the process, with all saved that is needed to go on.
+
+    Args:
+        job: What all trials share.
+        own: The settings that are tried first.
+        folder: The folder of the search; Tune's state lies in it.
+        watch: Told of each trial that ended.
+
+    Returns:
+        What became of all trials.
+
+    Raises:
+        UserError: If the state can't be used.
+    """
+    from ray import tune
+
+    search, state = job.config.search, folder / STATE
+    claim(state)
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, job=job), {"cpu": search.cpus, "gpu": search.gpus}
+    )
+    token = _WATCHER.set(watch)
+    try:
+        with _quiet(), _ended_by_signals():
+            if any(state.glob("experiment_state-*.json")):
+                check_whole(state)
+                mend_checkpoints(state)
+                tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True)
+            else:
+                tuner = _new_tuner(trainable, job.config, own, folder)
+            # Its public results lose the settings of a trial that never reported.
+            trials = tuner.fit()._experiment_analysis.trials  # noqa: SLF001
+        return [outcome_of(trial) for trial in trials]
+    finally:
+        _WATCHER.reset(token)
+
+
+def _new_tuner(trainable: Any, config: Config, own: Sample, folder: Path) -> Any:
+    from ray import tune
+
+    search, samples = config.search, samples_of(config, own)
+    return tune.Tuner(
+        trainable,
+        param_space={} if samples is None else {"sample": tune.grid_search(samples)},
+        tune_config=tune.TuneConfig(
+            metric=SCORE,
+            mode="min",
+            num_samples=search.num_samples if samples is None else 1,
+            search_alg=_optuna(config, own) if samples is None else None,
+            scheduler=_scheduler(config, own),
+            max_concurrent_trials=search.max_concurrent,
+            time_budget_s=search.time_budget,
+            reuse_actors=True,
+            trial_dirname_creator=partial(_folder_of, first=int(samples is None)),
+        ),
+        run_config=tune.RunConfig(
+            name=STATE,
+            storage_path=str(folder),
+            callbacks=[_make_callback()],
+            failure_config=tune.FailureConfig(max_failures=search.max_failures),
+            # Population based training may still read the checkpoint before the last.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if search.algorithm == "pbt" else 2),
+            verbose=0,
+        ),
+    )
+
+
+def _folder_of(trial: Any, first: int) -> str:
+    """A folder's name that tells the trial's number, from 0; Optuna's are counted from 1."""
+    return f"{int(trial.experiment_tag.split('_')[0]) - first:04d}-{trial.trial_id}"
+
+
+def _optuna(config: Config, own: Sample) -> Any:
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    domains, seed, number = config.search.domains, config.search.seed, config.search.num_samples
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that what is asked for is experimental
+        # A fifth at random, then by what is known; trials that still run count as bad, so that they spread.
+        sampler = optuna.samplers.TPESampler(
+            multivariate=True, constant_liar=True, seed=seed, n_startup_trials=max(4, number // 5)
+        )
+    return OptunaSearch(
+        {f"sample/{key}": distribution_of(domain) for key, domain in domains.items()},
+        metric=SCORE,
+        mode="min",
+        points_to_evaluate=[{f"sample/{key}": value for key, value in own.items()}],
+        sampler=sampler,
+    )
+
+
+def _scheduler(config: Config, own: Sample) -> Any:
+    from ray.tune import schedulers
+
+    search = config.search
+    if search.algorithm == "pbt":
+        return schedulers.PopulationBasedTraining(
+            time_attr="epoch",
+            perturbation_interval=search.grace_epochs,
+            hyperparam_mutations={"sample": {key: _mutation(one) for key, one in search.domains.items()}},
+            log_config=False,
+        )
+    if not search.early_stopping:
+        return schedulers.FIFOScheduler()
+
+    class Halving(schedulers.ASHAScheduler):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            decision = super().on_trial_result(tune_controller, trial, result)
+            # All others are compared with the config's own settings, which so come to their end.
+            return self.CONTINUE if trial.config["sample"] == own else decision
+
+    return Halving(time_attr="epoch", grace_period=search.grace_epochs, reduction_factor=_REDUCTION, max_t=_NO_END)
+
+
+def _mutation(domain: Domain) -> Any:
+    """What population based training draws a new value from; a value may also be moved by a fifth."""
+    from ray import tune
+
+    kind, given = domain
+    if kind == "choice":
+        return labels_of(domain)
+    if kind == "randint":
+        return tune.randint(int(given[0]), int(given[1]) + 1)
+    return (tune.loguniform if kind == "loguniform" else tune.uniform)(*map(float, given[:2]))
+
+
+def _make_callback() -> Any:
+    from ray import tune
+
+    def tell(trials: list[Any], trial: Any) -> None:
+        # Of the one that ends now, Tune has not yet noted that it does.
+        outcomes = {one: outcome_of(one) for one in trials if one.is_finished() or one is trial}
+        _WATCHER.get()(list(outcomes.values()), outcomes[trial])
+
+    class Callback(tune.Callback):
+        def __reduce__(self) -> tuple[Any, ...]:
+            return _make_callback, ()
+
+        def on_trial_complete(self, *_: Any, trials: list[Any], trial: Any, **__: Any) -> None:
+            tell(trials, trial)
+
+        def on_trial_error(self, *_: Any, trials: list[Any], trial: Any, **__: Any) -> None:
+            tell(trials, trial)
+
+    return Callback()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray says what the caller of this says better; with `-v` it may talk."""
+    talks = logging.getLogger("dist_lstm").isEnabledFor(logging.INFO)
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in () if talks else loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """While the block runs, SIGINT and SIGTERM are told to Tune as the one signal it always hears, SIGUSR1.
+
+    The process ends after the block, with the status of who was ended by that signal. A second SIGINT does not
+    wait.
+    """
+    noted: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if number == signal.SIGINT and noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+        signal.raise_signal(signal.SIGUSR1)
+
+    def not_heard_yet(*_: Any) -> None:
+        raise SystemExit(128 + noted[0])
+
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    wanted = {signal.SIGINT: note, signal.SIGTERM: note, signal.SIGUSR1: not_heard_yet}
+    before = {number: signal.getsignal(number) for number in wanted}
+    for number, handler in wanted.items():
+        # One that is ignored, as SIGINT is in the background, stays so.
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if noted:
+        raise SystemExit(128 + noted[0])

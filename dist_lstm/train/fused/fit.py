@@ -1,0 +1,334 @@
+"""The loop for many small models: schedule and stopping rules of `dist_lstm.train.fit`, a slot a model.
+
+A fixed number of models is trained at once. A model that ends leaves its slot to the next one: none waits for
+the slowest, and one compiled graph serves any number of models. What a model becomes depends on its name, its
+series and the settings, not on its slot, nor on the models in the others.
+
+Axes: M slots, K steps of a call, B batch, T context, H horizon, F features.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dist_lstm.config.schema import ModelSettings, TrainSettings
+from dist_lstm.config.section import known
+from dist_lstm.config.task import Task
+from dist_lstm.data.fused_windows import GroupWindows, group_seed
+from dist_lstm.model.fused import check_fusable, first_weights, unstack_weights
+from dist_lstm.model.lstm import build_model
+from dist_lstm.train.fused.step import FusedSteps, Rates, State, learning_rate_at, make_fused_steps
+from dist_lstm.train.monitor import EpochRecord
+
+#: Windows of a call, in bytes, at most.
+_CALL_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the models.
+
+    Attributes:
+        name: What its seed is drawn from: the series' id, or the group's name.
+        series: Places of its series in the panel, `[N]`.
+        steps: Steps at most; None for `train.max_steps`. The learning rate decays over the latter.
+        learning_rate: None for `train.learning_rate`.
+        weight_decay: None for `train.weight_decay`.
+        dropout: None for `model.dropout`.
+        weights: Where it starts, in the order of `get_weights()`; None for weights drawn by its seed.
+    """
+
+    name: str
+    series: np.ndarray
+    steps: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    dropout: float | None = None
+    weights: Sequence[np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class FittedMember:
+    """What the training of one model ended with.
+
+    Attributes:
+        name: The member's name.
+        weights: Its best weights, for `set_weights` of `FusedModels.ordinary`; the last good ones where it failed.
+        steps: Steps after which the validation loss was best; all steps where there was no validation.
+        validation_loss: That loss, in units of scale; NaN without validation windows.
+        stopped_early: Whether patience ended the training.
+        out_of_time: Whether `train.max_seconds` ended it.
+        failure: Why it is of no use; None for a model that is.
+        history: Its epochs.
+    """
+
+    name: str
+    weights: list[np.ndarray]
+    steps: int
+    validation_loss: float
+    stopped_early: bool
+    out_of_time: bool
+    failure: str | None
+    history: tuple[EpochRecord, ...]
+
+
+@dataclass(frozen=True)
+class FusedModels:
+    """An architecture, ready to train any number of models.
+
+    Attributes:
+        settings: The architecture.
+        train: Batch size, learning rate, patience; resolved.
+        ordinary: A model of this architecture, which takes the weights of any member.
+        draw_weights: A seed to first weights.
+        steps: Compiled functions.
+    """
+
+    settings: ModelSettings
+    train: TrainSettings
+    ordinary: keras.Model
+    draw_weights: Callable[[int], list[np.ndarray]]
+    steps: FusedSteps
+
+
+def make_fused_models(task: Task, settings: ModelSettings, train: TrainSettings) -> FusedModels:
+    """Build what all models of an architecture share.
+
+    Args:
+        task: The task.
+        settings: The architecture, resolved.
+        train: How it is trained, resolved.
+
+    Returns:
+        The architecture; it is compiled at its first use.
+
+    Raises:
+        UserError: If it can't be fused.
+    """
+    check_fusable(task, settings)
+    # Never given other weights: what is not drawn is taken from it.
+    as_built = build_model(task, settings)
+    return FusedModels(
+        settings,
+        train,
+        build_model(task, settings),
+        lambda seed: first_weights(as_built, seed),
+        make_fused_steps(task, settings, train),
+    )
+
+
+@dataclass
+class _Training:
+    """A member in a slot."""
+
+    member: Member
+    seed: int
+    validation: tuple[np.ndarray, np.ndarray]
+    limit: int
+    weights: list[np.ndarray]
+    steps: int = 0
+    best_steps: int = 0
+    best_loss: float = float("inf")
+    waited: int = 0
+    failure: str | None = None
+    history: list[EpochRecord] = field(default_factory=list)
+
+    def fitted(self, patience: int, late: bool) -> FittedMember:
+        early = self.failure is None and self.waited >= patience
+        late = late and not early and self.steps < self.limit
+        return FittedMember(
+            self.member.name, self.weights, self.best_steps, self.best_loss, early, late, self.failure,
+            tuple(self.history),
+        )  # fmt: skip
+
+
+def fused_fit(
+    models: FusedModels, windows: GroupWindows, members: Sequence[Member], slots: int
+) -> Iterator[FittedMember]:
+    """Train many models, some at a time.
+
+    Args:
+        models: The architecture.
+        windows: The windows of all members.
+        members: The models to train.
+        slots: Models trained at once, M. On a CPU few are as fast as many; a GPU takes hundreds. With another
+            number of slots results differ by rounding; a slot without a model computes in vain.
+
+    Yields:
+        Each member once, as soon as its training has ended; the order depends on how long each takes.
+    """
+    run = _Slots(models, windows, slots)
+    deadline = time.perf_counter() + (models.train.max_seconds or float("inf"))
+    waiting = iter(members)
+    late = False
+    while True:
+        for slot in run.empty():
+            for member in waiting:
+                training = _begin(models, windows, member)
+                if late:
+                    training.failure = "train.max_seconds ended before its training began"
+                if training.failure is None:
+                    run.put(slot, training)
+                    break
+                yield training.fitted(models.train.patience, late)
+        if not any(run.trainings):
+            return
+        run.epoch()
+        late = time.perf_counter() > deadline
+        for training in run.ended(late):
+            yield training.fitted(models.train.patience, late)
+
+
+def _begin(models: FusedModels, windows: GroupWindows, member: Member) -> _Training:
+    seed = group_seed(member.name, models.train.seed)
+    weights = list(models.draw_weights(seed) if member.weights is None else member.weights)
+    limit = member.steps or known(models.train.max_steps)
+    training = _Training(member, seed, windows.validation(member.series, seed), limit, weights)
+    if not windows.available(member.series):
+        training.failure = "too short: it has no window to train on"
+    return training
+
+
+class _Slots:
+    """The models in training, an epoch at a time."""
+
+    def __init__(self, models: FusedModels, windows: GroupWindows, slots: int) -> None:
+        self._models = models
+        self._windows = windows
+        self.trainings: list[_Training | None] = [None] * slots
+        zeros = {
+            one.path: np.zeros((slots, *one.shape), np.float32) for one in models.ordinary.trainable_variables
+        }
+        mean, square = ({name: one.copy() for name, one in zeros.items()} for _ in range(2))
+        self._state = State(zeros, mean, square, np.zeros(slots, np.int32))
+        kinds = (np.float32, np.float32, np.float32, np.int32, np.int32)
+        self._rates = Rates(*(np.zeros(slots, kind) for kind in kinds))
+
+    def empty(self) -> list[int]:
+        """Slots without a model."""
+        return [slot for slot, training in enumerate(self.trainings) if training is None]
+
+    def put(self, slot: int, training: _Training) -> None:
+        """Begin a training in a slot."""
+        self.trainings[slot] = training
+        for name, weight in zip(self._state.weights, training.weights, strict=True):
+            self._state.weights[name][slot] = weight
+            self._state.mean[name][slot] = self._state.square[name][slot] = 0
+        self._state.step[slot] = 0
+        member, train = training.member, self._models.train
+        rates = self._rates
+        rates.learning_rate[slot] = _given(member.learning_rate, known(train.learning_rate))
+        rates.weight_decay[slot] = _given(member.weight_decay, train.weight_decay)
+        rates.dropout[slot] = _given(member.dropout, self._models.settings.dropout)
+        rates.seed[slot], rates.limit[slot] = training.seed, training.limit
+
+    def epoch(self) -> None:
+        """Train every model an epoch, look at its validation loss, and keep its weights where it is the best."""
+        sums = self._train()
+        validation = self._mean_losses()
+        rates = learning_rate_at(self._state.step, self._rates.learning_rate, self._models.train).numpy()
+        for slot, training in enumerate(self.trainings):
+            if training is None:
+                continue
+            training.steps = int(self._state.step[slot])
+            total, count = sums[slot]
+            loss, validation_loss = float(total / max(count, 1)), float(validation[slot])
+            epoch = len(training.history) + 1
+            training.history.append(
+                EpochRecord("train", epoch, training.steps, float(rates[slot]), loss, validation_loss)
+            )
+            if not np.isfinite(loss) or np.isinf(validation_loss):
+                training.failure = f"training diverged: the loss is {loss} at step {training.steps}"
+                continue
+            training.waited += 1
+            if np.isnan(validation_loss) or validation_loss < training.best_loss:
+                training.weights = unstack_weights(self._state.weights, slot)
+                training.best_steps, training.best_loss, training.waited = training.steps, validation_loss, 0
+
+    def ended(self, late: bool) -> Iterator[_Training]:
+        """Take the models that are done out of their slots."""
+        for slot, training in enumerate(self.trainings):
+            if training is None:
+                continue
+            over = training.waited >= self._models.train.patience or training.steps >= training.limit
+            if over or late or training.failure is not None:
+                self.trainings[slot] = None
+                self._rates.limit[slot] = 0
+                yield training
+
+    def _train(self) -> np.ndarray:
+        """Steps of one epoch; the loss of each model, summed, and its count, `[M, 2]`."""
+        draw = self._windows.draw
+        epochs = [
+            None if one is None else self._windows.training(one.member.series, one.seed, len(one.history))
+            for one in self.trainings
+        ]
+        task = self._windows.task
+        # Float32; a step of the context has at most three features.
+        a_step = 4 * draw.batch_size * len(epochs) * (3 * task.context_length + task.horizon)
+        room = max(1, min(draw.steps_per_epoch, _CALL_BYTES // a_step))
+        sums = np.zeros((len(epochs), 2))
+        for first in range(0, draw.steps_per_epoch, room):
+            steps = min(room, draw.steps_per_epoch - first)
+            part = slice(first * draw.batch_size, (first + room) * draw.batch_size)
+            chosen = [None if one is None else (one[0][part], one[1][part]) for one in epochs]
+            features, target = self._gather(chosen, room * draw.batch_size)
+            shape = (len(epochs), room, draw.batch_size)
+            features, target = (
+                np.moveaxis(one.reshape(*shape, *one.shape[2:]), 1, 0) for one in (features, target)
+            )
+            state, more = self._models.steps.train(self._state, self._rates, features, target, tf.constant(steps))
+            self._state = tf.nest.map_structure(np.array, state)
+            sums += more.numpy()
+        return sums
+
+    def _mean_losses(self) -> np.ndarray:
+        """Validation losses, `[M]`; NaN where nothing counts, infinity where the forecasts are no numbers."""
+        size = self._windows.draw.batch_size
+        validation = [None if one is None else one.validation for one in self.trainings]
+        longest = max((len(one[0]) for one in validation if one is not None), default=0)
+        sums = np.zeros((len(validation), 2))
+        for first in range(0, longest, size):
+            part = slice(first, first + size)
+            chosen = [None if one is None else (one[0][part], one[1][part]) for one in validation]
+            sums += self._models.steps.loss(self._state.weights, *self._gather(chosen, size)).numpy()
+        total, count = sums.T
+        mean = np.where(np.isnan(total), np.inf, total / np.maximum(count, 1))
+        return np.where(count > 0, mean, np.nan)
+
+    def _gather(
+        self, chosen: Sequence[tuple[np.ndarray, np.ndarray] | None], size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Normalised windows of each slot, filled up to one size with windows that do not count.
+
+        A window that is drawn several times, as happens in short series, is cut and normalised once.
+
+        Args:
+            chosen: Series and cutoff of each slot's windows.
+            size: Windows a slot.
+
+        Returns:
+            Features, `[M, size, T, F]`, and targets, `[M, size, H]`.
+        """
+        places = np.full((2, len(chosen), size), -1, np.int64)
+        for slot, pair in enumerate(chosen):
+            if pair is not None:
+                places[:, slot, : len(pair[0])] = pair
+        wanted = places.reshape(2, -1)
+        code = wanted[0] * (wanted[1].max() + 2) + wanted[1]
+        _, where, back = np.unique(code, return_index=True, return_inverse=True)
+        missing = wanted[0, where] < 0
+        series, cutoff = np.where(missing, 0, wanted[:, where])
+        normalised = self._models.steps.normalise(*self._windows.cut(series, cutoff))
+        features, target = (one.numpy() for one in normalised)
+        target = np.where(missing[:, None], np.float32(np.nan), target)
+        shape = (len(chosen), size)
+        return features[back].reshape(*shape, *features.shape[1:]), target[back].reshape(*shape, -1)
+
+
+def _given(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value

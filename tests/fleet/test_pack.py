@@ -1,0 +1,173 @@
+"""The work of a pack without a cluster: models that start from others, on data that grew, and one taken out."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from dist_lstm.config.load import parse_config
+from dist_lstm.data.shards import read_series
+from dist_lstm.data.windows import forecast_cutoffs
+from dist_lstm.errors import UserError
+from dist_lstm.fleet.export import export_model
+from dist_lstm.fleet.pack import OWN, SCORES, FleetJob, PackWorker
+from dist_lstm.fleet.run import _make_job, _pack
+from dist_lstm.forecast.predict import make_predictor
+from dist_lstm.run import BACKTEST, FORECASTS, open_run, start_run, train
+from dist_lstm.train.checkpoint import load_model
+
+pytestmark = pytest.mark.slow
+
+NAMES = ("a", "b", "c", "d")
+SMALL = {"model.units": [4], "train.batch_size": 8, "train.max_steps": 20}
+QUIET = Console(quiet=True)
+#: So little that weights stay what they were at first.
+STILL = {"train.learning_rate": 1e-12, "train.weight_decay": 0.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def any_threads():
+    """A worker limits its threads before TensorFlow starts; here TensorFlow runs already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dist_lstm.train.devices._limit_threads", lambda _: None)
+        yield
+
+
+def write_table(folder: Path, steps: int) -> Path:
+    generator, step = np.random.default_rng(2), np.arange(60)
+    y = [10 + number + 3 * np.sin(step * np.pi / 2 + number) + generator.normal(size=60) for number in range(4)]
+    frames = [pd.DataFrame({"unique_id": name, "ds": step, "y": one}) for name, one in zip(NAMES, y, strict=True)]
+    path = folder / f"{steps}.parquet"
+    pd.concat([frame.head(steps) for frame in frames]).to_parquet(path)
+    return path
+
+
+def make_config(folder: Path, steps: int = 50, settings: dict | None = None, **fleet):
+    return parse_config(
+        {
+            "task": {"horizon": 3, "freq": 1, "season_length": 4, "context_length": 8, "min_context": 8},
+            "data": {"path": str(write_table(folder, steps))},
+            "split": {"validation": 6, "test": 6},
+            "model": {"units": [4], "dropout": 0.0},
+            "train": {"max_steps": 20, "steps_per_epoch": 10, "batch_size": 8, "warmup_steps": 0},
+            "fleet": {"group": None, "global_model": False, "settings": SMALL | (settings or {})} | fleet,
+        }
+    )
+
+
+def work(config, out: Path) -> FleetJob:
+    """Do the one pack that a fleet of four series has."""
+    with start_run(config, out, QUIET) as run:
+        job = _make_job(run)
+        _pack(run, job)
+    PackWorker(job).work(OWN, 0)
+    return job
+
+
+def models(job: FleetJob) -> pd.DataFrame:
+    return pd.read_parquet(job.models(OWN, 0)).set_index("name")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> FleetJob:
+    folder = tmp_path_factory.mktemp("first")
+    return work(make_config(folder), folder / "fleet")
+
+
+@pytest.mark.same_bytes
+def test_a_pack_done_again_by_another_worker_leaves_the_same_bytes(first):
+    tables = [first.models(OWN, 0), *(first.table(name, 0) for name in (FORECASTS, BACKTEST, SCORES))]
+    before = [path.read_bytes() for path in tables]
+    for path in tables:
+        path.unlink()
+    worker = PackWorker(first)
+    for _ in range(2):  # also by one that has done others
+        worker.work(OWN, 0)
+        assert [path.read_bytes() for path in tables] == before
+
+
+def test_a_fleet_starts_from_the_models_of_another_one_by_one(first, tmp_path):
+    again = work(make_config(tmp_path, settings=STILL, init_from=str(first.folder)), tmp_path / "again")
+    before, after = models(first), models(again)
+    assert list(after.index) == list(NAMES)
+    for name in NAMES:
+        for column in ("weights", "weights_backtest"):
+            np.testing.assert_allclose(after.loc[name, column], before.loc[name, column], atol=1e-6)
+    assert not np.allclose(before.loc["a", "weights"], before.loc["b", "weights"], atol=1e-3)
+
+
+def test_a_fleet_is_refitted_on_data_that_grew_and_forecasts_from_its_new_end(first, tmp_path):
+    grown = work(make_config(tmp_path, steps=56, init_from=str(first.folder)), tmp_path / "grown")
+    table = pd.read_parquet(grown.table("forecasts", 0))
+    assert sorted(set(table["ds"])) == [56, 57, 58]
+    assert sorted(set(pd.read_parquet(first.table("forecasts", 0))["ds"])) == [50, 51, 52]
+    moved = np.abs(np.stack(models(grown)["weights"]) - np.stack(models(first)["weights"])).max(axis=1)
+    assert (moved > 1e-4).all()
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    with start_run(make_config(folder), folder / "run", QUIET) as run:
+        train(run)
+    return folder / "run"
+
+
+def test_a_fleet_starts_all_its_models_from_that_of_a_run(run_folder, tmp_path):
+    job = work(make_config(tmp_path, settings=STILL, init_from=str(run_folder)), tmp_path / "fleet")
+    for file, column in (("model.keras", "weights"), ("model-backtest.keras", "weights_backtest")):
+        expected = np.concatenate([one.ravel() for one in load_model(run_folder / file).get_weights()])
+        for found in models(job)[column]:
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_run_that_a_fleet_starts_from_is_its_global_model(run_folder, tmp_path):
+    config = make_config(tmp_path, init_from=str(run_folder), global_model=True)
+    with start_run(config, tmp_path / "fleet", QUIET) as run:
+        assert _make_job(run).global_folder == run_folder
+
+
+@pytest.mark.parametrize(("settings", "said"), [({"model.units": [5]}, "another architecture|weights")])
+def test_models_of_another_size_are_not_started_from(first, run_folder, tmp_path, settings, said):
+    for number, folder in enumerate((run_folder, first.folder)):
+        config = make_config(tmp_path, settings=settings, init_from=str(folder))
+        with pytest.raises(UserError, match=rf"^fleet\.init_from: .*({said})"):
+            work(config, tmp_path / str(number))
+
+
+def test_what_is_neither_a_run_nor_a_fleet_is_not_started_from(tmp_path):
+    config = make_config(tmp_path, init_from=str(tmp_path))
+    with pytest.raises(UserError, match=r"^fleet\.init_from: .*neither a run nor a fleet"):
+        work(config, tmp_path / "fleet")
+
+
+def test_a_model_that_is_taken_out_forecasts_what_the_fleet_forecast(call, first, tmp_path):
+    status, said, _ = call("export", first.folder, "--model", "b", "--out", tmp_path / "b.keras")
+    assert (status, said.split()) == (0, ["model", str(tmp_path / "b.keras")])
+    model = keras.models.load_model(tmp_path / "b.keras")
+    with open_run(first.folder, QUIET) as run:
+        panel = read_series(*run.shards, np.array([1]))
+        task = run.task
+    values, _ = make_predictor(model, task, 32)(panel, forecast_cutoffs(panel.length))
+    scores = pd.read_parquet(first.table("scores", 0)).query("model == 'LSTM'").set_index("unique_id")
+    assert scores.loc["b", "level"] == "own", "the test needs a model of use"
+    table = pd.read_parquet(first.table("forecasts", 0)).query("unique_id == 'b'")
+    median = values[0, :, task.quantiles.index(0.5)]
+    np.testing.assert_allclose(median, table["LSTM"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "name", "path", "said"),
+    [
+        ("first", "z", "z.keras", r"has no model 'z'; models/ lists"),
+        ("first", "a", "a.h5", r"--out .*a\.h5: expected a file that ends in \.keras"),
+        ("none", "a", "a.keras", r"is not a fleet: it has no local\.yaml"),
+    ],
+)
+def test_what_can_not_be_taken_out_is_named(first, tmp_path, fleet, name, path, said):
+    folder = first.folder if fleet == "first" else tmp_path
+    with pytest.raises(UserError, match=said):
+        export_model(folder, name, tmp_path / path)

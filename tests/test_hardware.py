@@ -1,0 +1,110 @@
+"""Facts of machines that are written down as files."""
+
+import pytest
+
+from dist_lstm import hardware as machine
+from dist_lstm.hardware import GIB, MIB, Driver, cpus, memory, nvidia_driver
+
+MEMINFO = "MemTotal:       16777216 kB\nMemFree:         1 kB\nMemAvailable:   8388608 kB\nHugePages_Total:   0\n"
+
+
+@pytest.fixture
+def make_root(tmp_path):
+    """A root folder with these files in it."""
+
+    def make(files: dict[str, str]):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return make
+
+
+def test_without_a_limit_the_machine_counts(make_root):
+    assert memory(make_root({"proc/meminfo": MEMINFO})) == (16 * GIB, 8 * GIB)
+
+
+def test_a_limit_of_cgroup_2_counts_and_idle_file_cache_is_available(make_root):
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/self/cgroup": "0::/user/job\n",
+        "sys/fs/cgroup/user/job/memory.max": f"{3 * GIB}\n",
+        "sys/fs/cgroup/user/job/memory.current": f"{2 * GIB}\n",
+        "sys/fs/cgroup/user/job/memory.stat": f"anon 5\ninactive_file {512 * MIB}\n",
+        "sys/fs/cgroup/user/memory.max": "max\n",
+    }
+    assert memory(make_root(files)) == (3 * GIB, GIB + 512 * MIB)
+
+
+def test_a_limit_of_a_cgroup_around_it_counts(make_root):
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/self/cgroup": "0::/user/job\n",
+        "sys/fs/cgroup/user/job/memory.max": "max\n",
+        "sys/fs/cgroup/user/memory.max": f"{2 * GIB}\n",
+        "sys/fs/cgroup/user/memory.current": f"{GIB}\n",
+    }
+    assert memory(make_root(files)) == (2 * GIB, GIB)
+
+
+def test_a_limit_of_cgroup_1_counts_where_a_container_does_not_show_the_path(make_root):
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/self/cgroup": "5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n0::/\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{GIB}\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB}\n",
+        "sys/fs/cgroup/memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {100 * MIB}\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+    }
+    root = make_root(files)
+    assert memory(root) == (GIB, 100 * MIB)
+    assert cpus(root)[0] == 0.5
+
+
+@pytest.mark.parametrize(("text", "share"), [("50000 100000", 0.5), ("max 100000", None)])
+def test_a_quota_of_cgroup_2_counts(make_root, monkeypatch, text, share):
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    root = make_root({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": text})
+    assert cpus(root) == (share or 3, 8)
+
+
+def test_a_quota_of_minus_1_is_none(make_root, monkeypatch):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    files = {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}
+    root = make_root({"proc/self/cgroup": "5:cpu:/\n"} | {f"sys/fs/cgroup/cpu/{k}": v for k, v in files.items()})
+    assert cpus(root)[0] == 2
+
+
+class TestDriver:
+    @pytest.fixture
+    def smi(self, tmp_path, monkeypatch):
+        """An `nvidia-smi` that says something and ends with a status."""
+
+        def install(text: str, status: int) -> None:
+            tool = tmp_path / "bin" / "nvidia-smi"
+            tool.parent.mkdir()
+            tool.write_text(f"#!/bin/sh\necho '{text}'\nexit {status}\n")
+            tool.chmod(0o755)
+            monkeypatch.setenv("PATH", str(tool.parent))
+
+        monkeypatch.setenv("PATH", str(tmp_path))
+        return install
+
+    def test_without_tool_and_module_there_is_none(self, smi, tmp_path):
+        assert nvidia_driver(tmp_path) == Driver(None, {})
+
+    def test_the_module_tells_its_version(self, smi, make_root):
+        text = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar\nGCC version: 12\n"
+        assert nvidia_driver(make_root({"proc/driver/nvidia/version": text})) == Driver("550.54.15", {})
+
+    def test_the_tool_tells_version_and_memory(self, smi, tmp_path):
+        smi("570.10, 143771, NVIDIA H200", 0)
+        assert nvidia_driver(tmp_path) == Driver("570.10", {"NVIDIA H200": 143771})
+
+    def test_a_tool_that_fails_is_quoted(self, smi, tmp_path):
+        smi("NVIDIA-SMI has failed", 9)
+        assert nvidia_driver(tmp_path) == Driver(None, {}, "nvidia-smi: NVIDIA-SMI has failed")
