@@ -27,6 +27,17 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of this machine alone, started by the command's own function; one for all tests of a module."""
+    from dist_lstm.jobs.session import join_cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with join_cluster() as joined:
+            yield joined
+
+
 @pytest.fixture
 def call(capfd, monkeypatch):
     """Run the command line in this process: exit status, stdout, stderr."""

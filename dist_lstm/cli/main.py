@@ -232,11 +232,12 @@ def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
     DIR is by default runs/NAME-OF-CONFIG-tune.
     """
-    from dist_lstm.search.run import KEPT, PARTS, check_place, search
+    from dist_lstm.jobs.session import require_shared_folder
+    from dist_lstm.search.run import KEPT, PARTS, search
     from dist_lstm.storage import mirrored
 
     job, where = cli_runs.load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
-    check_place(where, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
+    require_shared_folder(where, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
     with mirrored(where, fetch=PARTS, keep=KEPT) as folder:
         search(job, folder, _console())
 

@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -253,7 +252,6 @@ def examine(cluster: bool = False) -> list[Check]:
             "temporary directory", Path(tempfile.gettempdir()), "set TMPDIR to another directory"
         ),
         _SHARED_MEMORY: _shared_memory,
-        "Ray": _ray,
         "training step": lambda: iter([check_speed(measure_speed())]),
     }
     return [check for name, checks in parts.items() for check in _attempt(name, checks)]
@@ -309,14 +307,6 @@ def _folder(name: str, folder: Path, advice: str) -> Iterator[Check]:
 def _shared_memory() -> Iterator[Check]:
     folder = Path(_SHARED_MEMORY)
     yield check_shared_memory(shutil.disk_usage(folder).total if folder.is_dir() else None)
-
-
-def _ray() -> Iterator[Check]:
-    if find_spec("ray") is None:
-        return  # the versions have said so
-    import ray
-
-    yield Check("Ray", f"{ray.__version__} can be imported")
 
 
 def has_problem(checks: list[Check]) -> bool:

@@ -17,6 +17,8 @@ from typing import Any
 
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import MIB, cpus
+from dist_lstm.storage import local_path
+from dist_lstm.storage.objects import without_keys
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
 #: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.
@@ -147,6 +149,23 @@ def _token() -> Path:
     path.write_text(secrets.token_hex(32), encoding="ascii")
     path.chmod(0o600)
     return path
+
+
+def require_shared_folder(where: str | Path, on_cluster: bool) -> None:
+    """Refuse to search on a cluster without a folder that its nodes share, where trials keep their checkpoints.
+
+    Args:
+        where: A path, or a URI.
+        on_cluster: Whether trials may run on other nodes.
+
+    Raises:
+        UserError: If it is the URI of a store and they may.
+    """
+    if on_cluster and local_path(where) is None:
+        raise UserError(
+            f"--out {without_keys(str(where))}: a search on a cluster keeps its state in a folder that all nodes "
+            "share, not at a store; give such a folder, or search on one machine (without RAY_ADDRESS)"
+        )
 
 
 def hide_other_gpus() -> None:

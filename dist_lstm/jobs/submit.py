@@ -26,8 +26,7 @@ from dist_lstm.jobs.client import ask
 from dist_lstm.jobs.follow import Job, jobs_called
 from dist_lstm.jobs.nodes import node_share
 from dist_lstm.jobs.preflight import ask_cluster, versions
-from dist_lstm.jobs.session import RAY_ENVIRONMENT
-from dist_lstm.search.run import check_place
+from dist_lstm.jobs.session import RAY_ENVIRONMENT, require_shared_folder
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -135,7 +134,7 @@ def _places(order: Order, config: Config | None, shared: tuple[str, ...]) -> dic
             "--out is missing: what a job writes to its node's disk goes with it; give a URI or a shared folder"
         )
     if order.verb == "tune":
-        check_place(order.out or "", on_cluster=True)
+        require_shared_folder(order.out or "", on_cluster=True)
     writes = {} if order.out is None else {"--out": order.out}
     for purpose, place in (tables | dict(order.reads) | writes).items():
         _check_place(purpose, place, shared)

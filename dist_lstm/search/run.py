@@ -33,8 +33,7 @@ from dist_lstm.search.outcomes import Outcome, Watch, best_of, show_trials, tabl
 from dist_lstm.search.samples import contradictions, own_sample, trial_config
 from dist_lstm.search.trial import CONFIG, Job, finish_run
 from dist_lstm.search.tune_state import STATE
-from dist_lstm.storage import is_marked, listing, local_path, lock, mark, origin, publish, shown, write_text
-from dist_lstm.storage.objects import without_keys
+from dist_lstm.storage import is_marked, listing, lock, mark, origin, publish, shown, write_text
 
 SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
     "search.yaml",
@@ -48,23 +47,6 @@ SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
 #: write to never holds it. It stays as long as the store holds the same search.
 PARTS = (SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE)
 KEPT = {STATE: SEARCH}
-
-
-def check_place(where: str | Path, on_cluster: bool) -> None:
-    """Refuse to search on a cluster without a folder that its nodes share: trials hand their state to each other.
-
-    Args:
-        where: A path, or a URI.
-        on_cluster: Whether trials may run on other nodes.
-
-    Raises:
-        UserError: If it is the URI of a store and they may.
-    """
-    if on_cluster and local_path(where) is None:
-        raise UserError(
-            f"--out {without_keys(str(where))}: a search on a cluster keeps its state in a folder that all nodes "
-            "share, not at a store; give such a folder, or search on one machine (without RAY_ADDRESS)"
-        )
 
 
 def search(config: Config, folder: Path, console: Console) -> None:

@@ -142,13 +142,12 @@ def without_ray(monkeypatch):
         return installed(name)
 
     monkeypatch.setattr(doctor.metadata, "version", version)
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     monkeypatch.setattr(doctor, "measure_speed", lambda: Speed(False, False, 2000.0, None))
 
 
 @pytest.mark.parametrize(("cluster", "state"), [(False, "warning"), (True, "problem")])
 def test_a_missing_ray_is_a_problem_only_where_a_cluster_is_asked_about(without_ray, cluster, state):
-    checks = [check for check in doctor.examine(cluster) if check.name in ("ray", "Ray")]
+    checks = [check for check in doctor.examine(cluster) if check.name == "ray"]
     assert [(check.found, check.state) for check in checks] == [("not installed", state)]
     assert "uv sync" in checks[0].advice
 
@@ -183,7 +182,7 @@ def test_this_machine_is_looked_at_from_end_to_end(call):
     assert err == ""
     found = json.loads(out)
     names = [check["name"] for check in found["checks"]]
-    for name in ("Python", "tensorflow", "ray", "CPU:0", "NVIDIA driver", "memory", "working directory", "Ray"):
+    for name in ("Python", "tensorflow", "ray", "CPU:0", "NVIDIA driver", "memory", "working directory"):
         assert name in names
     assert status == (found["state"] == "problem")
     training = found["checks"][-1]

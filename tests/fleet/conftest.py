@@ -1,18 +1,8 @@
-"""One Ray a module of tests; one undisturbed fleet for all that are disturbed."""
+"""One undisturbed fleet for all that are disturbed."""
 
 import pytest
 
-from dist_lstm.jobs.session import join_cluster
 from tests.fleet.fleets import finished, make_series, start, write_fleet
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A cluster of this machine alone, started by the command's own function."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        with join_cluster() as joined:
-            yield joined
 
 
 @pytest.fixture(scope="session")
