@@ -20,7 +20,7 @@ from dist_lstm.config.schema import DataSettings
 from dist_lstm.data.columns import Columns, choose_columns
 from dist_lstm.data.rows import check_rows, check_same_times
 from dist_lstm.errors import UserError
-from dist_lstm.storage.objects import filesystem
+from dist_lstm.storage import filesystem
 
 _ENDINGS = {
     "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),

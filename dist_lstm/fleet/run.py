@@ -44,8 +44,18 @@ from dist_lstm.jobs.session import Cluster, hide_other_gpus, join_cluster
 from dist_lstm.run import BACKTEST, BACKTEST_MODEL, CONFIG, FORECASTS, METRICS, MODEL, SHARDS, Run, start_run
 from dist_lstm.run import PARTS as RUN_PARTS
 from dist_lstm.run import train as train_stage
-from dist_lstm.storage import is_marked, listing, local_path, mark, mirrored, origin, refresh, remove, write_text
-from dist_lstm.storage.objects import without_keys
+from dist_lstm.storage import (
+    is_marked,
+    listing,
+    local_path,
+    mark,
+    mirrored,
+    origin,
+    refresh,
+    remove,
+    without_keys,
+    write_text,
+)
 from dist_lstm.timing import timed
 
 _RAY = "ray"

@@ -17,8 +17,7 @@ from typing import Any
 
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import MIB, cpus
-from dist_lstm.storage import local_path
-from dist_lstm.storage.objects import without_keys
+from dist_lstm.storage import local_path, without_keys
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
 #: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.

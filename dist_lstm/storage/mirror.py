@@ -4,20 +4,18 @@ The store is right, the mirror a copy. A file and its object are the same where 
 the store's time. What a process that died left unsent in the mirror is therefore dropped, and done again.
 """
 
-import errno
-import fcntl
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from dist_lstm.errors import UserError
 from dist_lstm.storage.lease import Claim, claim, make_name
+from dist_lstm.storage.locking import LOCK, locked_file
 from dist_lstm.storage.objects import INCOMPLETE, Objects, Stamp, hidden
 
+#: In a folder whose work is finished.
 MARKER = "_SUCCESS"
-LOCK = ".lock"
 
 
 class Mirror:
@@ -147,6 +145,18 @@ class Mirror:
             self._claim.check()
 
 
+#: Mirrors this process works in, by their absolute folder.
+active_mirrors: dict[Path, Mirror] = {}
+
+
+def mirror_of(path: Path) -> Mirror | None:
+    """The mirror that a path lies in; None for other paths."""
+    if not active_mirrors:
+        return None
+    absolute = path.absolute()
+    return next((one for root, one in active_mirrors.items() if absolute.is_relative_to(root)), None)
+
+
 def _stamp(path: Path) -> Stamp | None:
     if not path.is_file():
         return None
@@ -189,40 +199,6 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def flocked(path: Path, advice: str, wait: bool = False) -> Iterator[tuple[TextIO, str]]:
-    """Hold a file that no other process holds.
-
-    Args:
-        path: The file, which is made if needed.
-        advice: What else to do.
-        wait: Whether to wait for who holds it.
-
-    Yields:
-        The open file, and what it says.
-
-    Raises:
-        UserError: If it can't be written, or another process holds it.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path.parent}: can't be written: {error.strerror or error}; {advice}") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            if error.errno != errno.EWOULDBLOCK:
-                raise UserError(f"{path.parent}: can't be locked: {error.strerror or error}; {advice}") from error
-            handle.seek(0)
-            raise UserError(
-                f"{path.parent}: process {handle.read().strip() or '?'} is working on it; wait for it or {advice}"
-            ) from error
-        handle.seek(0)
-        yield handle, handle.read()
-
-
-@contextmanager
 def owned(home: Path, objects: Objects) -> Iterator[Claim]:
     """The claim of this process on what a mirror mirrors.
 
@@ -237,7 +213,7 @@ def owned(home: Path, objects: Objects) -> Iterator[Claim]:
         UserError: If another process works there.
     """
     name = make_name()
-    with flocked(home / LOCK, "choose another --out") as (handle, before):
+    with locked_file(home / LOCK, "choose another --out") as (handle, before):
         handle.truncate(0)
         handle.write(name)
         handle.flush()
