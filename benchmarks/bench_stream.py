@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,12 +33,9 @@ from dist_lstm.config.task import make_task
 from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import TrainingWindows, make_draw
 from dist_lstm.data.shards import read_panel, row_groups
-from dist_lstm.data.windows import WindowCutter, training_cutoffs
-from dist_lstm.train.devices import make_strategy  # imports TensorFlow quietly
-
-import keras  # isort: skip
-
 from dist_lstm.data.stream import training_dataset
+from dist_lstm.data.windows import WindowCutter, training_cutoffs
+from dist_lstm.train.devices import make_strategy
 
 RESULTS = Path(__file__).parent / "results" / "stream.json"
 SERIES, STEPS, CONTEXT, HORIZON, TURNS, SECONDS = 500, 2000, 96, 24, 5, 2.0

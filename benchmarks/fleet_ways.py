@@ -17,14 +17,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from dist_lstm.train.fused.fit import (
-    FusedModels,
-    Member,
-    fused_fit,
-    make_fused_models,
-)  # first: TensorFlow, quietly
-
-import keras  # isort: skip
+import keras
 
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import ModelSettings, TrainSettings
@@ -33,6 +26,12 @@ from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import Draw
 from dist_lstm.model.heads import head_loss
+from dist_lstm.train.fused.fit import (
+    FusedModels,
+    Member,
+    fused_fit,
+    make_fused_models,
+)
 
 BATCH = 32
 TASK = Task(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import tensorflow as tf
+
 from benchmarks.training import make_bare_step, open_work, ready_batches, time_bare, train_framework
 from benchmarks.turns import Jobs
 from benchmarks.work import Size
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.train.devices import make_strategy
-
-import tensorflow as tf  # isort: skip
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 from rich.console import Console
 
 from benchmarks.work import Size, make_config
@@ -24,17 +26,13 @@ from dist_lstm.config.section import known
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.prepare import prepare
-from dist_lstm.train.devices import make_strategy  # imports TensorFlow quietly
-from dist_lstm.train.monitor import Monitor, Speed
-
-import keras  # isort: skip
-import tensorflow as tf  # isort: skip
-
 from dist_lstm.data.sampling import TrainingWindows, make_draw
 from dist_lstm.data.stream import training_dataset
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
+from dist_lstm.train.devices import make_strategy
+from dist_lstm.train.monitor import Monitor, Speed
 from dist_lstm.train.phases import Training, train_phase
 
 _READY_BATCHES = 8

@@ -7,18 +7,19 @@
 it is `Forecaster`. Importing this package imports nothing heavy.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from dist_lstm.version import __version__
 
 if TYPE_CHECKING:
     from dist_lstm.forecaster import Forecaster
 
-__version__ = "0.1.0"
 __all__ = ["Forecaster", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Forecaster":
-        # By name, or every room that asks for the version would import the whole house.
-        return import_module("dist_lstm.forecaster").Forecaster
+        from dist_lstm.forecaster import Forecaster
+
+        return Forecaster
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

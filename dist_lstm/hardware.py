@@ -7,8 +7,6 @@ Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, and cgroup-v1/memory
 """
 
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +20,8 @@ class Driver:
 
     Attributes:
         version: Version; None where there is no driver.
-        memory_mib: Memory of a GPU by its model, MiB; empty where `nvidia-smi` does not tell.
-        complaint: What `nvidia-smi` says where it fails; empty otherwise.
+        memory_mib: Memory of a GPU by its model, MiB; empty where the driver does not tell.
+        complaint: Why the driver does not answer; empty otherwise.
     """
 
     version: str | None
@@ -112,7 +110,7 @@ def _idle_cache(folder: Path) -> int:
 
 
 def nvidia_driver(root: Path = _ROOT) -> Driver:
-    """The NVIDIA driver, asked of `nvidia-smi`, else of the kernel.
+    """The NVIDIA driver, asked of its library NVML, else of the kernel.
 
     Args:
         root: Where `proc` lies.
@@ -125,14 +123,31 @@ def nvidia_driver(root: Path = _ROOT) -> Driver:
     if kernel.exists():
         words = kernel.read_text(encoding="utf-8").splitlines()[0].split()
         loaded = next((word for word in words if word[0].isdigit()), "unknown")
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return Driver(loaded, {})
-    query = [tool, "--query-gpu=driver_version,memory.total,name", "--format=csv,noheader,nounits"]
-    asked = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
-    if asked.returncode:
-        said = (asked.stdout + asked.stderr).split("\n")[0] or f"status {asked.returncode}"
-        return Driver(loaded, {}, complaint=f"nvidia-smi: {said}")
-    rows = [line.split(", ", 2) for line in asked.stdout.splitlines()]
-    sizes = {name: int(size) for _, size, name in rows if size.isdigit()}
-    return Driver(rows[0][0] if rows else loaded, sizes)
+    try:
+        import pynvml
+    except ImportError:
+        return Driver(loaded, {}, complaint="nvidia-ml-py is not installed" if loaded else "")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError_LibraryNotFound:
+        return Driver(loaded, {}, complaint="its library libnvidia-ml.so.1 is missing" if loaded else "")
+    except pynvml.NVMLError as error:
+        return Driver(loaded, {}, complaint=f"NVML: {error}")
+    try:
+        devices = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        sizes = {pynvml.nvmlDeviceGetName(one): pynvml.nvmlDeviceGetMemoryInfo(one).total >> 20 for one in devices}
+        return Driver(pynvml.nvmlSystemGetDriverVersion(), sizes)
+    except pynvml.NVMLError as error:
+        return Driver(loaded, {}, complaint=f"NVML: {error}")
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def gpus_are_hidden() -> bool:
+    """Whether the environment hides every GPU from CUDA."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles")
+
+
+def hide_gpus() -> None:
+    """Hide every GPU from this process, before it imports TensorFlow, and from those it starts."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -14,6 +14,7 @@ from dist_lstm.config.section import known
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_draw
+from dist_lstm.startup import start_tensorflow
 
 _FLOAT = 4
 
@@ -37,9 +38,10 @@ def make_plan(config: Config) -> dict[str, Any]:
         folder = Path(scratch) / "shards"
         manifest = prepare(config, folder)
         # Not before: an error in the data does not wait for TensorFlow.
-        from dist_lstm.train.devices import describe_devices, make_strategy  # isort: skip (imports it quietly)
+        start_tensorflow()
         from dist_lstm.data.stream import validation_windows
         from dist_lstm.model.lstm import build_model
+        from dist_lstm.train.devices import describe_devices, make_strategy
 
         resolved = resolve(config, manifest.facts)
         # What training will measure is estimated with the usual batch.

@@ -30,6 +30,7 @@ from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.prepare import REJECTED, prepare
 from dist_lstm.errors import UserError
 from dist_lstm.forecast.table import refuse_other_files
+from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import is_marked, listing, lock, mark, publish, remove, shown, write_json, write_text
 from dist_lstm.timing import timed
 
@@ -183,6 +184,7 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
     if run.is_trained:
         run.console.print("train     already done")
         return run
+    start_tensorflow()
     from dist_lstm.train.checkpoint import CHECKPOINTS, save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.measure import measure
@@ -214,10 +216,10 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
 
 
 def _predictor(run: Run, name: str) -> Any:
-    from dist_lstm.train.checkpoint import load_model  # first: it imports TensorFlow quietly
+    start_tensorflow()
+    from dist_lstm.forecast.predict import make_predictor
+    from dist_lstm.train.checkpoint import load_model
     from dist_lstm.train.devices import make_strategy
-
-    from dist_lstm.forecast.predict import make_predictor  # isort: skip
 
     make_strategy(run.config.resources.alone, run.config.train.precision)
     return make_predictor(load_model(run.folder / name), run.task)

@@ -55,8 +55,10 @@ def call(capfd, monkeypatch):
 
 def pytest_configure() -> None:
     """Split the CPU in two before any test starts TensorFlow's runtime."""
-    import dist_lstm.train  # noqa: F401 (imports TensorFlow quietly)
-    import tensorflow as tf  # isort: skip
+    from dist_lstm.startup import start_tensorflow
+
+    start_tensorflow()
+    import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -1,5 +1,8 @@
 """Facts of machines that are written down as files."""
 
+from types import SimpleNamespace
+
+import pynvml
 import pytest
 
 from dist_lstm import hardware as machine
@@ -81,30 +84,47 @@ def test_a_quota_of_minus_1_is_none(make_root, monkeypatch):
 
 class TestDriver:
     @pytest.fixture
-    def smi(self, tmp_path, monkeypatch):
-        """An `nvidia-smi` that says something and ends with a status."""
+    def nvml(self, monkeypatch):
+        """An NVML that knows one GPU, or fails at one of its functions."""
 
-        def install(text: str, status: int) -> None:
-            tool = tmp_path / "bin" / "nvidia-smi"
-            tool.parent.mkdir()
-            tool.write_text(f"#!/bin/sh\necho '{text}'\nexit {status}\n")
-            tool.chmod(0o755)
-            monkeypatch.setenv("PATH", str(tool.parent))
+        def install(failing: str | None = None, code: int = pynvml.NVML_ERROR_UNKNOWN) -> None:
+            def answer(name: str, value: object):
+                def function(*_: object) -> object:
+                    if name == failing:
+                        raise pynvml.NVMLError(code)
+                    return value
 
-        monkeypatch.setenv("PATH", str(tmp_path))
+                return function
+
+            answers = {
+                "nvmlInit": None,
+                "nvmlShutdown": None,
+                "nvmlDeviceGetCount": 1,
+                "nvmlDeviceGetHandleByIndex": object(),
+                "nvmlDeviceGetName": "NVIDIA H200",
+                "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=143771 * MIB),
+                "nvmlSystemGetDriverVersion": "570.10",
+            }
+            for name, value in answers.items():
+                monkeypatch.setattr(pynvml, name, answer(name, value))
+
         return install
 
-    def test_without_tool_and_module_there_is_none(self, smi, tmp_path):
+    def test_without_library_and_module_there_is_none(self, nvml, tmp_path):
+        nvml("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
         assert nvidia_driver(tmp_path) == Driver(None, {})
 
-    def test_the_module_tells_its_version(self, smi, make_root):
+    def test_the_module_tells_its_version_where_the_library_is_missing(self, nvml, make_root):
+        nvml("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
         text = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar\nGCC version: 12\n"
-        assert nvidia_driver(make_root({"proc/driver/nvidia/version": text})) == Driver("550.54.15", {})
+        found = nvidia_driver(make_root({"proc/driver/nvidia/version": text}))
+        assert found == Driver("550.54.15", {}, "its library libnvidia-ml.so.1 is missing")
 
-    def test_the_tool_tells_version_and_memory(self, smi, tmp_path):
-        smi("570.10, 143771, NVIDIA H200", 0)
+    def test_the_library_tells_version_and_memory(self, nvml, tmp_path):
+        nvml()
         assert nvidia_driver(tmp_path) == Driver("570.10", {"NVIDIA H200": 143771})
 
-    def test_a_tool_that_fails_is_quoted(self, smi, tmp_path):
-        smi("NVIDIA-SMI has failed", 9)
-        assert nvidia_driver(tmp_path) == Driver(None, {}, "nvidia-smi: NVIDIA-SMI has failed")
+    @pytest.mark.parametrize("failing", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetMemoryInfo"])
+    def test_a_library_that_fails_is_quoted(self, nvml, tmp_path, failing):
+        nvml(failing)
+        assert nvidia_driver(tmp_path) == Driver(None, {}, "NVML: Unknown Error")

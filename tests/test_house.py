@@ -118,7 +118,7 @@ def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_plac
 
 
 def test_the_version_is_said_once():
-    from dist_lstm import __version__
+    from dist_lstm.version import __version__
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"]

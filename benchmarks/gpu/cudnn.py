@@ -6,17 +6,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from rich.console import Console
 
 from benchmarks.gpu import ROOT, Job, Lines, Values
 from benchmarks.training import make_bare_step, one_device, open_work, ready_batches
 from benchmarks.work import Size
-
-import keras  # isort: skip
-import tensorflow as tf  # isort: skip
-
 from dist_lstm.config.load import load_config, override
 from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, graph_ops
 from dist_lstm.model.lstm import build_model

@@ -12,14 +12,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from benchmarks.gpu import Job, Values
 from benchmarks.gpu.comparison import Turn, summarise, take_turns
 from benchmarks.training import one_device
 from benchmarks.turns import Contender
 from benchmarks.work import Size
-
-import tensorflow as tf  # isort: skip
 
 _INPUTS = 2
 

@@ -5,15 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import tensorflow as tf
 from rich.console import Console
 
 from benchmarks.gpu import ROOT, Job, Lines, Values
 from benchmarks.gpu.comparison import Turn, summarise, take_turns
 from benchmarks.training import make_bare_step, one_device, open_work, ready_batches, time_bare
 from benchmarks.work import Size
-
-import tensorflow as tf  # isort: skip
-
 from dist_lstm.config.load import load_config, override
 from dist_lstm.run import start_run, train
 

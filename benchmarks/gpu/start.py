@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 
 from benchmarks.gpu import Job, Lines, Values
+from dist_lstm.hardware import nvidia_driver
+from dist_lstm.startup import start_tensorflow
 
 #: Of the libraries that the process has loaded, those that make a difference on a GPU.
 _LIBRARIES = re.compile(r"lib(cudnn|cublas|cudart|cusolver|cusparse|cuda|nccl)[^/]*\.so")
@@ -19,11 +21,11 @@ def lines(_: Job) -> Lines:
 def tensorflow() -> Values:
     """Import TensorFlow and run a small LSTM: versions, driver, memory, and the libraries that were loaded."""
     begin = time.perf_counter()
-    from dist_lstm.hardware import nvidia_driver
-    from dist_lstm.train.devices import describe_devices, peak_memory
+    start_tensorflow()
+    import keras
+    import tensorflow as tf
 
-    import keras  # isort: skip
-    import tensorflow as tf  # isort: skip
+    from dist_lstm.train.devices import describe_devices, peak_memory
 
     imported = time.perf_counter() - begin
     output = keras.layers.LSTM(32)(tf.random.normal((64, 24, 2)))

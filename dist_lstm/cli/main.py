@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dist_lstm import __version__
 from dist_lstm.cli import cluster as cli_cluster
 from dist_lstm.cli import runs as cli_runs
 from dist_lstm.errors import UserError
 from dist_lstm.terminal import make_console as _console
+from dist_lstm.version import __version__
 
 
 class _Verbs(TyperGroup):

@@ -4,7 +4,6 @@ Each check is a function from plain facts to a `Check`; `examine` gathers the fa
 itself a problem, never a traceback.
 """
 
-import os
 import platform
 import shutil
 import tempfile
@@ -20,9 +19,10 @@ from packaging.specifiers import SpecifierSet
 from rich.console import Console
 from rich.table import Column, Table
 
-from dist_lstm import __version__
 from dist_lstm.doctor.speed import Speed, measure_speed
-from dist_lstm.hardware import GIB, KIB, Driver, cpus, memory, nvidia_driver
+from dist_lstm.hardware import GIB, KIB, Driver, cpus, gpus_are_hidden, memory, nvidia_driver
+from dist_lstm.startup import start_tensorflow
+from dist_lstm.version import __version__
 
 State = Literal["ok", "warning", "problem"]
 GPU_LIBRARIES = "uv sync --extra gpu"
@@ -90,13 +90,13 @@ def check_device(device: dict[str, Any], memory_mib: dict[str, int]) -> Check:
     return Check(device["name"], ", ".join(found))
 
 
-def check_driver(driver: Driver, gpus: int, visible: str | None) -> Check:
+def check_driver(driver: Driver, gpus: int, hidden: bool) -> Check:
     """Whether TensorFlow sees the GPUs that the driver is there for.
 
     Args:
         driver: What its own tools say.
         gpus: GPUs that TensorFlow sees.
-        visible: `CUDA_VISIBLE_DEVICES`; None where it is not set.
+        hidden: Whether the environment hides them.
 
     Returns:
         A problem where there is a driver and no GPU is seen, a warning where GPUs are hidden on purpose or
@@ -116,8 +116,8 @@ def check_driver(driver: Driver, gpus: int, visible: str | None) -> Check:
     if driver.version is None:
         return Check(name, "no NVIDIA driver; runs on the CPU")
     found += ", but TensorFlow sees no GPU"
-    if visible in ("", "-1", "NoDevFiles"):
-        advice = f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU; unset it to use them"
+    if hidden:
+        advice = "CUDA_VISIBLE_DEVICES hides every GPU; unset it to use them"
         return Check(name, found, "warning", advice)
     return Check(name, found, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
 
@@ -283,14 +283,16 @@ def _declared() -> tuple[str, list[str]]:
 
 def _devices() -> Iterator[Check]:
     driver = nvidia_driver()
-    from dist_lstm.train.devices import describe_devices  # isort: skip (imports TensorFlow quietly)
+    start_tensorflow()
     import tensorflow as tf
+
+    from dist_lstm.train.devices import describe_devices
 
     devices = describe_devices()
     for device in devices:
         yield check_device(device, driver.memory_mib)
     gpus = sum(device["type"] == "GPU" for device in devices)
-    yield check_driver(driver, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    yield check_driver(driver, gpus, gpus_are_hidden())
     yield check_build(tf.sysconfig.get_build_info(), driver)
 
 

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from dist_lstm.startup import start_tensorflow
+
 #: What is trained: 2 layers of 64 units that read 96 steps one by one, in batches of 256 windows.
 _BATCH_SIZE = 256
 _JOB = {
@@ -40,9 +42,8 @@ def measure_speed() -> Speed:
     Returns:
         What was measured; takes some 5 seconds beside the import of TensorFlow.
     """
-    import dist_lstm.train  # noqa: F401 (imports TensorFlow quietly)
-
-    import tensorflow as tf  # isort: skip
+    start_tensorflow()
+    import tensorflow as tf
 
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     ops, speed = _time_steps(on_gpu, use_cudnn="auto")
@@ -54,8 +55,6 @@ def measure_speed() -> Speed:
 def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
     """Ops of the training graph, and windows a second."""
     import numpy as np
-
-    from dist_lstm.train.devices import make_strategy  # isort: skip (imports TensorFlow quietly)
     import tensorflow as tf
 
     from dist_lstm.config.defaults import Facts, resolve
@@ -64,6 +63,7 @@ def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
     from dist_lstm.config.task import make_task
     from dist_lstm.model.cudnn import graph_ops
     from dist_lstm.model.heads import head_loss
+    from dist_lstm.train.devices import make_strategy
     from dist_lstm.train.state import make_learner
     from dist_lstm.train.step import make_train_steps
 

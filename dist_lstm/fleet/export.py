@@ -7,6 +7,7 @@ from dist_lstm.data.manifest import load_manifest
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.pack import LOCAL, MODELS, models_named, shaped, small_task
 from dist_lstm.run import SHARDS
+from dist_lstm.startup import start_tensorflow
 
 
 def export_model(fleet: Path, name: str, path: Path) -> None:
@@ -33,9 +34,9 @@ def export_model(fleet: Path, name: str, path: Path) -> None:
         raise UserError(f"{fleet}: has no model {name!r}; {MODELS}/ lists those that are done, in the column name")
     if rows[0]["failure"] is not None:
         raise UserError(f"{fleet}: the model {name!r} could not be trained: {rows[0]['failure']}")
+    start_tensorflow()
+    from dist_lstm.model.lstm import build_model
     from dist_lstm.train.checkpoint import save_model
-
-    from dist_lstm.model.lstm import build_model  # isort: skip (the package before imports TensorFlow)
 
     config, manifest = load_config(fleet / LOCAL), load_manifest(fleet / SHARDS)
     model = build_model(small_task(manifest, config), config.model)

@@ -25,6 +25,7 @@ from dist_lstm.errors import UserError
 from dist_lstm.fleet.fallback import Chain, Offer, Predict
 from dist_lstm.fleet.packing import Group, read_pack
 from dist_lstm.run import BACKTEST, BACKTEST_MODEL, FORECASTS, MODEL, SHARDS
+from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import publish
 
 MODELS, SCORES, PACKS = "models", "scores", "packs"
@@ -135,10 +136,10 @@ class PackWorker:
     """
 
     def __init__(self, job: FleetJob) -> None:
+        start_tensorflow()
+        from dist_lstm.forecast.predict import make_predictor
         from dist_lstm.train.devices import make_strategy, set_seed
         from dist_lstm.train.fused.fit import make_fused_models
-
-        from dist_lstm.forecast.predict import make_predictor  # isort: skip (the package before imports TensorFlow)
 
         fleet = job.config.fleet
         gpus = {"gpus": 1} if fleet.gpus else {"gpus": 0, "threads": max(1, int(fleet.cpus))}
@@ -240,9 +241,8 @@ class PackWorker:
     @cached_property
     def _global(self) -> tuple[Predict, Predict]:
         """The global model before and after it saw the test range."""
+        from dist_lstm.forecast.predict import make_predictor
         from dist_lstm.train.checkpoint import load_model
-
-        from dist_lstm.forecast.predict import make_predictor  # isort: skip
 
         folder = self._job.global_folder
         if folder is None:

@@ -40,7 +40,7 @@ from dist_lstm.fleet.pack import (
 )
 from dist_lstm.fleet.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
 from dist_lstm.jobs.nodes import refuse_nodes
-from dist_lstm.jobs.session import Cluster, hide_other_gpus, join_cluster
+from dist_lstm.jobs.session import Cluster, hide_gpus_of_others, join_cluster
 from dist_lstm.run import BACKTEST, BACKTEST_MODEL, CONFIG, FORECASTS, METRICS, MODEL, SHARDS, Run, start_run
 from dist_lstm.run import PARTS as RUN_PARTS
 from dist_lstm.run import train as train_stage
@@ -165,7 +165,7 @@ def _train_global(run: Run, cluster: Cluster) -> None:
 
 def _train_quietly(where: str, config: Config, manifest: Manifest) -> str | None:
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
-    hide_other_gpus()
+    hide_gpus_of_others()
     try:
         with mirrored(where, own=False, fetch=set(RUN_PARTS) - {BACKTEST, FORECASTS}) as folder:
             train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
@@ -235,7 +235,7 @@ def _trial() -> type:
             self._place = ExitStack()
             self._worker: PackWorker | None = None
             self._problem: str | None = None
-            hide_other_gpus()
+            hide_gpus_of_others()
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._pack = new_config["pack"]

@@ -3,6 +3,8 @@
 from importlib import metadata
 from typing import Any
 
+from dist_lstm.startup import start_tensorflow
+
 
 def sum_through_nccl() -> dict[str, Any]:
     """Add up a vector over all GPUs by the op that `MirroredStrategy` trains with.
@@ -11,9 +13,8 @@ def sum_through_nccl() -> dict[str, Any]:
         `gpus`, how many TensorFlow sees; `nccl`, the version of the library that pip installed, empty for
         another one; `error`, empty where the sum was right.
     """
-    import dist_lstm.train  # noqa: F401 (imports TensorFlow quietly)
-
-    import tensorflow as tf  # isort: skip
+    start_tensorflow()
+    import tensorflow as tf
 
     gpus = len(tf.config.list_physical_devices("GPU"))
     found = {"gpus": gpus, "nccl": _version(), "error": ""}

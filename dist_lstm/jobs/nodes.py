@@ -29,7 +29,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.coordinator import Desk, Line
-from dist_lstm.jobs.session import join_cluster
+from dist_lstm.jobs.session import hide_gpus_of_others, join_cluster
 from dist_lstm.run import CONFIG, SHARDS, Run, train
 from dist_lstm.signals import HeldSignals
 from dist_lstm.storage import local_path, remove, write_text
@@ -131,7 +131,6 @@ class Work:
         manifest: What the shards hold.
         task: The task.
         token: What a file in the run directory says, seen from a node that shares it.
-        gpus: GPUs of each worker.
         desk: The actor.
     """
 
@@ -140,7 +139,6 @@ class Work:
     manifest: Manifest
     task: Task
     token: str
-    gpus: float
     desk: Any = field(repr=False)
 
 
@@ -161,7 +159,7 @@ def _train(run: Run, share: dict[str, float]) -> Run:
             while not run.is_trained and held.number is None:
                 run = _as_measured(run)
                 before = _checkpoints(run)
-                work = Work(run.folder.absolute(), run.config, run.manifest, run.task, token, share["GPU"], desk)
+                work = Work(run.folder.absolute(), run.config, run.manifest, run.task, token, desk)
                 failure = _follow(launch.remote(work, share), desk, run.console, held)
                 mistake = ray.get(desk.refused.remote())
                 if mistake:
@@ -264,9 +262,7 @@ def _work(settings: dict[str, Work]) -> None:
     from ray.train import get_context
 
     rank = get_context().get_world_rank()
-    if not work.gpus:
-        # Ray leaves them visible to a worker that asks for none.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    hide_gpus_of_others()
     line = Line(work.desk)
     node = ray.util.get_node_ip_address()
     line.write(f"worker    {rank} on {node}, process {os.getpid()}\n")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_lstm.errors import UserError
-from dist_lstm.hardware import MIB, cpus
+from dist_lstm.hardware import MIB, cpus, hide_gpus
 from dist_lstm.storage import local_path, without_keys
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
@@ -167,12 +167,12 @@ def require_shared_folder(where: str | Path, on_cluster: bool) -> None:
         )
 
 
-def hide_other_gpus() -> None:
-    """Hide from TensorFlow, in a worker and before its import, what the worker was not given.
+def hide_gpus_of_others() -> None:
+    """Hide all GPUs, in a worker and before TensorFlow is imported, where Ray gave the worker none.
 
-    Ray leaves all GPUs visible to a worker that asks for none.
+    Ray leaves all of them visible to a worker that asks for none.
     """
     import ray
 
     if not ray.get_gpu_ids():
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        hide_gpus()

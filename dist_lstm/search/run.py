@@ -199,7 +199,7 @@ def _finish(settings: SearchSettings, folder: Path) -> None:
 
     task = ray.remote(max_calls=1, num_cpus=settings.cpus, num_gpus=settings.gpus)(finish_run)
     try:
-        ray.get(task.remote(origin(folder), (BEST_CONFIG, BEST), settings.gpus))
+        ray.get(task.remote(origin(folder), (BEST_CONFIG, BEST)))
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from error

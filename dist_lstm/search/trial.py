@@ -1,6 +1,6 @@
 """One trial of a search: settings to a score an epoch, on the node and the devices that Ray gave it.
 
-Nothing here imports TensorFlow before `claim_devices` has said what it may see.
+Nothing here imports TensorFlow before `hide_gpus_of_others` has said what it may see.
 """
 
 import json
@@ -21,7 +21,9 @@ from dist_lstm.config.schema import Config
 from dist_lstm.config.section import known
 from dist_lstm.data.manifest import load_manifest
 from dist_lstm.errors import UserError
+from dist_lstm.jobs.session import hide_gpus_of_others
 from dist_lstm.search.samples import Sample, trial_config
+from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import mirrored, write_text
 
 #: Beside `checkpoints/`, what a checkpoint of a trial holds: its settings, and its scores so far.
@@ -46,12 +48,6 @@ class Job:
     min_context: int
 
 
-def claim_devices(gpus: float) -> None:
-    """Hide GPUs that were not given: Ray leaves all of them visible to who asked for none."""
-    if not gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-
-
 def run_trial(settings: dict[str, Any], job: Job) -> None:
     """What Tune calls: trains and reports.
 
@@ -67,7 +63,7 @@ def run_trial(settings: dict[str, Any], job: Job) -> None:
     """
     from ray import tune
 
-    claim_devices(job.config.search.gpus)
+    hide_gpus_of_others()
     watchdog = Watchdog(job.config.search.trial_timeout)
     try:
         watchdog.run(lambda: _train(settings["sample"], job, watchdog))
@@ -142,13 +138,13 @@ class Watchdog:
 
 def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
     """Train in a scratch folder on this node, from the trial's last checkpoint where there is one."""
-    from ray import tune
-
-    from dist_lstm.train.devices import make_strategy  # isort: skip (imports TensorFlow quietly)
+    start_tensorflow()
     import keras
+    from ray import tune
     from rich.console import Console
 
     from dist_lstm.evaluate.validation import make_scorer
+    from dist_lstm.train.devices import make_strategy
     from dist_lstm.train.measure import measure
     from dist_lstm.train.monitor import Monitor
     from dist_lstm.train.phases import Training, train_phase
@@ -243,15 +239,14 @@ class _Report:
             tune.report(self._told | {"status": DONE})
 
 
-def finish_run(where: str, names: tuple[str, str], gpus: float) -> None:
+def finish_run(where: str, names: tuple[str, str]) -> None:
     """Bring a run to its end, as `dist-lstm run` does, on the devices that Ray gave.
 
     Args:
         where: Path or URI of the search.
         names: Of the config file and the run directory in it, which holds what of it is there already.
-        gpus: GPUs that were given.
     """
-    claim_devices(gpus)
+    hide_gpus_of_others()
     from rich.console import Console
 
     from dist_lstm.run import run_all, start_run

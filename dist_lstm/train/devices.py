@@ -1,9 +1,12 @@
 """The machine to one strategy. Called before any layer is built: that starts TensorFlow's runtime."""
 
+import logging
 import os
 import platform
+import re
 import resource
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +14,17 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from dist_lstm import __version__
 from dist_lstm.config.schema import ResourceSettings, TrainSettings
 from dist_lstm.errors import UserError
+from dist_lstm.hardware import gpus_are_hidden, nvidia_driver
 from dist_lstm.model.cudnn import uses_cudnn
+from dist_lstm.startup import start_tensorflow
 from dist_lstm.train.process_group import place_in_team
+from dist_lstm.version import __version__
 
+#: Where TensorFlow says why it sees no GPU, after the place in its sources.
+_REASON = re.compile(r"\] (.*(?:dlopen|cuda drivers|cuInit|CUDA_ERROR).*)")
+_log = logging.getLogger("dist_lstm")
 _PACKAGES = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
 
 
@@ -45,6 +53,8 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
     tf.config.experimental.enable_tensor_float_32_execution(precision in ("auto", "tf32"))
     gpus = resources.gpus
     visible = tf.config.list_physical_devices("GPU")
+    if gpus != 0 and not visible:
+        _warn_of_unseen_gpus()
     wanted = len(visible) if gpus == "auto" else gpus
     if wanted > len(visible):
         raise UserError(f"resources.gpus: {wanted} asked for, {len(visible)} visible; lower it or set it to auto")
@@ -62,6 +72,16 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
     if wanted > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
     return tf.distribute.get_strategy()
+
+
+@cache
+def _warn_of_unseen_gpus() -> None:
+    """Say once per process that a machine with a GPU is used without it, and why."""
+    driver = nvidia_driver()
+    if driver.version is None or gpus_are_hidden():
+        return
+    reasons = _REASON.findall(start_tensorflow()) or ["it does not say why; -v shows all that it says"]
+    _log.warning("a GPU driver is present, but TensorFlow sees no GPU: %s", reasons[-1])
 
 
 def _limit_threads(threads: int | Literal["auto"]) -> None:

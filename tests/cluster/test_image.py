@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from dist_lstm import __version__
+from dist_lstm.version import __version__
 from tests.cluster.conftest import CLUSTER
 from tests.conftest import ROOT
 

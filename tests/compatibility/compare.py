@@ -31,7 +31,7 @@ JOBS = {
     "recursive": ["run", "run.yaml", "--set", "model.decoder=recursive", "--set", "model.bidirectional=true",
                   "--set", "train.ema=0.9", "--set", "train.accumulate=2"],
     "linear": ["run", "run.yaml", "--set", "model.units=[6, 6]", "--set", "model.linear=true",
-               "--set", "model.head=huber", "--set", "train.batch_size=auto", "--set", "model.scaling_by=series"],
+               "--set", "model.head=huber", "--set", "model.scaling_by=series"],
     "fleet": ["fleet", "fleet.yaml"],
     "search": ["tune", "search.yaml"],
 }  # fmt: skip

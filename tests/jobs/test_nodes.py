@@ -254,7 +254,7 @@ def test_a_training_that_loses_a_worker_goes_on_and_when_told_to_end_saves_for_a
 
 
 def test_a_run_directory_that_a_node_does_not_see_is_refused(tmp_path):
-    work = Work(tmp_path, parse_config(MINIMAL | {"resources": {"nodes": 2}}), None, None, "mine", 0, None)
+    work = Work(tmp_path, parse_config(MINIMAL | {"resources": {"nodes": 2}}), None, None, "mine", None)
     with pytest.raises(
         UserError, match=r"does not see this folder; with resources.nodes 2 --out must be one that"
     ):

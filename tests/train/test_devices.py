@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.errors import UserError
+from dist_lstm.hardware import Driver
+from dist_lstm.train import devices
 from dist_lstm.train.devices import describe_devices, make_strategy, peak_memory, resolve_precision
 
 
@@ -18,6 +20,45 @@ def test_without_a_gpu_everything_runs_on_the_cpu():
         strategy = make_strategy(ResourceSettings(gpus=gpus))
         assert strategy.num_replicas_in_sync == 1
         assert not isinstance(strategy, tf.distribute.MirroredStrategy)
+
+
+class TestAGpuThatIsNotSeen:
+    """On a machine with a driver, the run does not fall back to the CPU without a word."""
+
+    SAID = (
+        "I0000 00:00:1.2   12 cudart_stub.cc:31] Could not find cuda drivers on your machine.\n"
+        "W0000 00:00:1.3   12 gpu_device.cc:2345] Cannot dlopen some GPU libraries. Make sure they are there.\n"
+        "Skipping registering GPU devices...\n"
+    )
+
+    @pytest.fixture
+    def warnings(self, monkeypatch, caplog):
+        """What is said by a process with a driver and without a GPU."""
+
+        def warnings(said: str, gpus: int | str, driver: str | None = "570.10") -> list[str]:
+            devices._warn_of_unseen_gpus.cache_clear()
+            monkeypatch.setattr(devices, "start_tensorflow", lambda: said)
+            monkeypatch.setattr(devices, "nvidia_driver", lambda: Driver(driver, {}))
+            make_strategy(ResourceSettings(gpus=gpus))
+            make_strategy(ResourceSettings(gpus=gpus))
+            return [record.getMessage() for record in caplog.records]
+
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        return warnings
+
+    def test_is_said_once_with_tensorflows_reason(self, warnings):
+        reason = "Cannot dlopen some GPU libraries. Make sure they are there."
+        expected = f"a GPU driver is present, but TensorFlow sees no GPU: {reason}"
+        assert warnings(self.SAID, "auto") == [expected]
+
+    def test_is_said_without_a_reason_too(self, warnings):
+        assert "it does not say why" in warnings("", "auto")[0]
+
+    def test_is_nothing_to_be_said_where_none_is_there_or_asked_for(self, warnings, monkeypatch):
+        assert warnings(self.SAID, "auto", driver=None) == []
+        assert warnings(self.SAID, 0) == []
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+        assert warnings(self.SAID, "auto") == []
 
 
 def test_more_gpus_than_there_are_is_the_users_mistake():
@@ -61,6 +102,8 @@ def test_threads_are_limited_before_tensorflow_starts_and_can_not_be_afterwards(
 from dist_lstm.train.devices import make_strategy
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.errors import UserError
+from dist_lstm.hardware import Driver
+from dist_lstm.train import devices
 import tensorflow as tf
 make_strategy(ResourceSettings(threads=1))
 threading = tf.config.threading
