@@ -26,6 +26,7 @@ from rich.console import Console
 from dist_lstm import run as job
 from dist_lstm.config.load import override, parse_config
 from dist_lstm.errors import UserError
+from dist_lstm.layout import RunLayout, part_files
 from dist_lstm.storage import publish
 
 #: Stands for the path of a table in memory.
@@ -141,7 +142,7 @@ class Forecaster:
     @property
     def scores(self) -> pd.DataFrame:
         """Scores of the backtest, one row a series and model; empty without a test range."""
-        path = self._folder / job.SCORES
+        path = RunLayout(self._folder).scores
         return pd.read_parquet(path) if path.exists() else pd.DataFrame()
 
     def save(self, folder: str | Path) -> None:
@@ -183,5 +184,5 @@ class Forecaster:
 
 def _read_parts(folder: Path) -> pd.DataFrame:
     """The part files of a folder as one table."""
-    parts = [pq.read_table(part).to_pandas() for part in sorted(folder.glob("part-*.parquet"))]
+    parts = [pq.read_table(part).to_pandas() for part in part_files(folder)]
     return pd.concat(parts, ignore_index=True)

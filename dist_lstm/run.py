@@ -27,22 +27,13 @@ from dist_lstm.config.load import differences, dump_config, load_config, measure
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
-from dist_lstm.data.prepare import REJECTED, prepare
+from dist_lstm.data.prepare import prepare
 from dist_lstm.errors import UserError
 from dist_lstm.forecast.table import refuse_other_files
+from dist_lstm.layout import ForecastLayout, RunLayout, ShardLayout
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import is_marked, listing, lock, mark, publish, remove, shown, write_json, write_text
 from dist_lstm.timing import timed
-
-SHARDS, CONFIG, METRICS, ENVIRONMENT = "shards", "config.yaml", "metrics.json", "environment.json"
-MODEL, BACKTEST_MODEL, SCORES = "model.keras", "model-backtest.keras", "scores.parquet"
-BACKTEST, FORECASTS, HISTORY, REPORT = "backtest", "forecasts", "history.csv", "report.html"
-
-#: What the stages read in a run directory; what else lies there is not fetched from a store.
-PARTS = (
-    SHARDS, CONFIG, METRICS, ENVIRONMENT, MODEL, BACKTEST_MODEL, SCORES, BACKTEST, FORECASTS, HISTORY,
-    "checkpoints",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,19 +55,24 @@ class Run:
     console: Console
 
     @property
+    def files(self) -> RunLayout:
+        """The files of the directory."""
+        return RunLayout(self.folder)
+
+    @property
     def shards(self) -> tuple[Path, Manifest]:
         """Folder and manifest of the shards."""
-        return self.folder / SHARDS, self.manifest
+        return self.files.shards, self.manifest
 
     @property
     def is_trained(self) -> bool:
         """Whether there is nothing left to train."""
-        return "training" in self.metrics and (self.folder / MODEL).exists()
+        return "training" in self.metrics and self.files.model.exists()
 
     @property
     def metrics(self) -> dict[str, Any]:
         """What `metrics.json` says so far."""
-        path = self.folder / METRICS
+        path = self.files.metrics
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         except ValueError as error:
@@ -84,7 +80,7 @@ class Run:
 
     def add_metrics(self, section: str, values: dict[str, Any]) -> None:
         """Publish `metrics.json` with a section added."""
-        write_json(self.folder / METRICS, self.metrics | {section: values})
+        write_json(self.files.metrics, self.metrics | {section: values})
 
 
 @contextmanager
@@ -103,21 +99,22 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
     Raises:
         UserError: If the directory holds other work, or the data can't be used.
     """
+    files = RunLayout(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another --out")
-    if folder.exists() and not (folder / CONFIG).exists() and not (folder / SHARDS).exists():
+    if folder.exists() and not files.config.exists() and not files.shards.exists():
         strangers = [name for name in listing(folder) if not name.startswith(".")]
         if strangers:
             raise UserError(f"{folder}: is not a run directory (it holds {strangers[0]}); choose another --out")
     with lock(folder):
-        if (folder / CONFIG).exists():
+        if files.config.exists():
             _refuse_other_work(config, folder)
-        manifest = prepare(config, folder / SHARDS, frame)
+        manifest = prepare(config, files.shards, frame)
         resolved = resolve(config, manifest.facts)
-        if (folder / CONFIG).exists():
-            resolved = override(resolved, measured_before(resolved, load_config(folder / CONFIG)))
+        if files.config.exists():
+            resolved = override(resolved, measured_before(resolved, load_config(files.config)))
         else:
-            write_text(folder / CONFIG, dump_config(resolved))
+            write_text(files.config, dump_config(resolved))
         rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
         console.print(
             f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
@@ -126,8 +123,9 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
 
 
 def _refuse_other_work(config: Config, folder: Path) -> None:
-    stored = load_config(folder / CONFIG)
-    wanted = resolve(config, load_manifest(folder / SHARDS).facts)
+    files = RunLayout(folder)
+    stored = load_config(files.config)
+    wanted = resolve(config, load_manifest(files.shards).facts)
     found = differences(stored, wanted)
     if found:
         raise UserError(f"{folder}: holds other work: {'; '.join(found)}; choose another --out")
@@ -147,11 +145,12 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
     Raises:
         UserError: If it is not a run directory.
     """
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: is not a run directory: it has no {CONFIG}; give the --out of a run")
+    files = RunLayout(folder)
+    if not files.config.is_file():
+        raise UserError(f"{folder}: is not a run directory: it has no {RunLayout.config}; give the --out of a run")
     with lock(folder):
-        config = load_config(folder / CONFIG)
-        manifest = load_manifest(folder / SHARDS)
+        config = load_config(files.config)
+        manifest = load_manifest(files.shards)
         yield Run(folder, config, manifest, manifest.make_task(config), console)
 
 
@@ -185,7 +184,7 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
         run.console.print("train     already done")
         return run
     start_tensorflow()
-    from dist_lstm.train.checkpoint import CHECKPOINTS, save_model
+    from dist_lstm.train.checkpoint import save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.measure import measure
     from dist_lstm.train.monitor import Monitor
@@ -197,32 +196,32 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
     measured = measure(training)
     if measured:
         run = replace(run, config=override(run.config, measured))
-        write_text(run.folder / CONFIG, dump_config(run.config))
+        write_text(run.files.config, dump_config(run.config))
         training = replace(training, config=run.config)
     fitted = final = train_phase(training)
     refit = run.config.train.refit and run.task.validation + run.task.test > 0
     if refit:
-        save_model(fitted.model, run.folder / BACKTEST_MODEL)
+        save_model(fitted.model, run.files.backtest_model)
         final = train_phase(training, refit_steps=fitted.steps)
-    save_model(final.model, run.folder / MODEL)
+    save_model(final.model, run.files.model)
     training.monitor.close([*fitted.history, *(final.history if refit else [])])
     environment = describe_environment(strategy, final.model, run.config.train) | fitted.speed.describe()
-    write_json(run.folder / ENVIRONMENT, environment)
+    write_json(run.files.environment, environment)
     run.add_metrics("training", fitted.describe() | {"refit": refit})
-    remove(run.folder / CHECKPOINTS)
+    remove(run.files.checkpoints)
     refitted = f"; refit on whole series for {final.steps} steps" if refit else ""
     run.console.print(f"train     {fitted.summary}, {'' if environment['cudnn'] else 'no '}cuDNN{refitted}")
     return run
 
 
-def _predictor(run: Run, name: str) -> Any:
+def _predictor(run: Run, model: Path) -> Any:
     start_tensorflow()
     from dist_lstm.forecast.predict import make_predictor
     from dist_lstm.train.checkpoint import load_model
     from dist_lstm.train.devices import make_strategy
 
     make_strategy(run.config.resources.alone, run.config.train.precision)
-    return make_predictor(load_model(run.folder / name), run.task)
+    return make_predictor(load_model(model), run.task)
 
 
 @timed("backtest")
@@ -240,14 +239,14 @@ def backtest(run: Run) -> None:
     if not run.task.test:
         run.console.print("backtest  none: split.test is 0")
         return
-    if "backtest" in run.metrics and is_marked(run.folder / BACKTEST) and (run.folder / SCORES).exists():
+    if "backtest" in run.metrics and is_marked(run.files.backtest) and run.files.scores.exists():
         run.console.print("backtest  already done")
         return
     from dist_lstm.evaluate.backtest import summarise
 
     settings = run.config.backtest
-    found = roll(run, (settings.windows or 1, settings.stride or run.task.horizon), run.folder / BACKTEST)
-    with publish(run.folder / SCORES) as temporary:
+    found = roll(run, (settings.windows or 1, settings.stride or run.task.horizon), run.files.backtest)
+    with publish(run.files.scores) as temporary:
         found.scores.to_parquet(temporary, index=False)
     counts = {"windows": found.windows, "series": found.series, "series_too_short": found.too_short}
     run.add_metrics("backtest", summarise(found.scores) | counts)
@@ -268,8 +267,7 @@ def roll(run: Run, cutoffs: tuple[int, int], folder: Path) -> Any:
     """
     from dist_lstm.evaluate import backtest as rolling
 
-    name = BACKTEST_MODEL if (run.folder / BACKTEST_MODEL).exists() else MODEL
-    return rolling.backtest(run.shards, run.task, cutoffs, _predictor(run, name), folder)
+    return rolling.backtest(run.shards, run.task, cutoffs, _predictor(run, run.files.scored_model), folder)
 
 
 @timed("forecast")
@@ -289,14 +287,14 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
         UserError: If the run is not trained, the table can't be used, or `out` holds something else than
             forecasts.
     """
-    folder = out or run.folder / FORECASTS
+    folder = out or run.files.forecasts
     if data is not None and out is None:
         raise UserError("--data: forecasts of another table need a place of their own; give --out DIR")
     if out is None and is_marked(folder):
         run.console.print("forecast  already done")
         return folder
     refuse_other_files(folder)
-    predict = _predictor(run, MODEL)
+    predict = _predictor(run, run.files.model)
     from dist_lstm.forecast.predict import write_forecasts
 
     scratch = run.folder / ".forecast-shards"
@@ -310,12 +308,12 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
         with publish(folder) as temporary:
             unknown = write_forecasts(shards, run.task, predict, temporary)
             if data is not None and shards[1].rejected:
-                shutil.copy(shards[0] / REJECTED, temporary / f"_{REJECTED}")
+                shutil.copy(ShardLayout(shards[0]).rejected, ForecastLayout(temporary).rejected)
             mark(temporary)
     finally:
         remove(scratch)
     without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
-    listed = run.folder / SHARDS / REJECTED if data is None else folder / f"_{REJECTED}"
+    listed = ShardLayout(run.files.shards).rejected if data is None else ForecastLayout(folder).rejected
     left_out = f"; {shards[1].rejected:,} rejected ({shown(listed)})" if shards[1].rejected else ""
     run.console.print(f"forecast  {shards[1].series:,} series, {run.task.horizon} steps each{without}{left_out}")
     return folder
@@ -337,16 +335,16 @@ def report(run: Run) -> Path:
         raise UserError(f"{run.folder}: there is nothing to report: there is no model; train one first")
     from dist_lstm.report.page import Source, render_report
 
-    scored = "backtest" in run.metrics and is_marked(run.folder / BACKTEST) and (run.folder / SCORES).exists()
+    scored = "backtest" in run.metrics and is_marked(run.files.backtest) and run.files.scores.exists()
     source = Source(
         name=run.folder.absolute().name,
         config=run.config,
         task=run.task,
         shards=run.shards,
         metrics=run.metrics,
-        environment=run.folder / ENVIRONMENT,
-        history=run.folder / HISTORY,
-        backtest=(run.folder / BACKTEST, run.folder / SCORES) if scored else None,
+        environment=run.files.environment,
+        history=run.files.history,
+        backtest=(run.files.backtest, run.files.scores) if scored else None,
     )
-    write_text(run.folder / REPORT, render_report(source))
-    return run.folder / REPORT
+    write_text(run.files.report, render_report(source))
+    return run.files.report

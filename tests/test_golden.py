@@ -11,7 +11,8 @@ from rich.console import Console
 
 from dist_lstm.config.load import parse_config
 from dist_lstm.data.stationarity import decide, examine
-from dist_lstm.run import BACKTEST, backtest, start_run, train
+from dist_lstm.layout import RunLayout, part_files
+from dist_lstm.run import backtest, start_run, train
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def backtested(y: np.ndarray, horizon: int, folder: Path, **settings: Any) -> pd
     with start_run(config, folder / "run", Console(file=io.StringIO())) as run:
         train(run)
         backtest(run)
-    rows = pd.concat(pd.read_parquet(part) for part in sorted((folder / "run" / BACKTEST).glob("part-*")))
+    rows = pd.concat(pd.read_parquet(part) for part in part_files(RunLayout(folder / "run").backtest))
     last = table.set_index("ds")["y"].reindex(rows["cutoff"]).to_numpy()
     errors = {"model": (rows["y"] - rows["LSTM"]).abs(), "last_value": (rows["y"] - last).abs()}
     return pd.DataFrame({"cutoff": rows["cutoff"], "step": rows["ds"] - rows["cutoff"]} | errors)

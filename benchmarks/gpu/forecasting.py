@@ -14,7 +14,7 @@ from benchmarks.training import one_device
 from benchmarks.work import HORIZON, SEASON, Size, make_config
 from dist_lstm.forecast.predict import BATCH_SIZE
 from dist_lstm.model.lstm import build_model
-from dist_lstm.run import MODEL, forecast, start_run
+from dist_lstm.run import forecast, start_run
 from dist_lstm.train.checkpoint import save_model
 
 _SERIES, _STEPS, _CONTEXT = 200_000, 36, 24
@@ -37,7 +37,7 @@ def measure(folder: Path, series: int, units: int) -> Values:
     with start_run(config, folder / "run", Console(quiet=True)) as run:
         prepared = time.perf_counter()
         one_device()
-        save_model(build_model(run.task, run.config.model), run.folder / MODEL)
+        save_model(build_model(run.task, run.config.model), run.files.model)
         built = time.perf_counter()
         out = forecast(run)
     seconds = time.perf_counter() - built

@@ -112,25 +112,25 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model; prepares the data where that is not done."""
     job, place, console = cli_runs.load(config, set_), cli_runs.place(config, out), _console()
     with cli_cluster.trainer(job, place) as train_stage, cli_runs.started(job, place, console) as run:
-        from dist_lstm.run import MODEL
-
         train_stage(run)
-        cli_runs.show("model", run.folder / MODEL, console)
+        cli_runs.show("model", run.files.model, console)
 
 
 @app.command()
 def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model a series or group, and forecast every series."""
-    from dist_lstm.fleet.run import PARTS, run_fleet
+    from dist_lstm.fleet.run import run_fleet
+    from dist_lstm.layout import FleetLayout
     from dist_lstm.storage import mirrored, shown
 
     job, console = cli_runs.load(config, set_), _console()
-    with mirrored(cli_runs.place(config, out), fetch=PARTS) as folder:
+    with mirrored(cli_runs.place(config, out), fetch=FleetLayout.read()) as folder:
         found = run_fleet(job, folder, console)
         if found.get("backtest"):
             cli_runs.show_scores(found["backtest"], f"backtest of {shown(folder)}", console)
-        for name in ("forecasts", "scores", "models", "backtest"):
-            cli_runs.show(name, folder / name, console, width=14)
+        files = FleetLayout(folder)
+        for path in (files.forecasts, files.series_scores, files.models, files.backtest):
+            cli_runs.show(path.name, path, console, width=14)
 
 
 @app.command()
@@ -186,13 +186,12 @@ def evaluate(
 ) -> None:
     """Score forecasts against what happened."""
     from dist_lstm.evaluate.actuals import evaluate_forecasts
-    from dist_lstm.run import FORECASTS
     from dist_lstm.storage import mirrored, shown
 
     console = _console()
     with (
         cli_runs.opened(run, console) as opened,
-        mirrored(forecasts or opened.folder / FORECASTS, own=False) as folder,
+        mirrored(forecasts or opened.files.forecasts, own=False) as folder,
     ):
         found = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)
         cli_runs.show_scores(found, f"{shown(folder)} against {data}", console)
@@ -233,12 +232,13 @@ def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     DIR is by default runs/NAME-OF-CONFIG-tune.
     """
     from dist_lstm.jobs.session import require_shared_folder
-    from dist_lstm.search.run import KEPT, PARTS, search
+    from dist_lstm.layout import SearchLayout
+    from dist_lstm.search.run import search
     from dist_lstm.storage import mirrored
 
     job, where = cli_runs.load(config, set_), Path("runs") / f"{config.stem}-tune" if out is None else out
     require_shared_folder(where, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
-    with mirrored(where, fetch=PARTS, keep=KEPT) as folder:
+    with mirrored(where, fetch=SearchLayout.read(), keep=SearchLayout.kept()) as folder:
         search(job, folder, _console())
 
 

@@ -27,20 +27,22 @@ def place(config: Path, out: str | None) -> str | Path:
 @contextmanager
 def started(job: "Config", where: str | Path, console: "Console") -> Iterator["Run"]:
     """The run that a config describes, in its directory or at its URI, prepared."""
-    from dist_lstm.run import PARTS, start_run
+    from dist_lstm.layout import RunLayout
+    from dist_lstm.run import start_run
     from dist_lstm.storage import mirrored
 
-    with mirrored(where, fetch=PARTS) as folder, start_run(job, folder, console) as run:
+    with mirrored(where, fetch=RunLayout.read()) as folder, start_run(job, folder, console) as run:
         yield run
 
 
 @contextmanager
 def opened(where: str, console: "Console") -> Iterator["Run"]:
     """A run that was started before, in its directory or at its URI."""
-    from dist_lstm.run import PARTS, open_run
+    from dist_lstm.layout import RunLayout
+    from dist_lstm.run import open_run
     from dist_lstm.storage import mirrored
 
-    with mirrored(where, fetch=PARTS) as folder, open_run(folder, console) as run:
+    with mirrored(where, fetch=RunLayout.read()) as folder, open_run(folder, console) as run:
         yield run
 
 
@@ -53,15 +55,15 @@ def show(what: str, path: Path, console: "Console", width: int = 10) -> None:
 
 def show_results(run: "Run", console: "Console") -> None:
     """Print the scores of a run, and where its results lie."""
-    from dist_lstm.run import BACKTEST, FORECASTS, METRICS, MODEL, REPORT
     from dist_lstm.storage import shown
 
     scores = run.metrics.get("backtest")
     if scores:
         show_scores(scores, f"backtest of {shown(run.folder)}", console)
-    for name in (MODEL, FORECASTS, BACKTEST, METRICS, REPORT):
-        if (run.folder / name).exists():
-            show(name, run.folder / name, console, width=14)
+    files = run.files
+    for path in (files.model, files.forecasts, files.backtest, files.metrics, files.report):
+        if path.exists():
+            show(path.name, path, console, width=14)
 
 
 def show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:

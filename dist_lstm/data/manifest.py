@@ -10,10 +10,10 @@ from dist_lstm.config.defaults import Facts
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task, Vocabulary, make_task
 from dist_lstm.errors import UserError
+from dist_lstm.layout import ShardLayout
 from dist_lstm.storage import write_text
 
 SCHEMA_VERSION = 2
-FILE = "manifest.json"
 
 PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -95,7 +95,7 @@ class Manifest(BaseModel):
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `manifest.json` into a folder of shards."""
-    write_text(folder / FILE, manifest.model_dump_json(indent=2) + "\n")
+    write_text(ShardLayout(folder).manifest, manifest.model_dump_json(indent=2) + "\n")
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -110,7 +110,7 @@ def load_manifest(folder: Path) -> Manifest:
     Raises:
         UserError: If there is none, it is damaged, or another version wrote it.
     """
-    path = folder / FILE
+    path = ShardLayout(folder).manifest
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):

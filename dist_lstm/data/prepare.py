@@ -26,10 +26,10 @@ from dist_lstm.data.source import read, signature
 from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
+from dist_lstm.layout import ShardLayout
 from dist_lstm.storage import is_marked, mark, publish, remove
 from dist_lstm.timing import timed
 
-REJECTED = "rejected.parquet"
 _REJECTED_SCHEMA = pa.schema([("unique_id", pa.string()), ("steps", pa.int64()), ("reason", pa.string())])
 
 
@@ -80,7 +80,7 @@ def prepare(
             raw = raw.model_copy(update={"categories": trained[1].categories, "numbers": trained[1].numbers})
         changes = _write_shards((scratch / "panels", raw), resolved, known, temporary)
         remove(scratch)
-        pq.write_table(pa.Table.from_pylist(rejected, _REJECTED_SCHEMA), temporary / REJECTED)
+        pq.write_table(pa.Table.from_pylist(rejected, _REJECTED_SCHEMA), ShardLayout(temporary).rejected)
         manifest = raw.model_copy(update=changes | {"fingerprint": _fingerprint(resolved, source)})
         save_manifest(manifest, temporary)
         mark(temporary)

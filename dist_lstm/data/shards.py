@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from dist_lstm.data.manifest import Manifest, Shard
 from dist_lstm.data.panel import Panel, join_panels, seasonal_error, series_mean
 from dist_lstm.errors import UserError
+from dist_lstm.layout import part_name
 
 GROUP_STEPS = 1 << 20
 SHARD_STEPS = 1 << 24
@@ -153,7 +154,7 @@ class ShardWriter:
                 self._finish()
 
     def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
-        self._paths.append(self._folder / f"part-{len(self._paths):05d}.parquet")
+        self._paths.append(self._folder / part_name(len(self._paths)))
         return pq.ParquetWriter(self._paths[-1], schema, compression="zstd", write_page_checksum=True)
 
     def _finish(self) -> None:

@@ -26,6 +26,7 @@ from dist_lstm.errors import UserError
 from dist_lstm.evaluate.backtest import naive_forecast, summarise
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, value_columns
+from dist_lstm.layout import part_files
 from dist_lstm.metrics import Rows, series_scores
 from dist_lstm.storage import is_marked
 
@@ -54,7 +55,7 @@ def evaluate_forecasts(
     Raises:
         UserError: If there are no forecasts, or no actual stands at any of their steps.
     """
-    parts = sorted(folder.glob("part-*.parquet"))
+    parts = part_files(folder)
     if not parts or not is_marked(folder):
         raise UserError(f"{folder}: holds no finished forecasts; run dist-lstm forecast first")
     forecasts = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 from dist_lstm.config.load import load_config
 from dist_lstm.data.manifest import load_manifest
 from dist_lstm.errors import UserError
-from dist_lstm.fleet.pack import LOCAL, MODELS, models_named, shaped, small_task
-from dist_lstm.run import SHARDS
+from dist_lstm.fleet.pack import models_named, shaped, small_task
+from dist_lstm.layout import FleetLayout
 from dist_lstm.startup import start_tensorflow
 
 
@@ -24,21 +24,25 @@ def export_model(fleet: Path, name: str, path: Path) -> None:
         UserError: If it is no fleet, has no such model or one that could not be trained, or the path is of
             another kind.
     """
-    if not (fleet / LOCAL).is_file():
-        raise UserError(f"{fleet}: is not a fleet: it has no {LOCAL}; give the --out of dist-lstm fleet")
+    layout = FleetLayout(fleet)
+    if not layout.small_config.is_file():
+        missing = FleetLayout.small_config
+        raise UserError(f"{fleet}: is not a fleet: it has no {missing}; give the --out of dist-lstm fleet")
     if path.suffix != ".keras":
         raise UserError(f"--out {path}: expected a file that ends in .keras")
-    files = sorted((fleet / MODELS).glob("*.parquet"))
+    files = sorted(layout.models.glob("*.parquet"))
     rows = models_named(files, [name], ["name", "failure", "weights"]) if files else []
     if not rows:
-        raise UserError(f"{fleet}: has no model {name!r}; {MODELS}/ lists those that are done, in the column name")
+        raise UserError(
+            f"{fleet}: has no model {name!r}; {FleetLayout.models}/ lists those that are done, in the column name"
+        )
     if rows[0]["failure"] is not None:
         raise UserError(f"{fleet}: the model {name!r} could not be trained: {rows[0]['failure']}")
     start_tensorflow()
     from dist_lstm.model.lstm import build_model
     from dist_lstm.train.checkpoint import save_model
 
-    config, manifest = load_config(fleet / LOCAL), load_manifest(fleet / SHARDS)
+    config, manifest = load_config(layout.small_config), load_manifest(layout.shards)
     model = build_model(small_task(manifest, config), config.model)
     model.set_weights(shaped(rows[0]["weights"], [one.shape for one in model.get_weights()]))
     save_model(model, path)

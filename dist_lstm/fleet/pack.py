@@ -24,11 +24,10 @@ from dist_lstm.data.shards import read_series
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.fallback import Chain, Offer, Predict
 from dist_lstm.fleet.packing import Group, read_pack
-from dist_lstm.run import BACKTEST, BACKTEST_MODEL, FORECASTS, MODEL, SHARDS
+from dist_lstm.layout import FleetLayout, RunLayout, part_files, part_name
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import publish
 
-MODELS, SCORES, PACKS = "models", "scores", "packs"
 #: Stages of a fleet, each with its packs.
 GROUPS, OWN = "groups", "own"
 _SLOTS = {"CPU": 16, "GPU": 256}
@@ -72,15 +71,16 @@ class FleetJob:
 
     def packs(self, stage: str) -> Path:
         """The file of a stage's packs."""
-        return self.folder / PACKS / f"{stage}.parquet"
+        return self.files.packs / f"{stage}.parquet"
 
     def models(self, stage: str, number: int) -> Path:
         """The table of a pack's models; it is published last, so a pack is done where it exists."""
-        return self.folder / MODELS / f"{'group' if stage == GROUPS else 'part'}-{number:05d}.parquet"
+        return self.files.models / part_name(number, "group" if stage == GROUPS else "part")
 
-    def table(self, name: str, number: int) -> Path:
-        """Another table of a pack."""
-        return self.folder / name / f"part-{number:05d}.parquet"
+    @property
+    def files(self) -> FleetLayout:
+        """The files of the fleet's directory."""
+        return FleetLayout(self.folder)
 
 
 def small_task(manifest: Manifest, config: Config) -> Task:
@@ -146,7 +146,7 @@ class PackWorker:
         make_strategy(job.local.resources.model_copy(update=gpus), job.local.train.precision)
         set_seed(job.local.train.seed, job.local.train.deterministic)
         self._job = job
-        self._shards = job.folder / SHARDS, load_manifest(job.folder / SHARDS)
+        self._shards = job.files.shards, load_manifest(job.files.shards)
         self._task = small_task(self._shards[1], job.local)
         self._models = make_fused_models(self._task, job.local.model, job.local.train)
         self._predict = make_predictor(self._models.ordinary, self._task, _BATCH)
@@ -167,7 +167,7 @@ class PackWorker:
         panel = read_series(*self._shards, places)
         here = [replace(group, places=np.searchsorted(places, group.places)) for group in groups]
         trained = self._train(panel, here)
-        counts = {MODELS: len(trained)}
+        counts = {"models": len(trained)}
         if stage == OWN:
             counts |= self._forecast(panel, trained, number)
         rows = [one.row("own" if stage == OWN else "group") for one in trained]
@@ -231,7 +231,7 @@ class PackWorker:
                 wanted.setdefault(one.group.fallback, []).extend(waiting)
         if not wanted:
             return
-        files = sorted((self._job.folder / MODELS).glob("group-*.parquet"))
+        files = part_files(self._job.files.models, "group")
         rows = models_named(files, list(wanted), ["name", "failure", "weights", "weights_backtest"])
         shapes = [one.shape for one in self._models.ordinary.get_weights()]
         for row in rows:
@@ -248,18 +248,19 @@ class PackWorker:
         if folder is None:
             raise ValueError("there is no global model")
         task = self._shards[1].make_task(self._job.config)
-        names = (BACKTEST_MODEL if (folder / BACKTEST_MODEL).exists() else MODEL, MODEL)
-        before, after = (make_predictor(load_model(folder / name), task, _BATCH) for name in names)
+        paths = RunLayout(folder).scored_model, RunLayout(folder).model
+        before, after = (make_predictor(load_model(path), task, _BATCH) for path in paths)
         return before, after
 
     def _write(self, chain: Chain, number: int) -> None:
+        files = self._job.files
         tables = {
-            FORECASTS: pa.table(chain.forecasts()),
-            BACKTEST: pa.table(chain.backtest()),
-            SCORES: pa.Table.from_pandas(chain.scores(), preserve_index=False),
+            files.forecasts: pa.table(chain.forecasts()),
+            files.backtest: pa.table(chain.backtest()),
+            files.series_scores: pa.Table.from_pandas(chain.scores(), preserve_index=False),
         }
-        for name, table in tables.items():
-            with publish(self._job.table(name, number)) as temporary:
+        for folder, table in tables.items():
+            with publish(folder / part_name(number)) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
 
 
@@ -295,13 +296,13 @@ class Initial:
 
     def __init__(self, folder: Path, ordinary: Any) -> None:
         self._shapes = [one.shape for one in ordinary.get_weights()]
-        self._files = sorted((folder / MODELS).glob("part-*.parquet"))
+        self._files = part_files(FleetLayout(folder).models)
         self._same: tuple[list[np.ndarray], list[np.ndarray]] | None = None
         if not self._files:
             from dist_lstm.train.checkpoint import load_model
 
-            names = (BACKTEST_MODEL if (folder / BACKTEST_MODEL).exists() else MODEL, MODEL)
-            before, after = (load_model(folder / name).get_weights() for name in names)
+            paths = RunLayout(folder).scored_model, RunLayout(folder).model
+            before, after = (load_model(path).get_weights() for path in paths)
             if [one.shape for one in before] != self._shapes:
                 raise UserError(
                     f"fleet.init_from: {folder}: its model is of another architecture; leave model.* and "
@@ -333,14 +334,10 @@ def initial_settings(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is neither.
     """
-    local = folder / LOCAL
-    path = local if local.exists() else folder / "config.yaml"
+    files = FleetLayout(folder)
+    path = files.small_config if files.small_config.exists() else files.config
     if not path.exists():
         raise UserError(f"fleet.init_from: {folder}: is neither a run nor a fleet; give the --out of one")
     config = load_config(path)
     model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"head"}).items()}
     return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}
-
-
-#: The small models' config, in the fleet's directory.
-LOCAL = "local.yaml"

@@ -27,11 +27,7 @@ from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.pack import (
     GROUPS,
-    LOCAL,
-    MODELS,
     OWN,
-    PACKS,
-    SCORES,
     FleetJob,
     PackWorker,
     initial_settings,
@@ -41,8 +37,8 @@ from dist_lstm.fleet.pack import (
 from dist_lstm.fleet.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
 from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.session import Cluster, hide_gpus_of_others, join_cluster
-from dist_lstm.run import BACKTEST, BACKTEST_MODEL, CONFIG, FORECASTS, METRICS, MODEL, SHARDS, Run, start_run
-from dist_lstm.run import PARTS as RUN_PARTS
+from dist_lstm.layout import FleetLayout, RunLayout
+from dist_lstm.run import Run, start_run
 from dist_lstm.run import train as train_stage
 from dist_lstm.storage import (
     is_marked,
@@ -57,10 +53,6 @@ from dist_lstm.storage import (
     write_text,
 )
 from dist_lstm.timing import timed
-
-_RAY = "ray"
-#: What is fetched from a store where a fleet begins or goes on; tables of finished packs are not.
-PARTS = (SHARDS, CONFIG, METRICS, LOCAL, PACKS)
 
 
 def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
@@ -108,9 +100,9 @@ def _make_job(run: Run) -> FleetJob:
     asked = override(run.config, (context if "task.context_length" in settings else {}) | settings)
     local = resolve(asked, run.manifest.facts)
     _check_small(local)
-    write_text(run.folder / LOCAL, dump_config(local))
+    write_text(FleetLayout(run.folder).small_config, dump_config(local))
     folder = initial if initial else run.folder
-    has_global = fleet.global_model and (initial is None or (initial / "model.keras").exists())
+    has_global = fleet.global_model and (initial is None or RunLayout(initial).model.exists())
     return FleetJob(run.folder, origin(run.folder), run.config, local, folder if has_global else None, initial)
 
 
@@ -158,7 +150,7 @@ def _train_global(run: Run, cluster: Cluster) -> None:
     problem = ray.get(work.remote(origin(run.folder), run.config, run.manifest))
     if problem:
         raise UserError(f"the global model: {problem}")
-    refresh(run.folder, [METRICS])
+    refresh(run.folder, [FleetLayout.metrics])
     steps = run.metrics["training"]["steps"]
     run.console.print(f"global    one model of all series, {steps} steps")
 
@@ -167,7 +159,8 @@ def _train_quietly(where: str, config: Config, manifest: Manifest) -> str | None
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
     hide_gpus_of_others()
     try:
-        with mirrored(where, own=False, fetch=set(RUN_PARTS) - {BACKTEST, FORECASTS}) as folder:
+        wanted = set(RunLayout.read()) - {RunLayout.backtest, RunLayout.forecasts}
+        with mirrored(where, own=False, fetch=wanted) as folder:
             train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
     except UserError as error:
         return str(error)
@@ -180,7 +173,7 @@ def _work(job: FleetJob, stage: str, console: Console) -> None:
     total = count_packs(job.packs(stage))
 
     def undone(packs: Iterable[int]) -> list[int]:
-        done = listing(job.folder / MODELS)
+        done = listing(job.files.models)
         return [number for number in packs if job.models(stage, number).name not in done]
 
     waiting, errors = undone(range(total)), []
@@ -204,7 +197,7 @@ def _try(job: FleetJob, stage: str, packs: list[int], lines: Any) -> list[Except
     """
     from ray import tune
 
-    state = job.folder / _RAY
+    state = job.files.ray
     remove(state)
     state.mkdir(mode=0o700)
     fleet = job.config.fleet
@@ -268,8 +261,9 @@ def _trial() -> type:
 @contextmanager
 def _here(job: FleetJob, stage: str) -> Iterator[FleetJob]:
     """A fleet on the node of a worker, with what the packs of a stage need."""
-    before = (MODELS, MODEL, BACKTEST_MODEL) if stage == OWN else ()
-    with mirrored(job.where, own=False, fetch=(SHARDS, PACKS, *before)) as folder:
+    layout = FleetLayout
+    before = (layout.models, layout.model, layout.backtest_model) if stage == OWN else ()
+    with mirrored(job.where, own=False, fetch=(layout.shards, layout.packs, *before)) as folder:
         own_model = job.global_folder == job.folder
         yield replace(job, folder=folder, global_folder=folder if own_model else job.global_folder)
 
@@ -292,7 +286,7 @@ def _lines(stage: str, done: int, total: int, console: Console) -> Any:
             counts = dict((trial.last_result or {}).get("counts") or {})
             if counts:
                 self._done += 1
-                models = counts.pop(MODELS)
+                models = counts.pop("models")
                 seconds = trial.last_result["time_this_iter_s"]
                 by = "".join(f", {level} {number}" for level, number in counts.items())
                 console.print(f"{stage:<10}{self._done} of {total}: {models} models in {seconds:.0f} s{by}")
@@ -307,8 +301,9 @@ def _finish(run: Run) -> None:
     """Count, score and mark."""
     from dist_lstm.evaluate.backtest import summarise
 
-    refresh(run.folder, [SCORES])
-    scores = pd.read_parquet(run.folder / SCORES)
+    files = FleetLayout(run.folder)
+    refresh(run.folder, [FleetLayout.series_scores])
+    scores = pd.read_parquet(files.series_scores)
     first = scores[scores["model"] == "LSTM"]
     levels = Counter(first["level"])
     reasons = Counter(reason for reason in first["reason"].dropna())
@@ -316,8 +311,8 @@ def _finish(run: Run) -> None:
     run.add_metrics("fleet", {"series": len(first), "levels": dict(levels), "moved_down": sum(reasons.values())})
     counts = {"series": int(scored["unique_id"].nunique())}
     run.add_metrics("backtest", summarise(scored) | counts)
-    for name in (MODELS, SCORES, BACKTEST, FORECASTS):
-        mark(run.folder / name)
+    for folder in (files.models, files.series_scores, files.backtest, files.forecasts):
+        mark(folder)
     mark(run.folder)
     shown = ", ".join(
         f"{levels[level]:,} {level}" for level in ("own", "group", "global", "naive") if levels[level]

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.prepare import REJECTED
 from dist_lstm.data.windows import Cutoffs
 from dist_lstm.errors import UserError
+from dist_lstm.layout import ForecastLayout
 from dist_lstm.storage import MARKER, listing
 
 MODEL = "LSTM"
@@ -80,7 +80,7 @@ def refuse_other_files(folder: Path) -> None:
         UserError: If it is a file, or holds something else.
     """
     if folder.is_dir():
-        ours = (MARKER, f"_{REJECTED}")
+        ours = (MARKER, ForecastLayout.rejected)
         strangers = [
             name for name in listing(folder) if name not in ours and not Path(name).match("part-*.parquet")
         ]

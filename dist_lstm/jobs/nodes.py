@@ -30,7 +30,8 @@ from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.coordinator import Desk, Line
 from dist_lstm.jobs.session import hide_gpus_of_others, join_cluster
-from dist_lstm.run import CONFIG, SHARDS, Run, train
+from dist_lstm.layout import RunLayout
+from dist_lstm.run import Run, train
 from dist_lstm.signals import HeldSignals
 from dist_lstm.storage import local_path, remove, write_text
 
@@ -178,13 +179,13 @@ def _train(run: Run, share: dict[str, float]) -> Run:
 
 def _as_measured(run: Run) -> Run:
     """With what the workers have measured `auto` to be."""
-    measured = measured_before(run.config, load_config(run.folder / CONFIG))
+    measured = measured_before(run.config, load_config(run.files.config))
     return replace(run, config=override(run.config, measured)) if measured else run
 
 
 def _checkpoints(run: Run) -> set[str]:
     # Their room's own name for the folder would bring TensorFlow.
-    return {path.name for path in (run.folder / "checkpoints").glob("*.npz")}
+    return {path.name for path in run.files.checkpoints.glob("*.npz")}
 
 
 def _follow(attempt: Any, desk: Any, console: Console, held: HeldSignals) -> str:
@@ -270,7 +271,7 @@ def _work(settings: dict[str, Work]) -> None:
         check_folder(work)
         with tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch:
             own = Path(scratch)
-            (own / SHARDS).symlink_to(work.folder / SHARDS)
+            RunLayout(own).shards.symlink_to(RunLayout(work.folder).shards)
             folder, file = (own, io.StringIO()) if rank else (work.folder, line)
             console = Console(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)  # type: ignore
             run = Run(folder, work.config, work.manifest, work.task, console)

@@ -19,10 +19,10 @@ from dist_lstm.config.load import flatten
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
-from dist_lstm.data.prepare import REJECTED
 from dist_lstm.data.stationarity import EVIDENCE
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name
+from dist_lstm.layout import ShardLayout
 from dist_lstm.report import figures
 from dist_lstm.report.summary import Digest, Example, compare_series, read_digest
 from dist_lstm.report.wording import NAMES, TRANSFORMS, metric_words, number, percent, skill_sentence
@@ -99,7 +99,7 @@ def render_report(source: Source) -> str:
         **_scored(source, backtest if backtest and MODEL in backtest else None),
         learning=_learning(source),
         transforms=_transforms(source.shards[1]),
-        rejected=_rejected(source.shards[0] / REJECTED),
+        rejected=_rejected(ShardLayout(source.shards[0]).rejected),
         environment=list(_environment(source.environment)),
         settings=list(_settings(source.config)),
     )

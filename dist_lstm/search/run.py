@@ -28,25 +28,12 @@ from dist_lstm.data.prepare import prepare
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.session import Cluster, join_cluster
+from dist_lstm.layout import RunLayout, SearchLayout, TrialLayout
 from dist_lstm.search import tuning
 from dist_lstm.search.outcomes import Outcome, Watch, best_of, show_trials, table_of
 from dist_lstm.search.samples import contradictions, own_sample, trial_config
-from dist_lstm.search.trial import CONFIG, Job, finish_run
-from dist_lstm.search.tune_state import STATE
+from dist_lstm.search.trial import Job, finish_run
 from dist_lstm.storage import is_marked, listing, lock, mark, origin, publish, shown, write_text
-
-SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE = (
-    "search.yaml",
-    "shards",
-    "trials.parquet",
-    "best.yaml",
-    "best",
-    "search.html",
-)
-#: What is fetched from a store, and what stays on this machine: Ray's state is pickle, so a store that others may
-#: write to never holds it. It stays as long as the store holds the same search.
-PARTS = (SEARCH, SHARDS, TRIALS, BEST_CONFIG, BEST, PAGE)
-KEPT = {STATE: SEARCH}
 
 
 def search(config: Config, folder: Path, console: Console) -> None:
@@ -61,6 +48,7 @@ def search(config: Config, folder: Path, console: Console) -> None:
         UserError: If the space is empty or contradicts itself, the folder holds other work, the data can't be
             used, or no trial had a score.
     """
+    files = SearchLayout(folder)
     folder = folder.absolute()
     refuse_nodes(config.resources)
     if not config.search.space:
@@ -75,26 +63,28 @@ def search(config: Config, folder: Path, console: Console) -> None:
             mark(folder)
         else:
             console.print("search    already done")
-        show_trials(pd.read_parquet(folder / TRIALS), config.search.domains, console)
-    for name in (TRIALS, BEST_CONFIG, BEST, PAGE):
-        if (folder / name).exists():
-            console.print(f"{name:<15} {shown(folder / name)}")
+        show_trials(pd.read_parquet(files.trials), config.search.domains, console)
+    for path in (files.trials, files.best_config, files.best, files.page):
+        if path.exists():
+            console.print(f"{path.name:<15} {shown(path)}")
 
 
 def _refuse_strangers(folder: Path) -> None:
+    files = SearchLayout(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another --out")
-    if folder.exists() and not (folder / SEARCH).exists():
+    if folder.exists() and not files.config.exists():
         strangers = [name for name in listing(folder) if not name.startswith(".")]
         if strangers:
             raise UserError(f"{folder}: holds no search (it holds {strangers[0]}); choose another --out")
 
 
 def _refuse_other_work(config: Config, folder: Path) -> None:
-    if not (folder / SEARCH).exists():
-        write_text(folder / SEARCH, dump_config(config))
+    files = SearchLayout(folder)
+    if not files.config.exists():
+        write_text(files.config, dump_config(config))
         return
-    stored = load_config(folder / SEARCH)
+    stored = load_config(files.config)
     found = differences(stored, config)
     old, new = (dict(flatten(one.search)) | {"space": None} for one in (stored, config))
     found += [f"search.{key} is {value!r}, not {new[key]!r}" for key, value in old.items() if value != new[key]]
@@ -113,7 +103,8 @@ def _said(domain: Domain | None) -> str:
 
 
 def _work(config: Config, folder: Path, console: Console) -> None:
-    manifest = prepare(config, folder / SHARDS)
+    files = SearchLayout(folder)
+    manifest = prepare(config, files.shards)
     resolved = resolve(config, manifest.facts)
     if not resolved.split.validation:
         raise UserError("split.validation: is 0; trials are compared on the validation range")
@@ -122,20 +113,21 @@ def _work(config: Config, folder: Path, console: Console) -> None:
         f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
     )
     with join_cluster() as cluster:
-        if not (folder / TRIALS).exists():
-            job = Job(config, folder / SHARDS, resolved.task.min_context or 1)
+        if not files.trials.exists():
+            job = Job(config, files.shards, resolved.task.min_context or 1)
             _search(job, manifest, folder, (cluster, console))
-        if (folder / BEST).exists():
+        if files.best.exists():
             console.print("best      goes on to its end, is backtested, and forecasts")
             _finish(config.search, folder)
     from dist_lstm.search.page import render_search
 
-    page = render_search(folder.name, config, pd.read_parquet(folder / TRIALS), (folder / BEST).exists())
-    write_text(folder / PAGE, page)
+    page = render_search(folder.name, config, pd.read_parquet(files.trials), files.best.exists())
+    write_text(files.page, page)
 
 
 def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Console]) -> None:
     """Run the trials; leaves `best.yaml`, `best/` with what its run begins with, and last `trials.parquet`."""
+    files = SearchLayout(folder)
     config, (cluster, console) = job.config, shown
     _check_resources(config.search, cluster)
     contradiction = contradictions(config, manifest.facts)
@@ -146,7 +138,7 @@ def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Co
         console.print(f"note      outside of search.space; trial 0 takes {', '.join(outside)}")
     samples = tuning.samples_of(config, own)
     total = config.search.num_samples if samples is None else len(samples)
-    going_on = "; going on" if (folder / STATE).exists() else ""
+    going_on = "; going on" if files.ray.exists() else ""
     console.print(f"search    {total:,} trials, {config.search.algorithm}, on {cluster.summary}{going_on}")
     outcomes = tuning.run_trials(job, own, folder, Watch(config.search.domains, total, console))
     best = best_of(outcomes)
@@ -155,7 +147,7 @@ def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Co
         raise UserError(f"search: none of {len(outcomes)} trials has a score; the first failed: {reason}")
     _keep_best(best, job, manifest, folder)
     table = table_of(outcomes, own, config.search.domains)
-    with publish(folder / TRIALS) as temporary:
+    with publish(files.trials) as temporary:
         table.to_parquet(temporary, index=False)
 
 
@@ -169,19 +161,20 @@ def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
 
 def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> None:
     """Write `best.yaml`, and prepare `best/` as a run that was stopped where the trial ended."""
+    files = SearchLayout(folder)
     config = trial_config(job.config, best.sample, manifest.facts)
     config = override(config, {"resources.gpus": job.config.resources.gpus})
     with best.checkpoint.as_directory() as saved:
-        config = override(config, measured_before(config, load_config(Path(saved) / CONFIG)))
+        config = override(config, measured_before(config, load_config(TrialLayout(Path(saved)).config)))
         values = config.model_dump(mode="json", exclude={"search"})
         title = f"# Trial {best.number} of the search in {folder.name}: score {best.score:.6g}"
-        write_text(folder / BEST_CONFIG, f"{title}\n{yaml.safe_dump(values, sort_keys=False)}")
+        write_text(files.best_config, f"{title}\n{yaml.safe_dump(values, sort_keys=False)}")
         if job.config.search.final == "none":
             return
-        with publish(folder / BEST) as temporary:
-            shutil.copytree(folder / SHARDS, temporary / SHARDS, copy_function=_link)
+        with publish(files.best) as temporary:
+            shutil.copytree(files.shards, RunLayout(temporary).shards, copy_function=_link)
             if job.config.search.final == "take":
-                shutil.copytree(Path(saved) / "checkpoints", temporary / "checkpoints")
+                shutil.copytree(TrialLayout(Path(saved)).checkpoints, RunLayout(temporary).checkpoints)
 
 
 def _link(source: str, target: str) -> None:
@@ -199,7 +192,7 @@ def _finish(settings: SearchSettings, folder: Path) -> None:
 
     task = ray.remote(max_calls=1, num_cpus=settings.cpus, num_gpus=settings.gpus)(finish_run)
     try:
-        ray.get(task.remote(origin(folder), (BEST_CONFIG, BEST)))
+        ray.get(task.remote(origin(folder), (SearchLayout.best_config, SearchLayout.best)))
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from error

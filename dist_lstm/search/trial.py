@@ -22,12 +22,12 @@ from dist_lstm.config.section import known
 from dist_lstm.data.manifest import load_manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.session import hide_gpus_of_others
+from dist_lstm.layout import TrialLayout
 from dist_lstm.search.samples import Sample, trial_config
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import mirrored, write_text
 
 #: Beside `checkpoints/`, what a checkpoint of a trial holds: its settings, and its scores so far.
-CONFIG, SCORES = "config.yaml", "scores.json"
 RUNNING, DONE, FAILED = "running", "done", "failed"
 #: A process with a hung thread may not end by itself.
 _SECONDS_TO_END = 30
@@ -164,14 +164,15 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
                 shutil.copytree(saved, folder, dirs_exist_ok=True)
         manifest = load_manifest(job.shards)
         config = _as_trial(trial_config(job.config, sample, manifest.facts))
-        if (folder / CONFIG).exists():
-            config = override(config, measured_before(config, load_config(folder / CONFIG)))
+        files = TrialLayout(folder)
+        if files.config.exists():
+            config = override(config, measured_before(config, load_config(files.config)))
         task = manifest.make_task(config)
         strategy = make_strategy(config.resources, config.train.precision)
         monitor = Pulse(folder, Console(quiet=True))
         shards = (job.shards, manifest)
         config = override(config, measure(Training(folder, shards, config, task, strategy, monitor)))
-        write_text(folder / CONFIG, dump_config(config))
+        write_text(files.config, dump_config(config))
         score = make_scorer(shards, task, job.min_context, job.config.search.seed)
         report = _Report(folder, score, known(config.train.max_steps), watchdog)
         train_phase(Training(folder, shards, config, task, strategy, monitor, report.epoch))
@@ -206,7 +207,7 @@ class _Report:
         self._score = score
         self._steps = steps
         self._watchdog = watchdog
-        saved = folder / SCORES
+        saved = TrialLayout(folder).trial_score
         self._told: dict[str, Any] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
 
     def epoch(self, model: Any, record: Any, best: bool) -> None:
@@ -227,7 +228,7 @@ class _Report:
             "status": DONE if record.step >= self._steps else RUNNING,
             "curve": [*curve, [record.step, score]],
         }
-        write_text(self._folder / SCORES, json.dumps(self._told))  # infinity too
+        write_text(TrialLayout(self._folder).trial_score, json.dumps(self._told))  # infinity too
         with self._watchdog.waiting():
             tune.report(dict(self._told), checkpoint=tune.Checkpoint.from_directory(str(self._folder)))
 

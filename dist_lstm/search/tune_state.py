@@ -9,8 +9,6 @@ from pathlib import Path
 
 from dist_lstm.errors import UserError
 
-#: Where Tune keeps its state, in the folder of the search.
-STATE = "ray"
 _STATES, _CHECKPOINTS = "experiment_state-*.json", "checkpoint_*"
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from dist_lstm.config.schema import Config
 from dist_lstm.config.search import Domain, labels_of
+from dist_lstm.layout import SearchLayout
 from dist_lstm.search.importance import distribution_of
 from dist_lstm.search.outcomes import Outcome, outcome_of
 from dist_lstm.search.samples import Sample, all_samples, draw_samples
 from dist_lstm.search.trial import Job, run_trial
-from dist_lstm.search.tune_state import STATE, check_whole, claim, mend_checkpoints
+from dist_lstm.search.tune_state import check_whole, claim, mend_checkpoints
 
 SCORE = "score"
 #: A trial stays if it is among the best third of those that came as far.
@@ -67,7 +68,7 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outc
     """
     from ray import tune
 
-    search, state = job.config.search, folder / STATE
+    search, state = job.config.search, SearchLayout(folder).ray
     claim(state)
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, job=job), {"cpu": search.cpus, "gpu": search.gpus}
@@ -107,7 +108,7 @@ def _new_tuner(trainable: Any, config: Config, own: Sample, folder: Path) -> Any
             trial_dirname_creator=partial(_folder_of, first=int(samples is None)),
         ),
         run_config=tune.RunConfig(
-            name=STATE,
+            name=SearchLayout.ray,
             storage_path=str(folder),
             callbacks=[_make_callback()],
             failure_config=tune.FailureConfig(max_failures=search.max_failures),

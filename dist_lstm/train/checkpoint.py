@@ -17,10 +17,10 @@ import numpy as np
 
 import dist_lstm.model  # noqa: F401 (registers the layers)
 from dist_lstm.errors import UserError
+from dist_lstm.layout import RunLayout
 from dist_lstm.storage import publish, remove
 from dist_lstm.train.process_group import ALONE, Team
 
-CHECKPOINTS = "checkpoints"
 _PROGRESS = "progress"
 
 
@@ -69,7 +69,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, phase: str, keep: int, say: Callable[[str], None]) -> None:
-        self._folder = folder / CHECKPOINTS
+        self._folder = RunLayout(folder).checkpoints
         self._phase = phase
         self._keep = keep
         self._say = say

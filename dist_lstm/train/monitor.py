@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from dist_lstm.layout import RunLayout
 from dist_lstm.storage import send, write_text
 from dist_lstm.train.devices import peak_memory
 
@@ -118,7 +119,7 @@ class Monitor:
     @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's files."""
-        return self._folder / "tensorboard"
+        return RunLayout(self._folder).tensorboard
 
     @contextmanager
     def phase(self, name: str, steps: int, cudnn: bool) -> Iterator[None]:
@@ -192,7 +193,7 @@ class Monitor:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(record) for record in history)
-        write_text(self._folder / "history.csv", text.getvalue())
+        write_text(RunLayout(self._folder).history, text.getvalue())
         self._write_tensorboard(history)
 
     def _write_tensorboard(self, history: Sequence[EpochRecord]) -> None:

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from dist_lstm.config.defaults import Facts, resolve
 from dist_lstm.config.load import parse_config
 from dist_lstm.config.task import Vocabulary
-from dist_lstm.data.manifest import FILE, SCHEMA_VERSION, Manifest, Shard, load_manifest, save_manifest
+from dist_lstm.data.manifest import SCHEMA_VERSION, Manifest, Shard, load_manifest, save_manifest
 from dist_lstm.errors import UserError
+from dist_lstm.layout import ShardLayout
 
 SHARD = {"file": "part-00000.parquet", "series": 3, "steps": 30, "bytes": 100, "sha256": "ab"}
 MANIFEST = {"fingerprint": "f", "freq": "h", "series": 3, "rejected": 1, "steps": 30, "observed": 28,
@@ -46,7 +47,7 @@ def test_a_manifest_is_read_as_it_was_written(freq, tmp_path):
 def test_a_shard_can_not_lie_outside_the_folder(name, tmp_path):
     with pytest.raises(ValidationError):
         Shard.model_validate(SHARD | {"file": name})
-    (tmp_path / FILE).write_text(
+    (tmp_path / ShardLayout.manifest).write_text(
         json.dumps(MANIFEST | {"schema_version": SCHEMA_VERSION, "shards": [SHARD | {"file": name}]})
     )
     with pytest.raises(UserError, match="can't be read as a manifest"):
@@ -55,7 +56,7 @@ def test_a_shard_can_not_lie_outside_the_folder(name, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"text"', "\xff"])
 def test_a_damaged_manifest_is_refused_in_one_line(text, tmp_path):
-    (tmp_path / FILE).write_bytes(text.encode("latin-1"))
+    (tmp_path / ShardLayout.manifest).write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match="can't be read as a manifest; prepare the data again") as caught:
         load_manifest(tmp_path)
     assert "\n" not in str(caught.value)
@@ -68,14 +69,16 @@ def test_a_manifest_that_is_missing_is_refused(tmp_path):
 
 @pytest.mark.parametrize("version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, str(SCHEMA_VERSION), None])
 def test_a_manifest_of_another_version_is_refused_naming_both(version, tmp_path):
-    (tmp_path / FILE).write_text(json.dumps(MANIFEST | {"schema_version": version}))
+    (tmp_path / ShardLayout.manifest).write_text(json.dumps(MANIFEST | {"schema_version": version}))
     with pytest.raises(UserError, match=f"has schema version {version}, this program reads {SCHEMA_VERSION}"):
         load_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"surprise": 1}, {"series": "many"}, {"shards": 3}, {"numbers": {"size": 1}}])
 def test_a_manifest_with_strange_content_is_refused(change, tmp_path):
-    (tmp_path / FILE).write_text(json.dumps(MANIFEST | {"schema_version": SCHEMA_VERSION} | change))
+    (tmp_path / ShardLayout.manifest).write_text(
+        json.dumps(MANIFEST | {"schema_version": SCHEMA_VERSION} | change)
+    )
     with pytest.raises(UserError, match="can't be read as a manifest"):
         load_manifest(tmp_path)
 
@@ -83,7 +86,7 @@ def test_a_manifest_with_strange_content_is_refused(change, tmp_path):
 @pytest.mark.parametrize("key", [key for key in MANIFEST if key != "schema_version"])
 def test_a_manifest_that_lacks_something_is_refused(key, tmp_path):
     values = {name: value for name, value in MANIFEST.items() if name != key}
-    (tmp_path / FILE).write_text(json.dumps(values | {"schema_version": SCHEMA_VERSION}))
+    (tmp_path / ShardLayout.manifest).write_text(json.dumps(values | {"schema_version": SCHEMA_VERSION}))
     with pytest.raises(UserError, match="can't be read as a manifest"):
         load_manifest(tmp_path)
 

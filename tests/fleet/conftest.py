@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.data.conftest import make_panel_of, make_task  # noqa: F401 (fixtures)
+from tests.evaluate.conftest import prepare_frame  # noqa: F401 (a fixture)
 from tests.fleet.fleets import finished, make_series, start, write_fleet
 
 

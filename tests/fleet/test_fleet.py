@@ -15,8 +15,9 @@ from rich.console import Console
 
 from dist_lstm.config.load import parse_config
 from dist_lstm.fleet import run as fleet
-from dist_lstm.fleet.pack import MODELS, OWN, SCORES, FleetJob
+from dist_lstm.fleet.pack import OWN, FleetJob
 from dist_lstm.fleet.packing import Group, write_packs
+from dist_lstm.layout import FleetLayout, part_files
 from tests.fleet.fleets import (
     HORIZON,
     SERIES,
@@ -59,14 +60,14 @@ def test_every_series_has_exactly_one_forecast_and_every_model_a_row(undisturbed
     counts = table.groupby("unique_id").size()
     assert counts.index.tolist() == [f"s{number:02d}" for number in range(SERIES)]
     assert set(counts) == {HORIZON}
-    models = pd.concat([pd.read_parquet(file) for file in sorted((out / MODELS).glob("part-*.parquet"))])
+    models = pd.concat([pd.read_parquet(file) for file in part_files(out / FleetLayout.models)])
     assert sorted(models["name"]) == counts.index.tolist()
     assert (out / "_SUCCESS").exists()
     assert f"forecast  {SERIES} series, each by the first model of use: " in text
 
 
 def test_a_series_whose_own_model_is_of_no_use_says_why(undisturbed):
-    scores = pd.read_parquet(undisturbed[0] / SCORES)
+    scores = pd.read_parquet(undisturbed[0] / FleetLayout.series_scores)
     row = scores[scores["model"] == "LSTM"].set_index("unique_id")
     assert row.loc["s03", "reason"].startswith("own: ")
     assert row.loc["s04", "reason"].startswith("own: too short")
@@ -82,10 +83,10 @@ def test_a_finished_fleet_is_not_done_again(config, undisturbed):
 def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_same(quick_fleet, tmp_path):
     (config, undisturbed), out = quick_fleet, tmp_path / "out"
     process = start(config, out)
-    wait_until((out / MODELS / "part-00000.parquet").exists, process)
+    wait_until((out / FleetLayout.models / "part-00000.parquet").exists, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = {path: path.stat().st_mtime_ns for path in (out / MODELS).glob("*.parquet")}
+    done = {path: path.stat().st_mtime_ns for path in (out / FleetLayout.models).glob("*.parquet")}
     text = finished(start(config, out))
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert "packs already done" in text or "already done" in text
@@ -95,7 +96,7 @@ def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_sam
 def test_a_fleet_one_of_whose_workers_is_killed_ends_the_same(quick_fleet, tmp_path):
     (config, undisturbed), out = quick_fleet, tmp_path / "out"
     process = start(config, out)
-    wait_until((out / MODELS / "part-00000.parquet").exists, process)
+    wait_until((out / FleetLayout.models / "part-00000.parquet").exists, process)
     workers = workers_of(process.pid)
     assert workers
     os.kill(workers[0], signal.SIGKILL)
@@ -131,7 +132,7 @@ def test_the_driver_does_not_import_tensorflow(undisturbed):
 
 
 def test_the_models_table_holds_the_weights_of_each_model(undisturbed):
-    file = sorted((undisturbed[0] / MODELS).glob("part-*.parquet"))[0]
+    file = sorted((undisturbed[0] / FleetLayout.models).glob("part-*.parquet"))[0]
     rows = pq.read_table(file).to_pylist()
     assert len({len(row["weights"]) for row in rows}) == 1
     assert all(np.isfinite(row["weights"]).all() for row in rows if row["failure"] is None)
@@ -161,7 +162,7 @@ def test_a_pack_whose_worker_dies_on_the_way_to_it_is_tried_again(cluster, tmp_p
 
         def step(self):
             self._job.models(OWN, self._number).touch()
-            return {"done": True, "counts": {MODELS: 1}}
+            return {"done": True, "counts": {"models": 1}}
 
         def save_checkpoint(self, checkpoint_dir): ...
 

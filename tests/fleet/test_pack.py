@@ -13,10 +13,10 @@ from dist_lstm.data.shards import read_series
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.export import export_model
-from dist_lstm.fleet.pack import OWN, SCORES, FleetJob, PackWorker
+from dist_lstm.fleet.pack import OWN, FleetJob, PackWorker
 from dist_lstm.fleet.run import _make_job, _pack
 from dist_lstm.forecast.predict import make_predictor
-from dist_lstm.run import BACKTEST, FORECASTS, open_run, start_run, train
+from dist_lstm.run import open_run, start_run, train
 from dist_lstm.train.checkpoint import load_model
 
 pytestmark = pytest.mark.slow
@@ -71,6 +71,10 @@ def models(job: FleetJob) -> pd.DataFrame:
     return pd.read_parquet(job.models(OWN, 0)).set_index("name")
 
 
+def table_of(job: FleetJob, name: str) -> Path:
+    return job.folder / name / "part-00000.parquet"
+
+
 @pytest.fixture(scope="module")
 def first(tmp_path_factory) -> FleetJob:
     folder = tmp_path_factory.mktemp("first")
@@ -79,7 +83,7 @@ def first(tmp_path_factory) -> FleetJob:
 
 @pytest.mark.same_bytes
 def test_a_pack_done_again_by_another_worker_leaves_the_same_bytes(first):
-    tables = [first.models(OWN, 0), *(first.table(name, 0) for name in (FORECASTS, BACKTEST, SCORES))]
+    tables = [table_of(first, name) for name in ("models", "forecasts", "backtest", "scores")]
     before = [path.read_bytes() for path in tables]
     for path in tables:
         path.unlink()
@@ -101,9 +105,9 @@ def test_a_fleet_starts_from_the_models_of_another_one_by_one(first, tmp_path):
 
 def test_a_fleet_is_refitted_on_data_that_grew_and_forecasts_from_its_new_end(first, tmp_path):
     grown = work(make_config(tmp_path, steps=56, init_from=str(first.folder)), tmp_path / "grown")
-    table = pd.read_parquet(grown.table("forecasts", 0))
+    table = pd.read_parquet(table_of(grown, "forecasts"))
     assert sorted(set(table["ds"])) == [56, 57, 58]
-    assert sorted(set(pd.read_parquet(first.table("forecasts", 0))["ds"])) == [50, 51, 52]
+    assert sorted(set(pd.read_parquet(table_of(first, "forecasts"))["ds"])) == [50, 51, 52]
     moved = np.abs(np.stack(models(grown)["weights"]) - np.stack(models(first)["weights"])).max(axis=1)
     assert (moved > 1e-4).all()
 
@@ -152,9 +156,9 @@ def test_a_model_that_is_taken_out_forecasts_what_the_fleet_forecast(call, first
         panel = read_series(*run.shards, np.array([1]))
         task = run.task
     values, _ = make_predictor(model, task, 32)(panel, forecast_cutoffs(panel.length))
-    scores = pd.read_parquet(first.table("scores", 0)).query("model == 'LSTM'").set_index("unique_id")
+    scores = pd.read_parquet(table_of(first, "scores")).query("model == 'LSTM'").set_index("unique_id")
     assert scores.loc["b", "level"] == "own", "the test needs a model of use"
-    table = pd.read_parquet(first.table("forecasts", 0)).query("unique_id == 'b'")
+    table = pd.read_parquet(table_of(first, "forecasts")).query("unique_id == 'b'")
     median = values[0, :, task.quantiles.index(0.5)]
     np.testing.assert_allclose(median, table["LSTM"], rtol=1e-5)
 

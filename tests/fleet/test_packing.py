@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dist_lstm.config.load import override
 from dist_lstm.fleet.packing import Group, count_packs, make_groups, pack_groups, read_pack, write_packs
-from tests.evaluate.conftest import prepare_frame, series  # noqa: F401 (a fixture)
+from tests.evaluate.conftest import series
 
 groups_of_sizes = st.lists(st.integers(1, 40), min_size=1, max_size=80)
 
@@ -60,7 +60,7 @@ def test_a_pack_is_read_back_as_it_was_written(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def shops(prepare_frame):  # noqa: F811
+def shops(prepare_frame):
     import pandas as pd
 
     frames = [

@@ -20,7 +20,8 @@ from dist_lstm.config.load import load_config, override, parse_config
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.nodes import Work, _reason, check_folder, node_share
-from dist_lstm.run import BACKTEST_MODEL, ENVIRONMENT, HISTORY, MODEL, start_run, train
+from dist_lstm.layout import RunLayout
+from dist_lstm.run import start_run, train
 
 CONFIG = """
 task: {horizon: 6, context_length: 12, freq: 1, season_length: 6}
@@ -198,11 +199,11 @@ def train_alone(job: Path, out: Path, **settings: Any) -> None:
 def assert_same_models(one: Path, two: Path) -> None:
     from dist_lstm.train.checkpoint import load_model
 
-    for name in (MODEL, BACKTEST_MODEL):
+    for name in (RunLayout.model, RunLayout.backtest_model):
         left, right = (load_model(out / name).get_weights() for out in (one, two))
         for mine, other in zip(left, right, strict=True):
             np.testing.assert_allclose(mine, other, atol=1e-5)
-    left, right = (np.genfromtxt(out / HISTORY, delimiter=",")[1:, 1:] for out in (one, two))
+    left, right = (np.genfromtxt(out / RunLayout.history, delimiter=",")[1:, 1:] for out in (one, two))
     np.testing.assert_allclose(left, right, rtol=1e-5)
 
 
@@ -221,7 +222,7 @@ def test_two_nodes_end_with_the_weights_of_one_process_and_three_are_refused(job
     together = Command(job, tmp_path / "two", nodes, "train.max_steps=60")
     assert together.end() == 0, together.said
     assert together.said.endswith("TensorFlow: False\n")
-    assert json.loads((tmp_path / "two" / ENVIRONMENT).read_text())["nodes"] == 2
+    assert json.loads((tmp_path / "two" / RunLayout.environment).read_text())["nodes"] == 2
     train_alone(job, tmp_path / "one", **{"train.max_steps": 60})
     assert_same_models(tmp_path / "one", tmp_path / "two")
 
