@@ -89,6 +89,7 @@ RESUME = """
 import sys
 from pathlib import Path
 import pandas as pd
+from rich.console import Console
 from dist_lstm.config.load import load_config
 from dist_lstm.errors import UserError
 from dist_lstm.run import start_run, train
