@@ -43,14 +43,12 @@ def run_config(name: str, out: Path, settings: list[str]) -> dict[str, Any]:
 
 def score_forecasts(out: Path, actuals: Path) -> dict[str, Any]:
     """Score a run's forecasts against what happened."""
-    from dist_lstm.config.load import load_config
-    from dist_lstm.data.manifest import load_manifest
+    from dist_lstm.config.resolved import load_resolved
+    from dist_lstm.data.shards import open_shards
     from dist_lstm.evaluate.actuals import evaluate_forecasts
 
-    config = load_config(out / "config.yaml")
-    manifest = load_manifest(out / "shards")
-    task = manifest.make_task(config)
-    return evaluate_forecasts((out / "shards", manifest), config, task, str(actuals), out / "forecasts")
+    config, shards = load_resolved(out / "config.yaml"), open_shards(out / "shards")
+    return evaluate_forecasts(shards, config, shards.make_task(config), str(actuals), out / "forecasts")
 
 
 def main() -> None:

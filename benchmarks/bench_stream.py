@@ -28,11 +28,12 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
+from dist_lstm.config.resolved import MeasuredConfig, as_measured
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.config.task import make_task
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.prepare import describe, ingest
 from dist_lstm.data.sampling import TrainingWindows, make_draw
-from dist_lstm.data.shards import read_panel, row_groups
+from dist_lstm.data.shards import Shards, read_panel
 from dist_lstm.data.stream import training_dataset
 from dist_lstm.data.windows import WindowCutter, training_cutoffs
 from dist_lstm.train.devices import make_strategy
@@ -66,9 +67,10 @@ def main() -> None:
                 "train": {"batch_size": batch},
             }
             config, folder = parse_config(settings), Path(scratch) / "shards"
-            manifest = prepare(config, folder)
-            config = resolve(config, manifest.facts)
-            results["windows_per_second"][f"batch {batch}"] = measure(config, (folder, manifest), y)
+            with ingest(config, folder) as dataset:
+                resolved = resolve(config, dataset.statistics)
+                shards = describe(dataset, resolved)
+            results["windows_per_second"][f"batch {batch}"] = measure(as_measured(resolved), shards, y)
     table = Table("windows a second", *results["windows_per_second"], title="stream", title_justify="left")
     for name in results["windows_per_second"]["batch 512"]:
         table.add_row(name, *(f"{found[name]:,.0f}" for found in results["windows_per_second"].values()))
@@ -77,14 +79,14 @@ def main() -> None:
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def measure(config: Any, shards: tuple[Path, Any], y: np.ndarray) -> dict[str, float]:
+def measure(config: MeasuredConfig, shards: Shards, y: np.ndarray) -> dict[str, float]:
     """The three sources in turns, for one batch size."""
     task, batch = make_task(config), config.train.batch_size
-    panel = read_panel(row_groups(*shards)[0])
+    panel = read_panel(shards.row_groups()[0])
     cutter = WindowCutter(panel, task)
     series, cutoff = training_cutoffs(panel.length, task, 1, whole=False).enumerate()
     generator = np.random.default_rng(1)
-    stream = iter(training_dataset(TrainingWindows(*shards, task, make_draw(config, whole=False))))
+    stream = iter(training_dataset(TrainingWindows(shards, task, make_draw(config, whole=False))))
     utility = iter(
         keras.utils.timeseries_dataset_from_array(
             y, y[CONTEXT:], sequence_length=CONTEXT, batch_size=batch, shuffle=True, seed=1

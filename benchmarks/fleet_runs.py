@@ -92,13 +92,12 @@ def score_frequency(name: str, folder: Path, scratch: Path) -> dict[str, Any]:
 
 
 def _score(fleet: Path, actuals: Path, forecasts: Path) -> dict[str, Any]:
-    from dist_lstm.config.load import load_config
-    from dist_lstm.data.manifest import load_manifest
+    from dist_lstm.config.resolved import load_resolved
+    from dist_lstm.data.shards import open_shards
     from dist_lstm.evaluate.actuals import evaluate_forecasts
 
-    manifest, config = load_manifest(fleet / "shards"), load_config(fleet / "config.yaml")
-    task = manifest.make_task(config)
-    return evaluate_forecasts((fleet / "shards", manifest), config, task, str(actuals), forecasts)["LSTM"]
+    config, shards = load_resolved(fleet / "config.yaml"), open_shards(fleet / "shards")
+    return evaluate_forecasts(shards, config, shards.make_task(config), str(actuals), forecasts)["LSTM"]
 
 
 def run_generated(series: int, scratch: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import keras
 
 from dist_lstm.config.frequency import Frequency
-from dist_lstm.config.schema import ModelSettings, TrainSettings
+from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.panel import Panel
@@ -38,7 +38,7 @@ TASK = Task(
     horizon=18, context_length=24, min_context=12, freq=Frequency(1), season_length=12,
     levels=(), validation=0, test=18,
 )  # fmt: skip
-MODEL = ModelSettings(segment_length=1, units=(32,), head="mae", dropout=0.0)
+MODEL = ResolvedModelSettings(segment_length=1, units=(32,), head="mae", dropout=0.0)
 
 
 def read_panel(path: Path) -> Panel:
@@ -89,7 +89,9 @@ class Fleet:
     """
 
     def __init__(self, panel: Panel, updates: int) -> None:
-        train = TrainSettings(batch_size=BATCH, max_steps=updates, steps_per_epoch=updates, warmup_steps=10)
+        train = MeasuredTrainSettings(
+            batch_size=BATCH, max_steps=updates, steps_per_epoch=updates, warmup_steps=10
+        )
         self.updates = updates
         self.panel = panel
         self.windows = GroupWindows(panel, TASK, Draw(BATCH, updates, "series", 1, 1, False, 256))

@@ -19,14 +19,12 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from benchmarks.work import Size, make_config
-from dist_lstm.config.defaults import resolve
-from dist_lstm.config.schema import Config, ResourceSettings
-from dist_lstm.config.section import known
+from benchmarks.work import Size, make_config, prepare
+from dist_lstm.config.resolved import MeasuredConfig, as_measured
+from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.config.task import Task
-from dist_lstm.data.manifest import Manifest
-from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import training_dataset
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
@@ -47,14 +45,14 @@ Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
 class Work:
     """Prepared data and the resolved config of a size."""
 
-    shards: tuple[Path, Manifest]
-    config: Config
+    shards: Shards
+    config: MeasuredConfig
     task: Task
 
     @property
     def batch_size(self) -> int:
         """Windows per step."""
-        return known(self.config.train.batch_size)
+        return self.config.train.batch_size
 
 
 def open_work(
@@ -62,9 +60,8 @@ def open_work(
 ) -> Work:
     """Prepare the table in a folder, or find it prepared, for a size, a precision and other settings."""
     config = make_config(folder, size, precision, settings)
-    manifest = prepare(config, folder / "shards")
-    config = resolve(config, manifest.facts)
-    return Work((folder / "shards", manifest), config, manifest.make_task(config))
+    resolved, shards = prepare(folder, config)
+    return Work(shards, as_measured(resolved), shards.make_task(resolved))
 
 
 def one_device(precision: str = "auto") -> Any:
@@ -82,7 +79,7 @@ class _Turnstile(Monitor):
 
     def __init__(self, work: Work, rest: Rest, warm_up: int) -> None:
         # No terminal: no bar that would move while others work.
-        super().__init__(work.shards[0].parent, Console(file=io.StringIO()))
+        super().__init__(work.shards.folder.parent, Console(file=io.StringIO()))
         self._work, self._rest, self._warm_up = work, rest, warm_up
         #: Steps of the turn, where counting begins and ends, and the clocks where it began.
         self._steps, self._first, self._last = 0, 0, 1
@@ -134,7 +131,7 @@ def train_framework(work: Work, strategy: Any, rest: Rest, validate: bool = Fals
     """
     turnstile = _Turnstile(work, rest, warm_up)
     # A directory of its own: it is not to go on from the checkpoints of another measurement.
-    folder = Path(tempfile.mkdtemp(dir=work.shards[0].parent))
+    folder = Path(tempfile.mkdtemp(dir=work.shards.folder.parent))
     training = Training(folder, work.shards, work.config, work.task, strategy, turnstile)
     with suppress(_EnoughError):
         train_phase(training, None if validate else _ENDLESS)
@@ -178,7 +175,7 @@ def _loss(work: Work) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 def ready_batches(work: Work) -> list[Batch]:
     """A few batches of the stream as tensors on the device that computes."""
-    windows = TrainingWindows(*work.shards, work.task, make_draw(work.config, whole=True))
+    windows = TrainingWindows(work.shards, work.task, make_draw(work.config, whole=True))
     batches = list(training_dataset(windows).take(_READY_BATCHES))
     with tf.device("GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0"):
         return [tf.nest.map_structure(tf.identity, batch) for batch in batches]

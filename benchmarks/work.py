@@ -9,7 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dist_lstm.config.defaults import resolve
+from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
+from dist_lstm.data.prepare import describe, ingest
+from dist_lstm.data.shards import Shards
 
 HORIZON, SEASON, SERIES, STEPS = 24, 24, 200, 2000
 #: Intervals in percent, and the quantiles that are forecast for them.
@@ -94,3 +98,10 @@ def make_config(
         }
     )
     return override(config, dict(settings or {}))
+
+
+def prepare(folder: Path, config: Config) -> tuple[ResolvedConfig, Shards]:
+    """Prepare the table in a folder, or find it prepared: the resolved config and the shards."""
+    with ingest(config, folder / "shards") as dataset:
+        resolved = resolve(config, dataset.statistics)
+        return resolved, describe(dataset, resolved)

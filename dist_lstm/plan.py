@@ -7,12 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from dist_lstm.config.defaults import derive, resolve
-from dist_lstm.config.load import override
+from dist_lstm.config.defaults import assume_measured, derive, resolve
+from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.schema import Config
-from dist_lstm.config.section import known
 from dist_lstm.data.partition import MIB
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.prepare import describe, ingest
 from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_draw
 from dist_lstm.startup import start_tensorflow
 
@@ -36,25 +35,26 @@ def make_plan(config: Config) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="dist-lstm-plan-") as scratch:
         folder = Path(scratch) / "shards"
-        manifest = prepare(config, folder)
+        with ingest(config, folder) as dataset:
+            resolved = resolve(config, dataset.statistics)
+            shards = describe(dataset, resolved)
+        manifest = shards.manifest
         # Not before: an error in the data does not wait for TensorFlow.
         start_tensorflow()
         from dist_lstm.data.stream import validation_windows
         from dist_lstm.model.lstm import build_model
         from dist_lstm.train.devices import describe_devices, make_strategy
 
-        resolved = resolve(config, manifest.facts)
-        # What training will measure is estimated with the usual batch.
-        usual = override(resolved, {"train.batch_size": None}) if resolved.train.batch_size == "auto" else resolved
-        usual = resolve(usual, manifest.facts)
-        task, train = manifest.make_task(usual), usual.train
+        # What training will measure is estimated with its default.
+        assumed = assume_measured(resolved, manifest.statistics)
+        task, train = shards.make_task(assumed), assumed.train
         # Of nodes like this machine.
         replicas = make_strategy(resolved.resources).num_replicas_in_sync * resolved.resources.nodes
-        batch_size, max_steps = known(train.batch_size), known(train.max_steps)
-        windows = TrainingWindows(folder, manifest, task, make_draw(usual, whole=False))
-        validation = validation_windows(folder, manifest, task, batch_size, train.seed)
-    model = build_model(task, usual.model)
-    derived = derive(config, manifest.facts)
+        batch_size, max_steps = train.batch_size, train.max_steps
+        windows = TrainingWindows(shards, task, make_draw(assumed, whole=False))
+        validation = validation_windows(shards, task, batch_size, train.seed)
+    model = build_model(task, assumed.model)
+    derived = derive(config, manifest.statistics)
     return {
         "config": resolved.model_dump(mode="json"),
         "derived": {key: {"value": default.value, "why": default.why} for key, default in derived.items()},
@@ -69,19 +69,19 @@ def make_plan(config: Config) -> dict[str, Any]:
             "windows_drawn": max_steps * batch_size,
         },
         "model": {"parameters": model.count_params(), "replicas": replicas},
-        "memory_mib": _memory(usual, manifest.steps, manifest.series, model.count_params()),
+        "memory_mib": _memory(assumed, manifest.steps, manifest.series, model.count_params()),
         "devices": describe_devices(),
     }
 
 
-def _memory(config: Config, steps: int, series: int, parameters: int) -> dict[str, float]:
+def _memory(config: MeasuredConfig, steps: int, series: int, parameters: int) -> dict[str, float]:
     """MiB a training takes beside TensorFlow itself, by what it is for."""
-    context, segment = config.task.context_length or 1, config.model.segment_length or 1
+    context, segment = config.task.context_length, config.model.segment_length
     window = context + config.task.horizon
     # Each step of an LSTM keeps four gates, two states and its input for the way back.
-    per_window = sum(7 * units for units in known(config.model.units)) * (context // segment) + 4 * window
+    per_window = sum(7 * units for units in config.model.units) * (context // segment) + 4 * window
     held = min(_FLOAT * (steps + series * window), config.data.memory_budget * MIB // 3)
-    batch = _FLOAT * known(config.train.batch_size)
+    batch = _FLOAT * config.train.batch_size
     estimate = {
         # Weights, gradient, and two moments of the optimizer; the best weights are kept as well.
         "weights": 5 * _FLOAT * parameters,

@@ -23,14 +23,16 @@ import pandas as pd
 from rich.console import Console
 
 from dist_lstm.config.defaults import resolve
-from dist_lstm.config.load import differences, dump_config, load_config, measured_before, override
+from dist_lstm.config.load import differences, dump_config, measured_before, override
+from dist_lstm.config.resolved import ResolvedConfig, load_resolved
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.prepare import describe, ingest
+from dist_lstm.data.shards import Shards
 from dist_lstm.errors import UserError
 from dist_lstm.forecast.table import refuse_other_files
-from dist_lstm.layout import ForecastLayout, RunLayout, ShardLayout
+from dist_lstm.layout import ForecastLayout, RunLayout
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import is_marked, listing, lock, mark, publish, remove, shown, write_json, write_text
 from dist_lstm.timing import timed
@@ -49,7 +51,7 @@ class Run:
     """
 
     folder: Path
-    config: Config
+    config: ResolvedConfig
     manifest: Manifest
     task: Task
     console: Console
@@ -60,14 +62,19 @@ class Run:
         return RunLayout(self.folder)
 
     @property
-    def shards(self) -> tuple[Path, Manifest]:
-        """Folder and manifest of the shards."""
-        return self.files.shards, self.manifest
+    def shards(self) -> Shards:
+        """The series."""
+        return Shards(self.files.shards, self.manifest)
 
     @property
     def is_trained(self) -> bool:
         """Whether there is nothing left to train."""
         return "training" in self.metrics and self.files.model.exists()
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the test range is forecast and scored."""
+        return "backtest" in self.metrics and is_marked(self.files.backtest) and self.files.scores.exists()
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -107,28 +114,21 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
         if strangers:
             raise UserError(f"{folder}: is not a run directory (it holds {strangers[0]}); choose another --out")
     with lock(folder):
-        if files.config.exists():
-            _refuse_other_work(config, folder)
-        manifest = prepare(config, files.shards, frame)
-        resolved = resolve(config, manifest.facts)
-        if files.config.exists():
-            resolved = override(resolved, measured_before(resolved, load_config(files.config)))
-        else:
+        with ingest(config, files.shards, frame) as dataset:
+            resolved = resolve(config, dataset.statistics)
+            if files.config.exists():
+                stored = load_resolved(files.config)
+                if different := differences(stored, resolved):
+                    raise UserError(f"{folder}: holds other work: {'; '.join(different)}; choose another --out")
+                resolved = override(resolved, measured_before(resolved, stored))
+            manifest = describe(dataset, resolved).manifest
+        if not files.config.exists():
             write_text(files.config, dump_config(resolved))
         rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
         console.print(
             f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
         )
         yield Run(folder, resolved, manifest, manifest.make_task(resolved), console)
-
-
-def _refuse_other_work(config: Config, folder: Path) -> None:
-    files = RunLayout(folder)
-    stored = load_config(files.config)
-    wanted = resolve(config, load_manifest(files.shards).facts)
-    found = differences(stored, wanted)
-    if found:
-        raise UserError(f"{folder}: holds other work: {'; '.join(found)}; choose another --out")
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
     if not files.config.is_file():
         raise UserError(f"{folder}: is not a run directory: it has no {RunLayout.config}; give the --out of a run")
     with lock(folder):
-        config = load_config(files.config)
+        config = load_resolved(files.config)
         manifest = load_manifest(files.shards)
         yield Run(folder, config, manifest, manifest.make_task(config), console)
 
@@ -186,18 +186,17 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
     start_tensorflow()
     from dist_lstm.train.checkpoint import save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
-    from dist_lstm.train.measure import measure
+    from dist_lstm.train.measure import Workload, measure
     from dist_lstm.train.monitor import Monitor
     from dist_lstm.train.phases import Training, train_phase
 
     strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
     monitor = Monitor(run.folder, run.console)
-    training = Training(run.folder, run.shards, run.config, run.task, strategy, monitor, told_to_end=told_to_end)
-    measured = measure(training)
-    if measured:
-        run = replace(run, config=override(run.config, measured))
-        write_text(run.files.config, dump_config(run.config))
-        training = replace(training, config=run.config)
+    config = measure(run.config, Workload(run.shards, run.task, strategy), monitor.say)
+    if dump_config(config) != dump_config(run.config):
+        run = replace(run, config=config)
+        write_text(run.files.config, dump_config(config))
+    training = Training(run.folder, run.shards, config, run.task, strategy, monitor, told_to_end=told_to_end)
     fitted = final = train_phase(training)
     refit = run.config.train.refit and run.task.validation + run.task.test > 0
     if refit:
@@ -239,13 +238,13 @@ def backtest(run: Run) -> None:
     if not run.task.test:
         run.console.print("backtest  none: split.test is 0")
         return
-    if "backtest" in run.metrics and is_marked(run.files.backtest) and run.files.scores.exists():
+    if run.is_scored:
         run.console.print("backtest  already done")
         return
     from dist_lstm.evaluate.backtest import summarise
 
     settings = run.config.backtest
-    found = roll(run, (settings.windows or 1, settings.stride or run.task.horizon), run.files.backtest)
+    found = roll(run, (settings.windows, settings.stride), run.files.backtest)
     with publish(run.files.scores) as temporary:
         found.scores.to_parquet(temporary, index=False)
     counts = {"windows": found.windows, "series": found.series, "series_too_short": found.too_short}
@@ -304,18 +303,20 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
         if data is not None:
             frame = None if isinstance(data, str) else data
             config = override(run.config, {"data.path": data}) if isinstance(data, str) else run.config
-            shards = scratch, prepare(config, scratch, frame, trained=run.shards)
+            with ingest(config, scratch, frame) as dataset:
+                shards = describe(dataset, config, trained=run.shards)
         with publish(folder) as temporary:
             unknown = write_forecasts(shards, run.task, predict, temporary)
-            if data is not None and shards[1].rejected:
-                shutil.copy(ShardLayout(shards[0]).rejected, ForecastLayout(temporary).rejected)
+            if data is not None and shards.manifest.rejected:
+                shutil.copy(shards.files.rejected, ForecastLayout(temporary).rejected)
             mark(temporary)
     finally:
         remove(scratch)
     without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
-    listed = ShardLayout(run.files.shards).rejected if data is None else ForecastLayout(folder).rejected
-    left_out = f"; {shards[1].rejected:,} rejected ({shown(listed)})" if shards[1].rejected else ""
-    run.console.print(f"forecast  {shards[1].series:,} series, {run.task.horizon} steps each{without}{left_out}")
+    manifest = shards.manifest
+    listed = run.shards.files.rejected if data is None else ForecastLayout(folder).rejected
+    left_out = f"; {manifest.rejected:,} rejected ({shown(listed)})" if manifest.rejected else ""
+    run.console.print(f"forecast  {manifest.series:,} series, {run.task.horizon} steps each{without}{left_out}")
     return folder
 
 
@@ -335,7 +336,6 @@ def report(run: Run) -> Path:
         raise UserError(f"{run.folder}: there is nothing to report: there is no model; train one first")
     from dist_lstm.report.page import Source, render_report
 
-    scored = "backtest" in run.metrics and is_marked(run.files.backtest) and run.files.scores.exists()
     source = Source(
         name=run.folder.absolute().name,
         config=run.config,
@@ -344,7 +344,7 @@ def report(run: Run) -> Path:
         metrics=run.metrics,
         environment=run.files.environment,
         history=run.files.history,
-        backtest=(run.files.backtest, run.files.scores) if scored else None,
+        backtest=(run.files.backtest, run.files.scores) if run.is_scored else None,
     )
     write_text(run.files.report, render_report(source))
     return run.files.report

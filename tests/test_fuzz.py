@@ -19,8 +19,8 @@ from dist_lstm.cli.main import one_line
 from dist_lstm.config.load import load_config
 from dist_lstm.config.schema import Config
 from dist_lstm.data.manifest import Manifest
-from dist_lstm.data.prepare import prepare
 from dist_lstm.errors import UserError
+from tests.preparing import prepare
 
 COLUMNS = ["unique_id", "ds", "y", "item_id", "timestamp", "target", "a", "b", "a/b"]
 ZONES = ["UTC", "Europe/Berlin", "+05:30", "Mars/Olympus"]

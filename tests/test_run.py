@@ -23,11 +23,11 @@ from dist_lstm import run as stages
 from dist_lstm.cli import main as cli
 from dist_lstm.config.load import dump_config, load_config, override, parse_config
 from dist_lstm.config.schema import Config
-from dist_lstm.data.prepare import prepare
 from dist_lstm.errors import UserError
 from dist_lstm.plan import make_plan
 from dist_lstm.run import open_run, run_all, start_run
 from dist_lstm.storage import lock
+from tests.preparing import prepare
 
 HORIZON, SEASON, TEST = 7, 7, 14
 USUAL = ("sine", "walk", "gaps", "constant")

@@ -8,14 +8,13 @@ from pathlib import Path
 from benchmarks.gpu import Job, Lines, Values
 from benchmarks.gpu.comparison import Turn, summarise, take_turns
 from benchmarks.turns import Contender
-from benchmarks.work import Size, make_config
-from dist_lstm.data.prepare import prepare
+from benchmarks.work import Size, make_config, prepare
 
 
 def lines(job: Job) -> Lines:
     """Lines of the item."""
     size = Size((4,), 8, 24) if job.rehearse else Size((64, 64), 256, 96)
-    prepare(make_config(Path(job.folder), size), Path(job.folder) / "shards")  # once, for both
+    prepare(Path(job.folder), make_config(Path(job.folder), size))  # once, for both
     turns = {name: start(job, size, mirrored=name == "mirrored") for name in ("none", "mirrored")}
     yield size.describe(), partial(measure, job, size, turns)
 

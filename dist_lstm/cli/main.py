@@ -104,7 +104,7 @@ def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Check a table and write it as shards."""
     console = _console()
     with cli_runs.started(cli_runs.load(config, set_), cli_runs.place(config, out), console) as run:
-        cli_runs.show("shards", run.shards[0], console)
+        cli_runs.show("shards", run.shards.folder, console)
 
 
 @app.command()

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dist_lstm.config.frequency import parse_frequency
-from dist_lstm.config.load import flatten, override
+from dist_lstm.config.load import flatten, override, validate
+from dist_lstm.config.resolved import MeasuredConfig, MeasuredTrainSettings, ResolvedConfig, as_measured
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
 
@@ -15,8 +16,8 @@ _LONGEST_SEGMENT = 60
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the defaults depend on.
+class DatasetStatistics:
+    """What the defaults depend on of the data.
 
     Attributes:
         freq: Frequency alias, or whole number of integer steps.
@@ -42,37 +43,38 @@ class Default:
     why: str
 
 
-def derive(config: Config, facts: Facts) -> dict[str, Default]:
+def derive(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
     """What every setting that was left out becomes, and why.
 
     Args:
         config: A config with settings left out.
-        facts: Facts about the data.
+        statistics: Of the data.
 
     Returns:
         By dotted key, in the order of the schema.
     """
-    found = _season(config, facts)
-    found |= _shape(config, facts, found["task.season_length"].value)
-    found |= _splits(config, facts) | _training(config, facts)
+    found = _season(config, statistics)
+    found |= _shape(config, statistics, found["task.season_length"].value)
+    found |= _splits(config, statistics) | _training(config, statistics)
     return {key: found[key] for key, value in flatten(config) if value is None and key in found}
 
 
-def resolve(config: Config, facts: Facts) -> Config:
+def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
     """Fill in every setting that was left out.
 
     Args:
         config: A config with settings left out.
-        facts: Facts about the data.
+        statistics: Of the data.
 
     Returns:
-        The config with no setting of `task`, `split`, `model`, `train` and `backtest` left at None.
+        The config with nothing left out.
 
     Raises:
         UserError: If the settings contradict each other once filled in.
     """
-    resolved = override(config, {key: default.value for key, default in derive(config, facts).items()})
-    windows, stride, test = resolved.backtest.windows or 1, resolved.backtest.stride or 1, resolved.split.test or 0
+    filled = override(config, {key: default.value for key, default in derive(config, statistics).items()})
+    resolved = validate(filled.model_dump(), "config", ResolvedConfig)
+    windows, stride, test = resolved.backtest.windows, resolved.backtest.stride, resolved.split.test
     needed = config.task.horizon + (windows - 1) * stride
     if 0 < test < needed:
         raise UserError(
@@ -82,8 +84,26 @@ def resolve(config: Config, facts: Facts) -> Config:
     return resolved
 
 
-def _season(config: Config, facts: Facts) -> dict[str, Default]:
-    freq = parse_frequency(config.task.freq or facts.freq)
+def assume_measured(config: ResolvedConfig, statistics: DatasetStatistics) -> MeasuredConfig:
+    """What a plan assumes where settings are left to be measured: the defaults.
+
+    Args:
+        config: A resolved config.
+        statistics: Of the data.
+
+    Returns:
+        The config without `auto`.
+    """
+    usual = {
+        "train.batch_size": _training(config, statistics)["train.batch_size"].value,
+        "train.learning_rate": MeasuredTrainSettings.model_fields["learning_rate"].default,
+    }
+    left = [key for key, value in flatten(config) if key in usual and value == "auto"]
+    return as_measured(config, {key: usual[key] for key in left})
+
+
+def _season(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
+    freq = parse_frequency(config.task.freq or statistics.freq)
     usual = {True: "a whole number says nothing of seasons"}.get(freq.integer, f"usual for {freq.name}")
     return {
         "task.freq": Default(freq.name, "the distance most time stamps have"),
@@ -91,7 +111,7 @@ def _season(config: Config, facts: Facts) -> dict[str, Default]:
     }
 
 
-def _shape(config: Config, facts: Facts, season: int) -> dict[str, Default]:
+def _shape(config: Config, statistics: DatasetStatistics, season: int) -> dict[str, Default]:
     """Segment and context: whole segments, some seasons, at least two horizons."""
     horizon, context = config.task.horizon, config.task.context_length
     segment = config.model.segment_length
@@ -100,12 +120,12 @@ def _shape(config: Config, facts: Facts, season: int) -> dict[str, Default]:
         segment = max(size for size in range(1, min(season, _LONGEST_SEGMENT) + 1) if season % size == 0)
         if context and context % segment:
             segment, why = 1, f"task.context_length {context} is no multiple of {segment}"
-    least = config.task.min_context or 1
+    least = 1 if config.task.min_context is None else config.task.min_context
     if season == 1:
-        steps = max(2 * horizon, min(48, facts.median // 4), least)
+        steps = max(2 * horizon, min(48, statistics.median // 4), least)
         reason = "two horizons, or a quarter of the median series up to 48"
     else:
-        seasons = 7 if season <= 24 and facts.median >= 20 * season else 4
+        seasons = 7 if season <= 24 and statistics.median >= 20 * season else 4
         steps = max(2 * horizon, seasons * season, least)
         reason = f"{seasons} seasons, or two horizons"
     context = context or -(-steps // segment) * segment
@@ -117,10 +137,10 @@ def _shape(config: Config, facts: Facts, season: int) -> dict[str, Default]:
     }
 
 
-def _splits(config: Config, facts: Facts) -> dict[str, Default]:
+def _splits(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
     horizon, split, backtest = config.task.horizon, config.split, config.backtest
     stride = backtest.stride or horizon
-    usual = min(max(facts.median // 10 // horizon, 1), _MOST_WINDOWS)
+    usual = min(max(statistics.median // 10 // horizon, 1), _MOST_WINDOWS)
     tenth = "as many horizons as a tenth of the median series holds, 1 to 10"
     if split.test is not None:
         windows = backtest.windows or (max(split.test - horizon, 0) // stride + 1)
@@ -136,13 +156,13 @@ def _splits(config: Config, facts: Facts) -> dict[str, Default]:
     }
 
 
-def _training(config: Config, facts: Facts) -> dict[str, Default]:
-    units = 128 if facts.steps >= 10_000 else 64
-    room = max(facts.steps // 16, 1)
+def _training(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
+    units = 128 if statistics.steps >= 10_000 else 64
+    room = max(statistics.steps // 16, 1)
     batch = min(max(1 << (room.bit_length() - 1), 32), 512)
-    usual = 1500 if facts.steps >= 10_000 else 1000
+    usual = 1500 if statistics.steps >= 10_000 else 1000
     most = config.train.max_steps or usual
-    amount = f"the data have {facts.steps:,} steps"
+    amount = f"the data have {statistics.steps:,} steps"
     return {
         "model.units": Default((units,), f"128, or 64 below 10,000 steps; {amount}"),
         "train.batch_size": Default(batch, f"a sixteenth of all steps as a power of 2, 32 to 512; {amount}"),

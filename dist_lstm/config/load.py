@@ -8,13 +8,15 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
+
+_Config = TypeVar("_Config", bound=Config)
 
 MAX_BYTES = 1_000_000
 MAX_ALIASES = 100
@@ -114,9 +116,14 @@ def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
     Raises:
         UserError: If a setting is unknown, of a wrong type or out of bounds.
     """
+    return validate(values, where, Config)
+
+
+def validate(values: Mapping[str, Any], where: str, kind: type[_Config]) -> _Config:
+    """Check plain values and make a config of one kind of them; as `parse_config`."""
     try:
         # A section with every line commented out is null.
-        config = Config.model_validate({key: value for key, value in values.items() if value is not None})
+        config = kind.model_validate({key: value for key, value in values.items() if value is not None})
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
@@ -137,7 +144,7 @@ def _locate(path: str) -> str:
         raise UserError(f"data.path: {path}: there is no such user") from error
 
 
-def override(config: Config, changes: Mapping[str, Any]) -> Config:
+def override(config: _Config, changes: Mapping[str, Any]) -> _Config:
     """The config with some settings changed.
 
     Args:
@@ -145,7 +152,7 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
         changes: New values by dotted key, such as `{"train.learning_rate": 3e-4}`.
 
     Returns:
-        The changed, checked config.
+        The changed, checked config, of the same kind: a resolved one stays resolved.
 
     Raises:
         UserError: If a key is unknown or a value is of a wrong type or out of bounds.
@@ -153,7 +160,7 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
     values = config.model_dump(mode="python")
     for key, value in changes.items():
         _assign(values, key, value)
-    return parse_config(values, "override")
+    return validate(values, "override", type(config))
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:

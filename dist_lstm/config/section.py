@@ -1,6 +1,6 @@
 """What every group of settings shares."""
 
-from typing import Any, Literal, LiteralString, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -14,23 +14,6 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 _T = TypeVar("_T")
-
-
-def known(setting: _T | Literal["auto"] | None) -> _T:
-    """A setting that may be left out or left to the machine, where it has been filled in.
-
-    Args:
-        setting: Its value.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is None or `auto`: the config is not resolved.
-    """
-    if setting is None or setting == "auto":
-        raise ValueError("the config is not resolved; see dist_lstm.config.defaults.resolve")
-    return setting
 
 
 def told_once(expected: LiteralString) -> WrapValidator:

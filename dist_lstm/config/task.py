@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dist_lstm.config.frequency import Frequency, parse_frequency
-from dist_lstm.config.schema import Config
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import ResolvedConfig
 
 #: Transforms of a series: whether the log of 1 + value is taken first, and the base its forecast is a
 #: difference to: 0 none, 1 the last observed value, 2 the last observed season.
@@ -83,32 +82,29 @@ class Task:
         return tuple(sorted({0.5, *tails, *(round(1 - tail, 6) for tail in tails)}))
 
 
-def make_task(config: Config, vocabulary: Vocabulary | None = None, timezone: str | None = None) -> Task:
+def make_task(config: ResolvedConfig, vocabulary: Vocabulary | None = None, timezone: str | None = None) -> Task:
     """The task a resolved config describes.
 
     Args:
-        config: A config in which nothing is left out.
+        config: A resolved config.
         vocabulary: What the shards know of series and static covariates.
         timezone: Zone of the time stamps.
 
     Returns:
         The task.
-
-    Raises:
-        ValueError: If the config is not resolved.
     """
     task, split, model = config.task, config.split, config.model
     vocabulary = vocabulary or Vocabulary()
-    freq = parse_frequency(known(task.freq))
+    freq = parse_frequency(task.freq)
     return Task(
         horizon=task.horizon,
-        context_length=known(task.context_length),
-        min_context=known(task.min_context),
+        context_length=task.context_length,
+        min_context=task.min_context,
         freq=freq,
-        season_length=known(task.season_length),
+        season_length=task.season_length,
         levels=tuple(sorted(set(task.levels))) if model.head == "quantile" else (),
-        validation=known(split.validation),
-        test=known(split.test),
+        validation=split.validation,
+        test=split.test,
         transformed=config.data.transform != "none",
         series_scaling=model.scaling if model.scaling_by == "series" else None,
         series=vocabulary.series if model.series_embedding else 0,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dist_lstm.config.defaults import Facts
-from dist_lstm.config.schema import Config
+from dist_lstm.config.defaults import DatasetStatistics
+from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.task import Task, Vocabulary, make_task
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ShardLayout
@@ -83,11 +83,11 @@ class Manifest(BaseModel):
     shards: tuple[Shard, ...]
 
     @property
-    def facts(self) -> Facts:
+    def statistics(self) -> DatasetStatistics:
         """What the defaults of a config depend on."""
-        return Facts(self.freq, self.steps, self.median)
+        return DatasetStatistics(self.freq, self.steps, self.median)
 
-    def make_task(self, config: Config) -> Task:
+    def make_task(self, config: ResolvedConfig) -> Task:
         """The task a resolved config describes on this data."""
         categories = tuple((name, len(values)) for name, values in self.categories.items())
         return make_task(config, Vocabulary(self.series, categories, tuple(self.numbers)), self.timezone)

@@ -1,8 +1,9 @@
 """A table to a folder of shards: read, regroup by series, check, write, in this order."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dist_lstm.config.defaults import resolve
+from dist_lstm.config.defaults import DatasetStatistics
 from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.config.load import fingerprint
+from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import TRANSFORMS, Task
 from dist_lstm.data.calendar import zone_of
 from dist_lstm.data.covariates import StaticValues, encode_statics
-from dist_lstm.data.manifest import Manifest, load_manifest, save_manifest
+from dist_lstm.data.manifest import Manifest, save_manifest
 from dist_lstm.data.panel import Panel, make_panel, sample_frequency
 from dist_lstm.data.partition import partition
-from dist_lstm.data.shards import ShardWriter, read_panels, statistics
-from dist_lstm.data.source import read, signature
+from dist_lstm.data.shards import Shards, ShardWriter, open_shards, statistics
+from dist_lstm.data.source import read, signature, source_files
 from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
@@ -33,75 +35,122 @@ from dist_lstm.timing import timed
 _REJECTED_SCHEMA = pa.schema([("unique_id", pa.string()), ("steps", pa.int64()), ("reason", pa.string())])
 
 
-@timed("prepare")
-def prepare(
-    config: Config,
-    folder: Path,
-    frame: pd.DataFrame | None = None,
-    trained: tuple[Path, Manifest] | None = None,
-) -> Manifest:
-    """Write the shards of a table, or find them already there.
+@dataclass(frozen=True)
+class Dataset:
+    """A table that was read and checked, before transforms and statistics are decided.
+
+    Attributes:
+        folder: Where its shards are written.
+        destination: Where they lie when they are finished.
+        source: What tells whether the table changed.
+        shards: Its series without transforms; or the finished shards, where an earlier command left them.
+        rejected: Series that can't be used, and why.
+        finished: Whether the shards were there already.
+    """
+
+    folder: Path
+    destination: Path
+    source: list[list[str | int]]
+    shards: Shards
+    rejected: list[dict[str, Any]]
+    finished: bool
+
+    @property
+    def statistics(self) -> DatasetStatistics:
+        """What the defaults of a config depend on."""
+        return self.shards.manifest.statistics
+
+
+@contextmanager
+def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> Iterator[Dataset]:
+    """Read and check a table, or find its shards already there.
+
+    Every start says the same three lines:
+
+        with ingest(config, folder) as dataset:
+            resolved = resolve(config, dataset.statistics)
+            shards = describe(dataset, resolved)
 
     Args:
         config: What to read and how; settings may be left out.
-        folder: Where the shards go.
+        folder: Where the shards go; they appear with the end of the block, if it ends without an exception.
         frame: A table in memory, read instead of `data.path`.
-        trained: Folder and manifest of the shards a model was trained on, for a table it is to forecast:
-            numbers of series and categories and the transforms of known series are taken over. None for a
-            table to train on, of which at least one series must be long enough.
 
-    Returns:
-        The manifest of the shards.
+    Yields:
+        The dataset.
 
     Raises:
-        UserError: If the table can't be used, or the folder holds shards of something else or other files.
+        UserError: If the table can't be used, or the folder holds other files.
     """
-    source = signature(config.data.path if frame is None else frame)
+    source = source_files(config.data.path) if frame is None else frame
     if is_marked(folder):
-        manifest = load_manifest(folder)
-        if manifest.fingerprint != _fingerprint(resolve(config, manifest.facts), source):
-            raise UserError(
-                f"{folder}: holds shards of another table or split, or the table changed since; "
-                "choose another --out"
-            )
-        return manifest
+        yield Dataset(folder, folder, signature(source), open_shards(folder), [], finished=True)
+        return
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds other files, no shards; choose another --out")
-    with publish(folder) as temporary:
+    with timed("prepare"), publish(folder) as temporary:
         scratch = temporary / "scratch"
-        tables = partition(read(config.data, frame), config.data.memory_budget, scratch / "rows")
-        raw, rejected = _write_panels(tables, config, scratch / "panels")
-        resolved = resolve(config, raw.facts)
-        known = _known_series(trained)
-        if trained is None:
-            _check_length(raw.make_task(resolved), raw)
-        else:
-            _check_zone(raw, trained[1])
-            raw = raw.model_copy(update={"categories": trained[1].categories, "numbers": trained[1].numbers})
-        changes = _write_shards((scratch / "panels", raw), resolved, known, temporary)
+        tables = partition(read(config.data, source), config.data.memory_budget, scratch / "rows")
+        manifest, rejected = _write_panels(tables, config, scratch / "panels")
+        raw = Shards(scratch / "panels", manifest)
+        yield Dataset(temporary, folder, signature(source), raw, rejected, finished=False)
         remove(scratch)
-        pq.write_table(pa.Table.from_pylist(rejected, _REJECTED_SCHEMA), ShardLayout(temporary).rejected)
-        manifest = raw.model_copy(update=changes | {"fingerprint": _fingerprint(resolved, source)})
-        save_manifest(manifest, temporary)
-        mark(temporary)
-    return manifest
 
 
-def _known_series(trained: tuple[Path, Manifest] | None) -> dict[str, tuple[int, str]] | None:
-    """Number and transform of each series a model was trained on."""
+def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = None) -> Shards:
+    """Write the shards of a dataset, with transforms, statistics and static covariates.
+
+    Args:
+        dataset: What was read.
+        config: What is decided.
+        trained: The shards a model was trained on, for a table it is to forecast: indices of series and categories
+            and the transforms of known series are taken over. None for a table to train on, of which at least one
+            series must be long enough.
+
+    Returns:
+        The shards.
+
+    Raises:
+        UserError: If no series is long enough, the time zone is not that of the training, or the shards that were
+            there are those of something else.
+    """
+    fingerprint = _fingerprint(config, dataset.source)
+    raw = dataset.shards
+    if dataset.finished:
+        if raw.manifest.fingerprint != fingerprint:
+            raise UserError(
+                f"{dataset.folder}: holds shards of another table or split, or the table changed since; "
+                "choose another --out"
+            )
+        return raw
+    known = None if trained is None else _known_series(trained)
     if trained is None:
-        return None
-    panels = (panel for _, panels in read_panels(*trained) for panel in panels)
+        _check_length(raw.make_task(config), raw.manifest)
+    else:
+        _check_zone(raw.manifest, trained.manifest)
+        taken = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers}
+        raw = Shards(raw.folder, raw.manifest.model_copy(update=taken))
+    changes = _write_shards(raw, config, known, dataset.folder)
+    files = ShardLayout(dataset.folder)
+    pq.write_table(pa.Table.from_pylist(dataset.rejected, _REJECTED_SCHEMA), files.rejected)
+    manifest = raw.manifest.model_copy(update=changes | {"fingerprint": fingerprint})
+    save_manifest(manifest, dataset.folder)
+    mark(dataset.folder)
+    return Shards(dataset.destination, manifest)
+
+
+def _known_series(trained: Shards) -> dict[str, tuple[int, str]]:
+    """Index and transform of each series a model was trained on."""
     return {
         name: (int(number), transform)
-        for panel in panels
+        for panel in trained.panels()
         for name, number, transform in zip(
             panel.unique_id, panel.facts["series"], panel.facts["transform"], strict=True
         )
     }
 
 
-def _fingerprint(config: Config, source: list[Any]) -> str:
+def _fingerprint(config: ResolvedConfig, source: list[Any]) -> str:
     """Hash of what the shards depend on: not of the context, nor of the model."""
     data = config.data.model_dump(exclude={"memory_budget", "path"})
     task = config.task.model_dump(include={"freq", "season_length"})
@@ -184,20 +233,19 @@ def _check_zone(manifest: Manifest, trained: Manifest) -> None:
 
 
 def _write_shards(
-    raw: tuple[Path, Manifest], config: Config, known: dict[str, tuple[int, str]] | None, folder: Path
+    raw: Shards, config: ResolvedConfig, known: dict[str, tuple[int, str]] | None, folder: Path
 ) -> dict[str, Any]:
     """Write the final shards, with transforms, statistics, covariates; returns what they add to the manifest."""
-    manifest, setting, trained = raw[1], config.data.transform, known or {}
-    task = manifest.make_task(config)
+    manifest, setting, trained = raw.manifest, config.data.transform, known or {}
+    task = raw.make_task(config)
     # Where a trained model forecasts there is no test range to be kept from.
     task = task if known is None else replace(task, validation=0, test=0)
     evidence = _examine(raw, task, setting)
     usual = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
     chosen: list[np.ndarray] = []
-    panels = (panel for _, panels in read_panels(*raw) for panel in panels)
     before = 0
     with ShardWriter(folder) as writer:
-        for panel, found in zip(panels, evidence, strict=True):
+        for panel, found in zip(raw.panels(), evidence, strict=True):
             number = np.arange(before, before + len(panel.unique_id)) + 1
             before += len(panel.unique_id)
             transform = transform_panel(panel, task.season_length, setting, found, usual)
@@ -219,12 +267,11 @@ def _write_shards(
     return {"shards": tuple(writer.shards), "transforms": counts} | summarise(names, evidence)
 
 
-def _examine(raw: tuple[Path, Manifest], task: Task, setting: str) -> list[dict[str, np.ndarray]]:
+def _examine(raw: Shards, task: Task, setting: str) -> list[dict[str, np.ndarray]]:
     """Evidence for a transform of each series, panel by panel; NaN where the transform is set."""
     found = []
-    for _, panels in read_panels(*raw):
-        for panel in panels:
-            end = split_ranges(panel.length, task).train_end
-            end = end if setting == "auto" else np.zeros_like(end)
-            found.append(examine_panel(panel, end, task.season_length, raw[1].series))
+    for panel in raw.panels():
+        end = split_ranges(panel.length, task).train_end
+        end = end if setting == "auto" else np.zeros_like(end)
+        found.append(examine_panel(panel, end, task.season_length, raw.manifest.series))
     return found

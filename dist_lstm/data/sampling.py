@@ -16,13 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dist_lstm.config.schema import Config
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import join_panels
 from dist_lstm.data.partition import MIB
-from dist_lstm.data.shards import RowGroup, read_panel, row_groups
+from dist_lstm.data.shards import RowGroup, Shards, read_panel
 from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs
 
 #: Batches cut at once: handing a block to tf.data costs about 0.2 ms, whatever its size.
@@ -53,7 +51,7 @@ class Draw:
     memory_budget: int
 
 
-def make_draw(config: Config, whole: bool) -> Draw:
+def make_draw(config: MeasuredConfig, whole: bool) -> Draw:
     """How a resolved config draws training windows.
 
     Args:
@@ -65,8 +63,8 @@ def make_draw(config: Config, whole: bool) -> Draw:
     """
     train = config.train
     return Draw(
-        batch_size=known(train.batch_size),
-        steps_per_epoch=known(train.steps_per_epoch),
+        batch_size=train.batch_size,
+        steps_per_epoch=train.steps_per_epoch,
         sampling=train.window_sampling,
         stride=train.stride,
         seed=train.seed,
@@ -119,16 +117,15 @@ class TrainingWindows:
     """The windows of a folder of shards, drawn at random.
 
     Args:
-        folder: The shards.
-        manifest: Their manifest.
+        shards: The series.
         task: The task.
         draw: How windows are drawn.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, task: Task, draw: Draw) -> None:
+    def __init__(self, shards: Shards, task: Task, draw: Draw) -> None:
         self.task = task
         self.draw = draw
-        cutoffs = [(group, self._cutoffs(group.lengths)) for group in row_groups(folder, manifest)]
+        cutoffs = [(group, self._cutoffs(group.lengths)) for group in shards.row_groups()]
         self._groups = [(group, found) for group, found in cutoffs if found.total]
         #: Windows to draw from.
         self.windows = sum(found.total for _, found in self._groups)

@@ -1,4 +1,4 @@
-"""Series to Parquet and back: one row a series, one panel a row group.
+"""Series to Parquet and back: one row per series, one panel per row group.
 
 Axes: N series, S steps of all series together.
 """
@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dist_lstm.data.manifest import Manifest, Shard
+from dist_lstm.config.resolved import ResolvedConfig
+from dist_lstm.config.task import Task
+from dist_lstm.data.manifest import Manifest, Shard, load_manifest
 from dist_lstm.data.panel import Panel, join_panels, seasonal_error, series_mean
 from dist_lstm.errors import UserError
-from dist_lstm.layout import part_name
+from dist_lstm.layout import ShardLayout, part_name
 
 GROUP_STEPS = 1 << 20
 SHARD_STEPS = 1 << 24
@@ -203,31 +205,6 @@ class RowGroup:
     lengths: np.ndarray
 
 
-def row_groups(folder: Path, manifest: Manifest) -> list[RowGroup]:
-    """All panels of a folder of shards, in order.
-
-    Args:
-        folder: The folder.
-        manifest: Its manifest.
-
-    Returns:
-        One entry a row group.
-
-    Raises:
-        UserError: If a shard is missing, damaged, or has another size than the manifest says.
-    """
-    groups = []
-    for shard in manifest.shards:
-        path = folder / shard.file
-        if not path.is_file() or path.stat().st_size != shard.bytes:
-            raise _damaged(path)
-        with _reading(path) as file:
-            for number in range(file.num_row_groups):
-                lengths = file.read_row_group(number, columns=["length"])["length"].to_numpy()
-                groups.append(RowGroup(path, number, len(lengths), lengths))
-    return groups
-
-
 def _damaged(path: Path) -> UserError:
     return UserError(f"{path}: the shard is missing or damaged; prepare the data again into another --out")
 
@@ -258,39 +235,103 @@ def read_panel(group: RowGroup) -> Panel:
         return _to_panel(file.read_row_group(group.number))
 
 
-def read_series(folder: Path, manifest: Manifest, places: np.ndarray) -> Panel:
-    """Read some series.
+@dataclass(frozen=True)
+class Shards:
+    """Series in a folder of Parquet files.
+
+    Attributes:
+        folder: The folder.
+        manifest: What it holds.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def files(self) -> ShardLayout:
+        """The files of the folder."""
+        return ShardLayout(self.folder)
+
+    def make_task(self, config: ResolvedConfig) -> Task:
+        """The task a config describes on these series."""
+        return self.manifest.make_task(config)
+
+    def row_groups(self) -> list[RowGroup]:
+        """All row groups, in order.
+
+        Returns:
+            One entry per row group.
+
+        Raises:
+            UserError: If a shard is missing, damaged, or has another size than the manifest says.
+        """
+        groups = []
+        for shard in self.manifest.shards:
+            path = self.folder / shard.file
+            if not path.is_file() or path.stat().st_size != shard.bytes:
+                raise _damaged(path)
+            with _reading(path) as file:
+                for number in range(file.num_row_groups):
+                    lengths = file.read_row_group(number, columns=["length"])["length"].to_numpy()
+                    groups.append(RowGroup(path, number, len(lengths), lengths))
+        return groups
+
+    def panels_by_file(self) -> Iterator[tuple[str, Iterator[Panel]]]:
+        """All series, file by file.
+
+        Yields:
+            The name of a file, and its panels in order.
+
+        Raises:
+            UserError: If a shard is missing or damaged.
+        """
+        groups = self.row_groups()
+        for shard in self.manifest.shards:
+            yield shard.file, (read_panel(group) for group in groups if group.path.name == shard.file)
+
+    def panels(self) -> Iterator[Panel]:
+        """All series, panel by panel.
+
+        Yields:
+            Panels in the order of the row groups.
+
+        Raises:
+            UserError: If a shard is missing or damaged.
+        """
+        for _, panels in self.panels_by_file():
+            yield from panels
+
+    def read_series(self, indices: np.ndarray) -> Panel:
+        """Read some series.
+
+        Args:
+            indices: Their positions in the order of the shards, from 0, rising, `[N]`; at least one.
+
+        Returns:
+            The series, in that order.
+
+        Raises:
+            UserError: If a shard is missing or damaged.
+        """
+        panels, first = [], 0
+        for group in self.row_groups():
+            rows = indices[(indices >= first) & (indices < first + group.series)] - first
+            if len(rows):
+                panels.append(read_panel(group).take(np.isin(np.arange(group.series), rows)))
+            first += group.series
+        return join_panels(panels)
+
+
+def open_shards(folder: Path) -> Shards:
+    """The shards in a folder.
 
     Args:
-        folder: The folder of shards.
-        manifest: Its manifest.
-        places: Their numbers in the order of the shards, from 0, rising, `[N]`; at least one.
+        folder: The folder.
 
     Returns:
-        The series, in that order.
+        The shards.
 
     Raises:
-        UserError: If a shard is missing or damaged.
+        UserError: If the folder has no manifest, or one that can't be read.
     """
-    panels, first = [], 0
-    for group in row_groups(folder, manifest):
-        rows = places[(places >= first) & (places < first + group.series)] - first
-        if len(rows):
-            panels.append(read_panel(group).take(np.isin(np.arange(group.series), rows)))
-        first += group.series
-    return join_panels(panels)
-
-
-def read_panels(folder: Path, manifest: Manifest) -> Iterator[tuple[str, Iterator[Panel]]]:
-    """All series, shard by shard.
-
-    Args:
-        folder: The folder of shards.
-        manifest: Its manifest.
-
-    Yields:
-        The name of a shard, and its panels in order.
-    """
-    groups = row_groups(folder, manifest)
-    for shard in manifest.shards:
-        yield shard.file, (read_panel(group) for group in groups if group.path.name == shard.file)
+    return Shards(folder, load_manifest(folder))

@@ -5,7 +5,7 @@ A table may be long or wide; what `read` gives is long. CSV files are read as te
 
 import glob as globbing
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -110,17 +110,17 @@ def _kind(path: str) -> str | None:
     return next((kind for kind, endings in _ENDINGS.items() if path.lower().endswith(endings)), None)
 
 
-def signature(source: str | pd.DataFrame) -> list[list[str | int]]:
+def signature(source: Sequence[SourceFile] | pd.DataFrame) -> list[list[str | int]]:
     """What tells whether a table changed: name, size and time of each file.
 
     Args:
-        source: A path or URI, or a DataFrame, whose content is hashed.
+        source: The files of a table, or a DataFrame, whose content is hashed.
 
     Returns:
         One entry a file.
 
     Raises:
-        UserError: If there are no files, or a DataFrame holds lists or the like.
+        UserError: If a DataFrame holds lists or the like.
     """
     if isinstance(source, pd.DataFrame):
         try:
@@ -128,15 +128,15 @@ def signature(source: str | pd.DataFrame) -> list[list[str | int]]:
         except TypeError as error:
             raise UserError(f"the DataFrame: can't be read: {error}") from error
         return [["DataFrame", ", ".join(map(str, source)), len(source), int(hashed.sum())]]
-    return [[one.path, one.size, one.changed] for one in source_files(source)]
+    return [[one.path, one.size, one.changed] for one in source]
 
 
-def read(settings: DataSettings, frame: pd.DataFrame | None = None) -> Iterator[pa.Table]:
+def read(settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame) -> Iterator[pa.Table]:
     """Read a long or wide table piece by piece, as a long one.
 
     Args:
-        settings: Path, layout, column names and time zone.
-        frame: A table in memory, read instead of the path.
+        settings: Layout, column names and time zone.
+        source: The files of the table, or a DataFrame.
 
     Yields:
         Pieces with columns `unique_id`, `ds`, `y` and the static covariates, all of the same types. The rows of
@@ -145,10 +145,10 @@ def read(settings: DataSettings, frame: pd.DataFrame | None = None) -> Iterator[
     Raises:
         UserError: If a file can't be read, a column is missing, or a value is not what its column needs.
     """
-    if frame is not None:
-        sources = [("the DataFrame", _frame_pieces(frame, settings))]
+    if isinstance(source, pd.DataFrame):
+        sources = [("the DataFrame", _frame_pieces(source, settings))]
     else:
-        sources = ((file.path, _pieces(file, settings)) for file in source_files(settings.path))
+        sources = ((file.path, _pieces(file, settings)) for file in source)
     kind = None
     for where, pieces in sources:
         row = 0

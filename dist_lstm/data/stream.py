@@ -6,16 +6,14 @@ Axes: B windows of a batch, T context, H horizon, N series.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from dist_lstm.config.task import Task, input_spec
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import WHOLE, Part, TrainingWindows
-from dist_lstm.data.shards import read_panel, row_groups
+from dist_lstm.data.shards import Shards, read_panel
 from dist_lstm.data.windows import Cutoffs, WindowCutter, validation_cutoffs
 from dist_lstm.errors import UserError
 
@@ -113,14 +111,11 @@ class ValidationWindows:
             yield _fill(inputs, self.batch_size), self.target[chosen]
 
 
-def validation_windows(
-    folder: Path, manifest: Manifest, task: Task, batch_size: int, seed: int
-) -> ValidationWindows:
+def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -> ValidationWindows:
     """Cut the windows of the validation range, a seeded sample of them where there are very many.
 
     Args:
-        folder: The shards.
-        manifest: Their manifest.
+        shards: The series.
         task: The task.
         batch_size: Windows a batch.
         seed: Seed of the sample.
@@ -128,7 +123,7 @@ def validation_windows(
     Returns:
         At most 16,384 windows, in the order of the shards.
     """
-    available, sample = sample_validation(folder, manifest, task, _VALIDATION_WINDOWS, seed)
+    available, sample = sample_validation(shards, task, _VALIDATION_WINDOWS, seed)
     none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
     found, targets = [none], [np.zeros((0, task.horizon), np.float32)]
     for panel, series, cutoff in sample:
@@ -140,13 +135,12 @@ def validation_windows(
 
 
 def sample_validation(
-    folder: Path, manifest: Manifest, task: Task, most: int, seed: int
+    shards: Shards, task: Task, most: int, seed: int
 ) -> tuple[int, Iterator[tuple[Panel, np.ndarray, np.ndarray]]]:
     """Choose windows of the validation range: all of them, or a seeded sample where there are too many.
 
     Args:
-        folder: The shards.
-        manifest: Their manifest.
+        shards: The series.
         task: The task.
         most: Windows to choose at most.
         seed: Seed of the sample.
@@ -155,7 +149,7 @@ def sample_validation(
         Windows there are, and panel by panel the series and the cutoffs of those that were chosen, each `[B]`, in
         the order of the shards.
     """
-    groups = [(group, validation_cutoffs(group.lengths, task)) for group in row_groups(folder, manifest)]
+    groups = [(group, validation_cutoffs(group.lengths, task)) for group in shards.row_groups()]
     available = sum(cutoffs.total for _, cutoffs in groups)
     kept = np.arange(available)
     if available > most:

@@ -57,8 +57,9 @@ def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
     import numpy as np
     import tensorflow as tf
 
-    from dist_lstm.config.defaults import Facts, resolve
+    from dist_lstm.config.defaults import DatasetStatistics, resolve
     from dist_lstm.config.load import parse_config
+    from dist_lstm.config.resolved import as_measured
     from dist_lstm.config.schema import ResourceSettings
     from dist_lstm.config.task import make_task
     from dist_lstm.model.cudnn import graph_ops
@@ -67,7 +68,7 @@ def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
     from dist_lstm.train.state import make_learner
     from dist_lstm.train.step import make_train_steps
 
-    config = resolve(parse_config(_JOB), Facts(freq=1, steps=1000, median=1000))
+    config = as_measured(resolve(parse_config(_JOB), DatasetStatistics(freq=1, steps=1000, median=1000)))
     task = make_task(config)
     strategy = make_strategy(ResourceSettings(gpus=int(on_gpu)))
     learner = make_learner(lambda: _build(config, task, use_cudnn), config.train, strategy)

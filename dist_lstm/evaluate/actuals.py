@@ -17,10 +17,9 @@ from dist_lstm.config.load import override
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import seasonal_error
-from dist_lstm.data.shards import read_panels
-from dist_lstm.data.source import read
+from dist_lstm.data.shards import Shards
+from dist_lstm.data.source import read, source_files
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.evaluate.backtest import naive_forecast, summarise
@@ -33,16 +32,14 @@ from dist_lstm.storage import is_marked
 _KEY = ["unique_id", "ds"]
 
 
-def evaluate_forecasts(
-    shards: tuple[Path, Manifest], config: Config, task: Task, data: str, folder: Path
-) -> dict[str, Any]:
+def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, folder: Path) -> dict[str, Any]:
     """Score forecasts against what happened.
 
     The scale of MASE and RMSSE and the seasonal naive forecast come from the run's own series, up to the
     cutoff of the forecasts.
 
     Args:
-        shards: Folder and manifest of the run's series.
+        shards: The run's series.
         config: The run's config; the actuals are read with its column names.
         task: The run's task.
         data: Path or URI of the table of actuals; only its rows at forecast steps are used.
@@ -92,7 +89,7 @@ def evaluate_forecasts(
 def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
     """The rows of the table at or after the first forecast step; duplicates are refused."""
     first, pieces = forecasts["ds"].min(), []
-    for piece in read(config.data):
+    for piece in read(config.data, source_files(config.data.path)):
         if piece["ds"].type != pa.Schema.from_pandas(forecasts[["ds"]]).field("ds").type:
             raise UserError(
                 f"--data: column ds holds {piece['ds'].type}, the forecasts hold {forecasts['ds'].dtype}"
@@ -106,29 +103,26 @@ def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
     return actuals
 
 
-def _context(
-    shards: tuple[Path, Manifest], task: Task, wanted: set[str]
-) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+def _context(shards: Shards, task: Task, wanted: set[str]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Seasonal naive forecasts and scales of the run's series, one pair a panel."""
 
     def of_panels() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        for _, panels in read_panels(*shards):
-            for whole in panels:
-                panel = whole.take(np.isin(whole.unique_id, list(wanted)))
-                cutoffs = forecast_cutoffs(panel.length)
-                series, cutoff = cutoffs.enumerate()
-                steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
-                rows = np.repeat(series, task.horizon)
-                naive = pd.DataFrame(
-                    {
-                        "unique_id": panel.unique_id[rows],
-                        "ds": stamps(task.freq.advance(panel.start[rows], steps), task).to_pandas(),
-                        baselines.NAME: naive_forecast(panel, task, cutoffs).ravel(),
-                    }
-                )
-                absolute, squared = (
-                    seasonal_error(panel, panel.length, task.season_length, power) for power in (1, 2)
-                )
-                yield naive, pd.DataFrame({"absolute": absolute, "squared": squared}, index=panel.unique_id)
+        for whole in shards.panels():
+            panel = whole.take(np.isin(whole.unique_id, list(wanted)))
+            cutoffs = forecast_cutoffs(panel.length)
+            series, cutoff = cutoffs.enumerate()
+            steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
+            rows = np.repeat(series, task.horizon)
+            naive = pd.DataFrame(
+                {
+                    "unique_id": panel.unique_id[rows],
+                    "ds": stamps(task.freq.advance(panel.start[rows], steps), task).to_pandas(),
+                    baselines.NAME: naive_forecast(panel, task, cutoffs).ravel(),
+                }
+            )
+            absolute, squared = (
+                seasonal_error(panel, panel.length, task.season_length, power) for power in (1, 2)
+            )
+            yield naive, pd.DataFrame({"absolute": absolute, "squared": squared}, index=panel.unique_id)
 
     return list(of_panels())

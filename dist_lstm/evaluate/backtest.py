@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel, seasonal_error
-from dist_lstm.data.shards import read_panels
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import Cutoffs, WindowCutter, backtest_cutoffs, split_ranges
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_columns
@@ -47,7 +46,7 @@ class Backtest:
 
 
 def backtest(
-    shards: tuple[Path, Manifest],
+    shards: Shards,
     task: Task,
     rolling: tuple[int, int],
     predict: "Predictor",
@@ -56,7 +55,7 @@ def backtest(
     """Forecast the test range and score it.
 
     Args:
-        shards: Folder and manifest.
+        shards: The series.
         task: The task.
         rolling: Cutoffs a series, and steps between two of them.
         predict: The model, trained on nothing after the first cutoff.
@@ -70,7 +69,7 @@ def backtest(
     windows = series = total = 0
     with publish(folder) as temporary:
         temporary.mkdir()
-        for name, panels in read_panels(*shards):
+        for name, panels in shards.panels_by_file():
             with PartWriter(temporary / name) as part:
                 for panel in panels:
                     cutoffs = backtest_cutoffs(panel.length, task, *rolling)

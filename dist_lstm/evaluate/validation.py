@@ -7,14 +7,13 @@ Axes: B windows, H horizon, P head parameters.
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dist_lstm.config.task import Task
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import seasonal_error
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import WindowCutter, split_ranges
 
 #: Windows that are scored at most.
@@ -25,11 +24,11 @@ _BATCH_SIZE = 512
 Scorer = Callable[[Any], float]
 
 
-def make_scorer(shards: tuple[Path, Manifest], task: Task, min_context: int, seed: int) -> Scorer:
+def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scorer:
     """Choose validation windows and hold them in memory.
 
     Args:
-        shards: Folder and manifest.
+        shards: The series.
         task: The task of the models to score.
         min_context: Fewest steps a series must have before a scored cutoff. It and the seed make the windows: the
             same ones for models of other context lengths.
@@ -45,7 +44,7 @@ def make_scorer(shards: tuple[Path, Manifest], task: Task, min_context: int, see
 
     from dist_lstm.data.stream import sample_validation
 
-    _, sample = sample_validation(*shards, replace(task, min_context=min_context), MOST_WINDOWS, seed)
+    _, sample = sample_validation(shards, replace(task, min_context=min_context), MOST_WINDOWS, seed)
     windows: list[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]] = []
     for panel, series, cutoff in sample:
         scale = seasonal_error(panel, split_ranges(panel.length, task).train_end, task.season_length, power=1)

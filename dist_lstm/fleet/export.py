@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dist_lstm.config.load import load_config
-from dist_lstm.data.manifest import load_manifest
+from dist_lstm.config.resolved import load_resolved
+from dist_lstm.data.shards import open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.pack import models_named, shaped, small_task
 from dist_lstm.layout import FleetLayout
@@ -42,7 +42,7 @@ def export_model(fleet: Path, name: str, path: Path) -> None:
     from dist_lstm.model.lstm import build_model
     from dist_lstm.train.checkpoint import save_model
 
-    config, manifest = load_config(layout.small_config), load_manifest(layout.shards)
-    model = build_model(small_task(manifest, config), config.model)
+    config, shards = load_resolved(layout.small_config), open_shards(layout.shards)
+    model = build_model(small_task(shards, config), config.model)
     model.set_weights(shaped(rows[0]["weights"], [one.shape for one in model.get_weights()]))
     save_model(model, path)

@@ -16,11 +16,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from dist_lstm.config.load import load_config
-from dist_lstm.config.schema import Config
+from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig
 from dist_lstm.config.task import Task, Vocabulary
-from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.shards import read_series
+from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.fallback import Chain, Offer, Predict
 from dist_lstm.fleet.packing import Group, read_pack
@@ -64,8 +63,8 @@ class FleetJob:
 
     folder: Path
     where: str
-    config: Config
-    local: Config
+    config: ResolvedConfig
+    local: MeasuredConfig
     global_folder: Path | None
     init_from: Path | None
 
@@ -83,13 +82,13 @@ class FleetJob:
         return FleetLayout(self.folder)
 
 
-def small_task(manifest: Manifest, config: Config) -> Task:
+def small_task(shards: Shards, config: ResolvedConfig) -> Task:
     """The task of a small model: it reads values alone; what tells series apart is in its weights."""
-    task = manifest.make_task(config)
+    task = shards.make_task(config)
     return replace(task, vocabulary=Vocabulary(), series=0, calendar=False)
 
 
-def slots_of(config: Config) -> int:
+def slots_of(config: ResolvedConfig) -> int:
     """Models a pack trains at once; the same on every worker, since results depend on it in their last bits."""
     wanted = config.fleet.slots
     return _SLOTS["GPU" if config.fleet.gpus else "CPU"] if wanted == "auto" else wanted
@@ -146,8 +145,8 @@ class PackWorker:
         make_strategy(job.local.resources.model_copy(update=gpus), job.local.train.precision)
         set_seed(job.local.train.seed, job.local.train.deterministic)
         self._job = job
-        self._shards = job.files.shards, load_manifest(job.files.shards)
-        self._task = small_task(self._shards[1], job.local)
+        self._shards = open_shards(job.files.shards)
+        self._task = small_task(self._shards, job.local)
         self._models = make_fused_models(self._task, job.local.model, job.local.train)
         self._predict = make_predictor(self._models.ordinary, self._task, _BATCH)
         self._initial = Initial(job.init_from, self._models.ordinary) if job.init_from else None
@@ -164,7 +163,7 @@ class PackWorker:
         """
         groups = read_pack(self._job.packs(stage), number)
         places = np.sort(np.concatenate([group.places for group in groups]))
-        panel = read_series(*self._shards, places)
+        panel = self._shards.read_series(places)
         here = [replace(group, places=np.searchsorted(places, group.places)) for group in groups]
         trained = self._train(panel, here)
         counts = {"models": len(trained)}
@@ -207,7 +206,7 @@ class PackWorker:
 
     def _forecast(self, panel: Panel, trained: Sequence[_Trained], number: int) -> dict[str, int]:
         backtest, fleet = self._job.config.backtest, self._job.config.fleet
-        rolling = (backtest.windows or 1, backtest.stride or self._task.horizon)
+        rolling = (backtest.windows, backtest.stride)
         chain = Chain(panel, self._task, rolling, fleet.skill_gate if self._task.validation else None)
         for one in trained:
             failure = one.failure
@@ -247,7 +246,7 @@ class PackWorker:
         folder = self._job.global_folder
         if folder is None:
             raise ValueError("there is no global model")
-        task = self._shards[1].make_task(self._job.config)
+        task = self._shards.make_task(self._job.config)
         paths = RunLayout(folder).scored_model, RunLayout(folder).model
         before, after = (make_predictor(load_model(path), task, _BATCH) for path in paths)
         return before, after

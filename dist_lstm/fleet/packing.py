@@ -15,11 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dist_lstm.config.schema import Config
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.task import Task
-from dist_lstm.data.manifest import Manifest
-from dist_lstm.data.shards import read_panels
+from dist_lstm.data.shards import Shards
 from dist_lstm.fleet.similarity import category_groups, cluster_series, similarity_features
 from dist_lstm.storage import publish
 
@@ -44,7 +42,7 @@ class Group:
     fallback: str | None = None
 
 
-def make_groups(shards: tuple[Path, Manifest], task: Task, config: Config) -> tuple[list[Group], list[Group]]:
+def make_groups(shards: Shards, task: Task, config: ResolvedConfig) -> tuple[list[Group], list[Group]]:
     """Decide which series share a model.
 
     Args:
@@ -64,9 +62,9 @@ def make_groups(shards: tuple[Path, Manifest], task: Task, config: Config) -> tu
     return [Group(one.name, one.places, str(keys[one.places[0]])) for one in own], _gather(keys)
 
 
-def _keys(shards: tuple[Path, Manifest], task: Task, config: Config, by: str | tuple[str, ...]) -> np.ndarray:
+def _keys(shards: Shards, task: Task, config: ResolvedConfig, by: str | tuple[str, ...]) -> np.ndarray:
     """Name of each series' group, `[N]`."""
-    panels = (panel for _, panels in read_panels(*shards) for panel in panels)
+    panels = shards.panels()
     if by == "series":
         return np.concatenate([panel.unique_id for panel in panels])
     if by == "cluster":
@@ -75,7 +73,7 @@ def _keys(shards: tuple[Path, Manifest], task: Task, config: Config, by: str | t
         number = cluster_series(features, None if wanted == "auto" else wanted, config.train.seed)
         return np.array([f"cluster {one}" for one in number], dtype=object)
     columns = tuple(by)
-    return np.concatenate([category_groups(panel, columns, shards[1].categories) for panel in panels])
+    return np.concatenate([category_groups(panel, columns, shards.manifest.categories) for panel in panels])
 
 
 def _gather(keys: np.ndarray) -> list[Group]:
@@ -142,6 +140,6 @@ def read_pack(path: Path, number: int) -> list[Group]:
     return [Group(row["name"], np.array(row["places"], np.int64), row["fallback"]) for row in rows]
 
 
-def model_steps(config: Config) -> int:
+def model_steps(config: ResolvedConfig) -> int:
     """Steps a model is trained for at most, over both trainings."""
-    return known(config.train.max_steps) * (2 if config.train.refit else 1)
+    return config.train.max_steps * (2 if config.train.refit else 1)

@@ -22,6 +22,7 @@ from rich.console import Console
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.fleet import SMALL
 from dist_lstm.config.load import dump_config, override
+from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measured, unresolved
 from dist_lstm.config.schema import Config
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
@@ -97,16 +98,15 @@ def _make_job(run: Run) -> FleetJob:
     settings = SMALL | (initial_settings(initial) if initial else {}) | fleet.settings
     # What is derived of the context is derived again, for another context.
     context = {"task.context_length": None, "task.min_context": None, "model.segment_length": None}
-    asked = override(run.config, (context if "task.context_length" in settings else {}) | settings)
-    local = resolve(asked, run.manifest.facts)
-    _check_small(local)
+    asked = override(unresolved(run.config), (context if "task.context_length" in settings else {}) | settings)
+    local = _check_small(resolve(asked, run.manifest.statistics))
     write_text(FleetLayout(run.folder).small_config, dump_config(local))
     folder = initial if initial else run.folder
     has_global = fleet.global_model and (initial is None or RunLayout(initial).model.exists())
     return FleetJob(run.folder, origin(run.folder), run.config, local, folder if has_global else None, initial)
 
 
-def _check_small(local: Config) -> None:
+def _check_small(local: ResolvedConfig) -> MeasuredConfig:
     train = local.train
     wrong = {
         "batch_size": train.batch_size == "auto",
@@ -121,6 +121,7 @@ def _check_small(local: Config) -> None:
             raise UserError(
                 f"train.{key}: {value} is not for models that are trained as one; set another in fleet.settings"
             )
+    return as_measured(local)
 
 
 @timed("pack")
@@ -128,7 +129,7 @@ def _pack(run: Run, job: FleetJob) -> None:
     """Decide once which models are trained together."""
     if job.packs(OWN).exists():
         return
-    own, groups = make_groups(run.shards, small_task(run.manifest, job.local), run.config)
+    own, groups = make_groups(run.shards, small_task(run.shards, job.local), run.config)
     shape = (model_steps(job.local), slots_of(run.config), run.config.fleet.max_packs)
     write_packs(pack_groups(groups, *shape) if groups else [], job.packs(GROUPS))
     packs = pack_groups(own, *shape)
@@ -155,7 +156,7 @@ def _train_global(run: Run, cluster: Cluster) -> None:
     run.console.print(f"global    one model of all series, {steps} steps")
 
 
-def _train_quietly(where: str, config: Config, manifest: Manifest) -> str | None:
+def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> str | None:
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
     hide_gpus_of_others()
     try:

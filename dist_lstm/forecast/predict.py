@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from dist_lstm.config.task import Task, input_spec
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.shards import read_panels
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import ordered_windows
 from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
 from dist_lstm.forecast.table import PartWriter, forecast_columns
@@ -65,11 +64,11 @@ def make_predictor(model: keras.Model, task: Task, batch_size: int = BATCH_SIZE)
     return predict
 
 
-def write_forecasts(shards: tuple[Path, Manifest], task: Task, predict: Predictor, folder: Path) -> int:
+def write_forecasts(shards: Shards, task: Task, predict: Predictor, folder: Path) -> int:
     """Forecast every series from its end, shard by shard.
 
     Args:
-        shards: Folder and manifest.
+        shards: The series.
         task: The task.
         predict: The model.
         folder: Where `part-*.parquet` are written, one a shard.
@@ -78,7 +77,7 @@ def write_forecasts(shards: tuple[Path, Manifest], task: Task, predict: Predicto
         Series whose forecast is NaN, because their last context holds no value.
     """
     unknown = 0
-    for name, panels in read_panels(*shards):
+    for name, panels in shards.panels_by_file():
         with PartWriter(folder / name) as part:
             for panel in panels:
                 cutoffs = forecast_cutoffs(panel.length)

@@ -24,7 +24,8 @@ from typing import Any
 from rich.console import Console
 
 from dist_lstm.config.load import load_config, measured_before, override
-from dist_lstm.config.schema import Config, ResourceSettings
+from dist_lstm.config.resolved import ResolvedConfig
+from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
@@ -136,7 +137,7 @@ class Work:
     """
 
     folder: Path
-    config: Config
+    config: ResolvedConfig
     manifest: Manifest
     task: Task
     token: str

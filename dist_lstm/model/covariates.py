@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from dist_lstm.config.schema import ModelSettings
+from dist_lstm.config.resolved import ResolvedModelSettings
 from dist_lstm.config.task import Task
 
 _HARMONICS = (1, 2, 3)
@@ -98,7 +98,7 @@ class CalendarFeatures(keras.layers.Layer):
 
 
 def describe_series(
-    inputs: Mapping[str, keras.KerasTensor], task: Task, settings: ModelSettings
+    inputs: Mapping[str, keras.KerasTensor], task: Task, settings: ResolvedModelSettings
 ) -> keras.KerasTensor | None:
     """What is known of a series beside its values.
 

@@ -7,8 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from dist_lstm.config.schema import ModelSettings
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import ResolvedModelSettings
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
@@ -28,7 +27,9 @@ class ReplicaDropout(keras.layers.Dropout):
         return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed=seed, rng_alg="philox")
 
 
-def encode(segments: keras.KerasTensor, settings: ModelSettings) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+def encode(
+    segments: keras.KerasTensor, settings: ResolvedModelSettings
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Stacked LSTMs over segments.
 
     A segment of steps is read at once, which cuts the recurrence by its length.
@@ -46,7 +47,7 @@ def encode(segments: keras.KerasTensor, settings: ModelSettings) -> tuple[keras.
         Hidden state and cell state of the last layer at the cutoff, `[B, U]`; twice as wide where it reads
         both ways.
     """
-    layers = known(settings.units)
+    layers = settings.units
     sequence, last = segments, len(layers) - 1
     hidden = cell = segments[:, -1]
     for number, units in enumerate(layers):

@@ -18,8 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import ModelSettings
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import ResolvedModelSettings
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import apply_head, head_parameters
@@ -48,7 +47,7 @@ class Noise:
     step: tf.Tensor
 
 
-def check_fusable(task: Task, settings: ModelSettings) -> None:
+def check_fusable(task: Task, settings: ResolvedModelSettings) -> None:
     """Refuse what can't be fused.
 
     Args:
@@ -119,7 +118,7 @@ def first_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
 
 
 def normalise_windows(
-    inputs: Mapping[str, tf.Tensor], target: tf.Tensor, task: Task, settings: ModelSettings
+    inputs: Mapping[str, tf.Tensor], target: tf.Tensor, task: Task, settings: ResolvedModelSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What training needs to know of windows; it does not depend on any weight.
 
@@ -140,13 +139,15 @@ def normalise_windows(
     return normalised["features"], tf.where(counted, scaled, tf.fill(tf.shape(scaled), float("nan")))
 
 
-def _normalise(inputs: Mapping[str, tf.Tensor], task: Task, settings: ModelSettings) -> dict[str, tf.Tensor]:
+def _normalise(
+    inputs: Mapping[str, tf.Tensor], task: Task, settings: ResolvedModelSettings
+) -> dict[str, tf.Tensor]:
     layer = Normalise(settings.scaling, task.season_length, task.horizon)
     return layer(inputs["y"], transform=inputs.get("transform"), series_scale=inputs.get("series_scale"))
 
 
 def fused_outputs(
-    weights: Weights, inputs: Mapping[str, tf.Tensor], task: Task, settings: ModelSettings
+    weights: Weights, inputs: Mapping[str, tf.Tensor], task: Task, settings: ResolvedModelSettings
 ) -> dict[str, tf.Tensor]:
     """Forecasts of fused models, each of its own windows.
 
@@ -175,7 +176,7 @@ def fused_outputs(
 
 
 def fused_network(
-    weights: Weights, features: tf.Tensor, task: Task, settings: ModelSettings, noise: Noise | None = None
+    weights: Weights, features: tf.Tensor, task: Task, settings: ResolvedModelSettings, noise: Noise | None = None
 ) -> tf.Tensor:
     """Features to scaled forecasts, each model its own.
 
@@ -190,7 +191,7 @@ def fused_network(
         Scaled forecasts, `[M, B, H, P]`.
     """
     models, batch, context, width = _sizes(features)
-    segment, layers = known(settings.segment_length), known(settings.units)
+    segment, layers = settings.segment_length, settings.units
     values = tf.reshape(features, (models, batch, context // segment, segment * width))
     for number in range(len(layers)):
         parts = [weights[f"lstm_{number}/lstm_cell/{part}"] for part in ("kernel", "recurrent_kernel", "bias")]

@@ -29,7 +29,7 @@ from contextlib import contextmanager
 import keras
 from keras import ops
 
-from dist_lstm.config.schema import ModelSettings
+from dist_lstm.config.resolved import ResolvedModelSettings
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.model import decoder
 from dist_lstm.model.covariates import calendar_waves, describe_series
@@ -55,7 +55,7 @@ def _network_in(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_model(task: Task, settings: ModelSettings, precision: str = "float32") -> keras.Model:
+def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "float32") -> keras.Model:
     """The model of a task.
 
     Args:
@@ -134,7 +134,7 @@ def _decode(
     series: keras.KerasTensor | None,
     inputs: dict[str, keras.KerasTensor],
     task: Task,
-    settings: ModelSettings,
+    settings: ResolvedModelSettings,
 ) -> keras.KerasTensor:
     """The state to raw head parameters, `[B, H, P]`."""
     parameters = head_parameters(settings.head, task)

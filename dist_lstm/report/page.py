@@ -19,10 +19,10 @@ from dist_lstm.config.load import flatten
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stationarity import EVIDENCE
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name
-from dist_lstm.layout import ShardLayout
 from dist_lstm.report import figures
 from dist_lstm.report.summary import Digest, Example, compare_series, read_digest
 from dist_lstm.report.wording import NAMES, TRANSFORMS, metric_words, number, percent, skill_sentence
@@ -63,7 +63,7 @@ class Source:
     name: str
     config: Config
     task: Task
-    shards: tuple[Path, Manifest]
+    shards: Shards
     metrics: Mapping[str, Any]
     environment: Path
     history: Path
@@ -91,15 +91,15 @@ def render_report(source: Source) -> str:
         style=Markup(room.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
         name=source.name,
         task=source.task,
-        manifest=source.shards[1],
+        manifest=source.shards.manifest,
         trained=datetime.fromtimestamp(source.environment.stat().st_mtime, UTC),
         training=source.metrics["training"],
         sentence=skill_sentence(backtest, source.task.test),
         backtest=backtest,
         **_scored(source, backtest if backtest and MODEL in backtest else None),
         learning=_learning(source),
-        transforms=_transforms(source.shards[1]),
-        rejected=_rejected(ShardLayout(source.shards[0]).rejected),
+        transforms=_transforms(source.shards.manifest),
+        rejected=_rejected(source.shards.files.rejected),
         environment=list(_environment(source.environment)),
         settings=list(_settings(source.config)),
     )

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel, seasonal_error
-from dist_lstm.data.shards import read_panels
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name, value_columns
@@ -89,7 +88,7 @@ class Digest:
         return float(self.residual.sum() / self.points.sum()) if self.points.any() else float("nan")
 
 
-def read_digest(folder: Path, shards: tuple[Path, Manifest], task: Task, chosen: Sequence[str]) -> Digest:
+def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str]) -> Digest:
     """Read a backtest once.
 
     The scale of a series is that of MASE: the mean absolute seasonal difference before the test range.
@@ -105,7 +104,7 @@ def read_digest(folder: Path, shards: tuple[Path, Manifest], task: Task, chosen:
     """
     digest: Digest | None = None
     columns = list(value_columns(task))
-    for name, panels in read_panels(*shards):
+    for name, panels in shards.panels_by_file():
         scale, pasts = _of_panels(panels, task, set(chosen))
         if not (folder / name).exists():
             continue

@@ -24,7 +24,7 @@ from dist_lstm.config.load import differences, dump_config, flatten, load_config
 from dist_lstm.config.schema import Config
 from dist_lstm.config.search import Domain, SearchSettings
 from dist_lstm.data.manifest import Manifest
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.prepare import describe, ingest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.session import Cluster, join_cluster
@@ -104,8 +104,9 @@ def _said(domain: Domain | None) -> str:
 
 def _work(config: Config, folder: Path, console: Console) -> None:
     files = SearchLayout(folder)
-    manifest = prepare(config, files.shards)
-    resolved = resolve(config, manifest.facts)
+    with ingest(config, files.shards) as dataset:
+        resolved = resolve(config, dataset.statistics)
+        manifest = describe(dataset, resolved).manifest
     if not resolved.split.validation:
         raise UserError("split.validation: is 0; trials are compared on the validation range")
     rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
@@ -114,7 +115,7 @@ def _work(config: Config, folder: Path, console: Console) -> None:
     )
     with join_cluster() as cluster:
         if not files.trials.exists():
-            job = Job(config, files.shards, resolved.task.min_context or 1)
+            job = Job(config, files.shards, resolved.task.min_context)
             _search(job, manifest, folder, (cluster, console))
         if files.best.exists():
             console.print("best      goes on to its end, is backtested, and forecasts")
@@ -130,10 +131,10 @@ def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Co
     files = SearchLayout(folder)
     config, (cluster, console) = job.config, shown
     _check_resources(config.search, cluster)
-    contradiction = contradictions(config, manifest.facts)
+    contradiction = contradictions(config, manifest.statistics)
     if contradiction:
         console.print(f"note      {contradiction}")
-    own, outside = own_sample(config, manifest.facts)
+    own, outside = own_sample(config, manifest.statistics)
     if outside:
         console.print(f"note      outside of search.space; trial 0 takes {', '.join(outside)}")
     samples = tuning.samples_of(config, own)
@@ -162,7 +163,7 @@ def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
 def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> None:
     """Write `best.yaml`, and prepare `best/` as a run that was stopped where the trial ended."""
     files = SearchLayout(folder)
-    config = trial_config(job.config, best.sample, manifest.facts)
+    config = trial_config(job.config, best.sample, manifest.statistics)
     config = override(config, {"resources.gpus": job.config.resources.gpus})
     with best.checkpoint.as_directory() as saved:
         config = override(config, measured_before(config, load_config(TrialLayout(Path(saved)).config)))

@@ -11,8 +11,9 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from dist_lstm.config.defaults import Facts, resolve
+from dist_lstm.config.defaults import DatasetStatistics, resolve
 from dist_lstm.config.load import flatten, override
+from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
 from dist_lstm.config.search import Domain, labels_of, values_of
 from dist_lstm.errors import UserError
@@ -47,13 +48,13 @@ def _setting(value: Any, domain: Domain) -> Any:
     return float(inside) if values is None else min(values, key=lambda one: abs(one - inside))
 
 
-def trial_config(config: Config, sample: Sample, facts: Facts) -> Config:
+def trial_config(config: Config, sample: Sample, statistics: DatasetStatistics) -> ResolvedConfig:
     """The config of a trial, resolved.
 
     Args:
         config: The config of the search; settings may be left out.
         sample: What the trial tries.
-        facts: Facts about the data.
+        statistics: Of the data.
 
     Returns:
         The config. It leaves GPUs to what the trial is given.
@@ -62,20 +63,20 @@ def trial_config(config: Config, sample: Sample, facts: Facts) -> Config:
         UserError: If its settings contradict each other.
     """
     changes = {"resources.gpus": "auto"} | changes_of(sample, config.search.domains)
-    return resolve(override(config, changes), facts)
+    return resolve(override(config, changes), statistics)
 
 
-def own_sample(config: Config, facts: Facts) -> tuple[Sample, list[str]]:
+def own_sample(config: Config, statistics: DatasetStatistics) -> tuple[Sample, list[str]]:
     """The config's own settings as a sample.
 
     Args:
         config: The config of the search.
-        facts: Facts about the data.
+        statistics: Of the data.
 
     Returns:
         The sample, and the settings that lie outside of what is tried, each with what is taken in its place.
     """
-    own, sample, outside = dict(flatten(resolve(config, facts))), {}, []
+    own, sample, outside = dict(flatten(resolve(config, statistics))), {}, []
     for key, domain in config.search.domains.items():
         kind, given = domain
         value = list(own[key]) if isinstance(own[key], tuple) else own[key]
@@ -127,12 +128,12 @@ def all_samples(config: Config) -> list[Sample]:
     return [dict(zip(domains, combination, strict=True)) for combination in itertools.product(*values)]
 
 
-def contradictions(config: Config, facts: Facts) -> str:
+def contradictions(config: Config, statistics: DatasetStatistics) -> str:
     """What to say of combinations that contradict each other, found by drawing some.
 
     Args:
         config: The config of the search.
-        facts: Facts about the data.
+        statistics: Of the data.
 
     Returns:
         A sentence; empty where none was found.
@@ -143,7 +144,7 @@ def contradictions(config: Config, facts: Facts) -> str:
     samples, found = draw_samples(config, _LOOKED_AT, config.search.seed), []
     for sample in samples:
         try:
-            trial_config(config, sample, facts)
+            trial_config(config, sample, statistics)
         except UserError as error:
             found.append(str(error).removeprefix("override: "))
     if len(found) == len(samples):

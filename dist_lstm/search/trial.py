@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from dist_lstm.config.load import dump_config, load_config, measured_before, override
+from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
-from dist_lstm.config.section import known
-from dist_lstm.data.manifest import load_manifest
+from dist_lstm.data.shards import open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.session import hide_gpus_of_others
 from dist_lstm.layout import TrialLayout
@@ -145,7 +145,7 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
 
     from dist_lstm.evaluate.validation import make_scorer
     from dist_lstm.train.devices import make_strategy
-    from dist_lstm.train.measure import measure
+    from dist_lstm.train.measure import Workload, measure
     from dist_lstm.train.monitor import Monitor
     from dist_lstm.train.phases import Training, train_phase
 
@@ -162,24 +162,23 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
         if checkpoint is not None:
             with checkpoint.as_directory() as saved:
                 shutil.copytree(saved, folder, dirs_exist_ok=True)
-        manifest = load_manifest(job.shards)
-        config = _as_trial(trial_config(job.config, sample, manifest.facts))
+        shards = open_shards(job.shards)
+        resolved = _as_trial(trial_config(job.config, sample, shards.manifest.statistics))
         files = TrialLayout(folder)
         if files.config.exists():
-            config = override(config, measured_before(config, load_config(files.config)))
-        task = manifest.make_task(config)
-        strategy = make_strategy(config.resources, config.train.precision)
+            resolved = override(resolved, measured_before(resolved, load_config(files.config)))
+        task = shards.make_task(resolved)
+        strategy = make_strategy(resolved.resources, resolved.train.precision)
         monitor = Pulse(folder, Console(quiet=True))
-        shards = (job.shards, manifest)
-        config = override(config, measure(Training(folder, shards, config, task, strategy, monitor)))
+        config = measure(resolved, Workload(shards, task, strategy), monitor.say)
         write_text(files.config, dump_config(config))
         score = make_scorer(shards, task, job.min_context, job.config.search.seed)
-        report = _Report(folder, score, known(config.train.max_steps), watchdog)
+        report = _Report(folder, score, config.train.max_steps, watchdog)
         train_phase(Training(folder, shards, config, task, strategy, monitor, report.epoch))
         report.end()
 
 
-def _as_trial(config: Config) -> Config:
+def _as_trial(config: ResolvedConfig) -> ResolvedConfig:
     """No checkpoints but those of every epoch; as many threads as CPUs."""
     changes: dict[str, Any] = {
         "train.checkpoint_every": None,

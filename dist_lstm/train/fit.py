@@ -14,8 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import MeasuredTrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import uses_cudnn
 from dist_lstm.model.heads import Loss
@@ -74,7 +73,7 @@ class Phase:
 def fit(
     build: Callable[[], keras.Model],
     loss: Loss,
-    settings: TrainSettings,
+    settings: MeasuredTrainSettings,
     strategy: Any,
     phase: Phase,
     monitor: Monitor,
@@ -129,7 +128,7 @@ class _Training:
     """A phase in this process: runs calls, keeps the best weights, saves and goes back."""
 
     def __init__(
-        self, learner: Learner, team: Team, settings: TrainSettings, phase: Phase, monitor: Monitor
+        self, learner: Learner, team: Team, settings: MeasuredTrainSettings, phase: Phase, monitor: Monitor
     ) -> None:
         self._learner = learner
         self._team = team
@@ -140,7 +139,7 @@ class _Training:
         self._calls = 0
         self._best: list[np.ndarray] = []
         self._clock = self._saved = time.perf_counter()
-        self._progress = Progress(speed=Speed(known(settings.batch_size), timed=not settings.deterministic))
+        self._progress = Progress(speed=Speed(settings.batch_size, timed=not settings.deterministic))
         self._validation_is_number = True
 
     def close(self) -> None:

@@ -2,21 +2,23 @@
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dist_lstm.config.load import MEASURED, flatten, override
-from dist_lstm.config.schema import Config
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measured
+from dist_lstm.config.task import Task
 from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, training_dataset
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.devices import set_seed
-from dist_lstm.train.phases import Training
 from dist_lstm.train.process_group import Team, make_team
 from dist_lstm.train.state import Learner, make_learner
 from dist_lstm.train.step import COUNT, LOSS, TrainSteps, make_train_steps
@@ -31,57 +33,68 @@ _FIRST_RATE, _LAST_RATE, _SWEEP = 1e-5, 1.0, 100
 _DIVERGED = 4.0
 
 
-def measure(training: Training) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Workload:
+    """What is to be trained, and where.
+
+    Attributes:
+        shards: The series.
+        task: The task.
+        strategy: The strategy to train under.
+    """
+
+    shards: Shards
+    task: Task
+    strategy: Any
+
+
+def measure(config: ResolvedConfig, work: Workload, say: Callable[[str], None]) -> MeasuredConfig:
     """Measure what the settings leave to the machine.
 
     Args:
-        training: What is to be trained.
+        config: The settings.
+        work: What is to be trained.
+        say: Told what was measured.
 
     Returns:
-        Batch size and learning rate by dotted key, those that are `auto`.
+        The config with numbers where `train.batch_size` and `train.learning_rate` were `auto`.
 
     Raises:
         UserError: If no learning rate trains, or not even the smallest batch fits into memory.
     """
     found: dict[str, Any] = {}
-    wanted = [key for key, value in flatten(training.config) if key in MEASURED and value == "auto"]
-    for key in wanted:
-        config = override(training.config, found)
-        found[key] = (
-            _batch_size(training, config) if key == "train.batch_size" else _learning_rate(training, config)
-        )
-        training.monitor.say(f"measured  {key} {found[key]:g}")
-    return found
+    for key in [key for key, value in flatten(config) if key in MEASURED and value == "auto"]:
+        here = override(config, found)
+        found[key] = _batch_size(work, here) if key == "train.batch_size" else _learning_rate(work, here)
+        say(f"measured  {key} {found[key]:g}")
+    return as_measured(config, found)
 
 
-def _start(training: Training, config: Config) -> tuple[Learner, TrainSteps]:
+def _start(work: Workload, config: ResolvedConfig, batch_size: int) -> tuple[Learner, TrainSteps]:
     """A learner whose learning rate is the factor of its schedule, and its steps."""
     flat = {"train.learning_rate": 1.0, "train.warmup_steps": 0, "train.max_steps": 10**9}
-    settings, task = override(config, flat).train, training.task
+    settings, task = as_measured(config, flat | {"train.batch_size": batch_size}).train, work.task
     set_seed(settings.seed, settings.deterministic)
-    learner = make_learner(
-        lambda: build_model(task, config.model, settings.precision), settings, training.strategy
-    )
+    learner = make_learner(lambda: build_model(task, config.model, settings.precision), settings, work.strategy)
     return learner, make_train_steps(learner, head_loss(config.model.head, task), settings)
 
 
-def _batch_size(training: Training, config: Config) -> int:
+def _batch_size(work: Workload, config: ResolvedConfig) -> int:
     """The smallest batch that trains about as many windows a second as any: twice as many are not worth it."""
-    learner, train_steps = _start(training, config)
-    learner.set_rate(0.0)
-    team = make_team(training.strategy)
-    whole = training.strategy.num_replicas_in_sync * config.train.accumulate
+    team = make_team(work.strategy)
+    whole = work.strategy.num_replicas_in_sync * config.train.accumulate
     size = math.ceil(_SMALLEST_BATCH / whole) * whole
-    some = TrainingWindows(
-        *training.shards, training.task, make_draw(override(config, {"train.batch_size": size}), whole=False)
-    )
+    learner, train_steps = _start(work, config, size)
+    learner.set_rate(0.0)
+    windows = {"train.batch_size": size, "train.learning_rate": 1.0}
+    some = TrainingWindows(work.shards, work.task, make_draw(as_measured(config, windows), whole=False))
     inputs, target = next(iter(training_dataset(some)))
     best, speed = 0, 0.0
     while size <= max(_LARGEST_BATCH, whole):
         windows = tf.data.Dataset.from_tensor_slices((inputs, target)).repeat()
         batches = distribute(
             lambda part, windows=windows, size=size: windows.batch(size // part.of).prefetch(tf.data.AUTOTUNE),
-            training.strategy,
+            work.strategy,
             size,
             config.train.accumulate,
         )
@@ -119,18 +132,19 @@ def _steps_a_second(train_steps: TrainSteps, batches: Any, team: Team) -> float:
     return steps / run(steps)
 
 
-def _learning_rate(training: Training, config: Config) -> float:
+def _learning_rate(work: Workload, config: ResolvedConfig) -> float:
     """A tenth of the rate at which the loss, smoothed, is least while the rate rises from step to step.
 
     Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017: the range test; a tenth:
     Howard & Gugger, "fastai: A Layered API for Deep Learning", Information 11 (2020).
     """
-    learner, train_steps = _start(training, config)
-    windows = TrainingWindows(*training.shards, training.task, make_draw(config, whole=False))
+    measured = as_measured(config, {"train.learning_rate": 1.0})
+    learner, train_steps = _start(work, config, measured.train.batch_size)
+    windows = TrainingWindows(work.shards, work.task, make_draw(measured, whole=False))
     batches = distribute(
         lambda part: training_dataset(windows, part=part),
-        training.strategy,
-        known(config.train.batch_size),
+        work.strategy,
+        measured.train.batch_size,
         config.train.accumulate,
     )
     rates = np.geomspace(_FIRST_RATE, _LAST_RATE, _SWEEP)

@@ -5,8 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import MeasuredTrainSettings
 
 
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -46,7 +45,7 @@ class ReducedAdamW(keras.optimizers.AdamW):
         return grads_and_vars
 
 
-def make_optimizer(settings: TrainSettings) -> keras.optimizers.Optimizer:
+def make_optimizer(settings: MeasuredTrainSettings) -> keras.optimizers.Optimizer:
     """The optimizer of a run; to be made and built inside the strategy's scope.
 
     Args:
@@ -56,7 +55,7 @@ def make_optimizer(settings: TrainSettings) -> keras.optimizers.Optimizer:
         AdamW whose learning rate rises linearly over `warmup_steps`, then falls to 0 along a cosine at
         `max_steps`. Biases do not decay. With `ema` it keeps a moving average of the weights as well.
     """
-    steps, rate = known(settings.max_steps), known(settings.learning_rate)
+    steps, rate = settings.max_steps, settings.learning_rate
     warmup = min(settings.warmup_steps, steps // 2)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else rate,

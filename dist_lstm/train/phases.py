@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 
-from dist_lstm.config.schema import Config
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, training_dataset, validation_windows
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import HALF, build_model
@@ -28,7 +27,7 @@ class Training:
 
     Attributes:
         folder: The run directory.
-        shards: Folder and manifest of the shards.
+        shards: The series.
         config: Resolved, nothing left to be measured.
         task: The task of both.
         strategy: The strategy to train under.
@@ -38,8 +37,8 @@ class Training:
     """
 
     folder: Path
-    shards: tuple[Path, Manifest]
-    config: Config
+    shards: Shards
+    config: MeasuredConfig
     task: Task
     strategy: Any
     monitor: Monitor
@@ -64,10 +63,10 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     """
     config, task, monitor = training.config, training.task, training.monitor
     settings, whole = config.train, refit_steps is not None
-    batch_size = known(settings.batch_size)
+    batch_size = settings.batch_size
     set_seed(settings.seed, settings.deterministic)
-    windows = TrainingWindows(*training.shards, task, make_draw(config, whole))
-    validation = None if whole else validation_windows(*training.shards, task, batch_size, settings.seed)
+    windows = TrainingWindows(training.shards, task, make_draw(config, whole))
+    validation = None if whole else validation_windows(training.shards, task, batch_size, settings.seed)
     if validation is not None:
         monitor.say(
             f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
@@ -76,7 +75,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     name = "refit" if whole else "train"
     phase = Phase(
         name=name,
-        steps=refit_steps or known(settings.max_steps),
+        steps=refit_steps or settings.max_steps,
         batches=lambda epoch, batch: distribute(
             lambda part: training_dataset(windows, epoch, batch, part),
             training.strategy,

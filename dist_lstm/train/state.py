@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.resolved import MeasuredTrainSettings
 from dist_lstm.train.optimizer import make_optimizer
 
 #: Steps without an overflow after which float16's loss is scaled up again.
@@ -99,7 +99,7 @@ class Learner:
                 weight.assign(value)
 
 
-def make_learner(build: Callable[[], keras.Model], settings: TrainSettings, strategy: Any) -> Learner:
+def make_learner(build: Callable[[], keras.Model], settings: MeasuredTrainSettings, strategy: Any) -> Learner:
     """Build a model and its optimizer.
 
     Args:

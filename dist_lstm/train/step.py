@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.resolved import MeasuredTrainSettings
 from dist_lstm.model.heads import Loss
 from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.optimizer import clip
@@ -55,7 +55,7 @@ def summed_loss(
     return tf.reduce_sum(errors * weight), tf.reduce_sum(weight)
 
 
-def make_train_steps(learner: Learner, loss: Loss, settings: TrainSettings) -> TrainSteps:
+def make_train_steps(learner: Learner, loss: Loss, settings: MeasuredTrainSettings) -> TrainSteps:
     """Build the graph of several training steps.
 
     The gradient of the summed loss is summed over replicas, divided by the number of observed targets of
@@ -123,7 +123,7 @@ _LEAST_LOSS_SCALE = 2.0**-16
 _ReplicaGradient = Callable[[Any], tuple[list[tf.Tensor], tf.Tensor]]
 
 
-def _make_replica_gradient(learner: Learner, loss: Loss, settings: TrainSettings) -> _ReplicaGradient:
+def _make_replica_gradient(learner: Learner, loss: Loss, settings: MeasuredTrainSettings) -> _ReplicaGradient:
     """What one replica does with its part of a batch."""
     model, loss_scale, parts = learner.model, learner.loss_scale, settings.accumulate
     weights = model.trainable_variables

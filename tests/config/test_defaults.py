@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_lstm.config.defaults import Facts, derive, resolve
+from dist_lstm.config.defaults import DatasetStatistics, derive, resolve
 from dist_lstm.config.load import flatten, override, parse_config
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
 
-HOURLY = Facts(freq="h", steps=7 * 17420, median=17420)
+HOURLY = DatasetStatistics(freq="h", steps=7 * 17420, median=17420)
 FREE = ("task.", "split.", "model.", "train.", "backtest.")
 
 
@@ -18,7 +18,7 @@ def config(horizon: int = 24, **changes) -> Config:
     return override(found, {key.replace("__", "."): value for key, value in changes.items()})
 
 
-def resolved(facts: Facts = HOURLY, horizon: int = 24, **changes) -> dict:
+def resolved(facts: DatasetStatistics = HOURLY, horizon: int = 24, **changes) -> dict:
     return dict(flatten(resolve(config(horizon, **changes), facts)))
 
 
@@ -42,7 +42,7 @@ def resolved(facts: Facts = HOURLY, horizon: int = 24, **changes) -> dict:
     ],
 )
 def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, expected):
-    found = resolved(Facts(freq, 5 * median, median), horizon)
+    found = resolved(DatasetStatistics(freq, 5 * median, median), horizon)
     keys = ("task.season_length", "model.segment_length", "task.context_length", "task.min_context")
     assert tuple(found[key] for key in keys) == expected
 
@@ -51,7 +51,7 @@ def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, 
     ("median", "windows"), [(1, 1), (239, 1), (479, 1), (480, 2), (1199, 4), (2399, 9), (2400, 10), (10**6, 10)]
 )
 def test_the_test_range_is_a_tenth_of_the_median_series_in_horizons_one_to_ten(median, windows):
-    found = resolved(Facts("h", 5 * median, median))
+    found = resolved(DatasetStatistics("h", 5 * median, median))
     assert found["backtest.windows"] == windows
     assert found["split.test"] == found["split.validation"] == windows * 24
     assert found["backtest.stride"] == 24
@@ -100,7 +100,7 @@ def test_an_epoch_is_a_thirtieth_of_all_steps(steps, epoch):
     ],
 )  # fmt: skip
 def test_the_size_of_the_training_follows_from_the_amount_of_data(steps, units, batch, most):
-    found = resolved(Facts("h", steps, 100))
+    found = resolved(DatasetStatistics("h", steps, 100))
     keys = ("model.units", "train.batch_size", "train.max_steps")
     assert tuple(found[key] for key in keys) == ((units,), batch, most)
 
@@ -134,7 +134,7 @@ def test_a_given_frequency_counts_and_not_that_of_the_data():
 
 
 FACTS = st.builds(
-    Facts,
+    DatasetStatistics,
     freq=st.sampled_from(
         ["h", "15min", "min", "s", "D", "2D", "B", "W-SUN", "MS", "2MS", "QS-JAN", "YE-DEC", 1, 5]
     ),

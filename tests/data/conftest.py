@@ -17,7 +17,7 @@ from dist_lstm.data import shards
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import ShardWriter, statistics
-from dist_lstm.data.source import read
+from dist_lstm.data.source import read, source_files
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
 
@@ -25,7 +25,8 @@ from dist_lstm.errors import UserError
 def pieces(path="unused", frame=None, **settings) -> list[pa.Table]:
     """All pieces that `read` gives; settings of columns are given by their bare name."""
     columns = {key: settings.pop(key) for key in ("unique_id", "ds", "y") if key in settings}
-    return list(read(DataSettings(path=str(path), columns=columns, **settings), frame))
+    settings = DataSettings(path=str(path), columns=columns, **settings)
+    return list(read(settings, source_files(settings.path) if frame is None else frame))
 
 
 def rows(path="unused", frame=None, **settings) -> list[dict]:

@@ -6,6 +6,7 @@ import pytest
 from dist_lstm.data import fused_windows as groups
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.sampling import TrainingWindows
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import training_cutoffs, validation_cutoffs
 from tests.data.test_stream import LENGTHS, make_draw
 
@@ -22,7 +23,7 @@ def test_a_group_draws_the_windows_that_training_on_it_alone_draws(
     windows = make(panel, task, sampling=sampling)
     keep = np.isin(np.arange(len(LENGTHS)), group)
     folder, manifest = write_panel(panel.take(keep), task)
-    alone = TrainingWindows(folder, manifest, task, make_draw(sampling=sampling, seed=9))
+    alone = TrainingWindows(Shards(folder, manifest), task, make_draw(sampling=sampling, seed=9))
     for epoch in (0, 3):
         _, target = windows.cut(*windows.training(group, 9, epoch))
         expected = np.concatenate([block["window"] for block in alone.blocks(epoch)])[:, task.context_length :]

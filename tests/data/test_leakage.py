@@ -13,10 +13,11 @@ import pytest
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.task import input_spec
 from dist_lstm.data import stationarity
-from dist_lstm.data.prepare import prepare
 from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import validation_windows
 from dist_lstm.data.windows import WindowCutter
+from tests.preparing import prepare
 
 #: Too short for a training range; just long enough; longer. Validation and test have 6 steps each. The last
 #: but two are tested for a transform: one has none, one a season, one grows and needs a log.
@@ -55,7 +56,7 @@ def prepared(tmp_path, make_frame, make_config):
         config = make_config(data__transform=transform, model__scaling_by="series", model__series_embedding=1)
         folder = tmp_path / str(next(number))
         manifest = prepare(config, folder, make_frame(**series))
-        task = manifest.make_task(resolve(config, manifest.facts))
+        task = manifest.make_task(resolve(config, manifest.statistics))
         rows = pa.concat_tables([pq.read_table(folder / shard.file) for shard in manifest.shards]).to_pandas()
         assert rows["unique_id"].tolist() == sorted(series)
         everything = {
@@ -70,13 +71,13 @@ def prepared(tmp_path, make_frame, make_config):
         for sampling in ("series", "windows", "recent"):
             for whole in (False, True):
                 draw = Draw(1, 1500, sampling, stride=1, seed=1, whole=whole, memory_budget=64)
-                windows = TrainingWindows(folder, manifest, task, draw)
+                windows = TrainingWindows(Shards(folder, manifest), task, draw)
                 assert windows.windows < 1500  # so that `windows` draws each of them
                 blocks = [block for epoch in range(2) for block in windows.blocks(epoch)]
                 assert {*blocks[0]} == {"window", *input_spec(task)} - {"y"}
                 drawn = b"".join(values.tobytes() for block in blocks for values in block.values())
                 everything[f"{sampling} {'whole' if whole else 'train'}"] = drawn
-        found = validation_windows(folder, manifest, task, batch_size=4, seed=1)
+        found = validation_windows(Shards(folder, manifest), task, batch_size=4, seed=1)
         assert found.used == 2 * 6
         inputs = b"".join(values.tobytes() for values in found.inputs.values())
         everything["validation"] = inputs + found.target.tobytes()

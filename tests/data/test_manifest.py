@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from dist_lstm.config.defaults import Facts, resolve
+from dist_lstm.config.defaults import DatasetStatistics, resolve
 from dist_lstm.config.load import parse_config
 from dist_lstm.config.task import Vocabulary
 from dist_lstm.data.manifest import SCHEMA_VERSION, Manifest, Shard, load_manifest, save_manifest
@@ -25,7 +25,7 @@ def test_a_manifest_is_read_as_it_was_written(freq, tmp_path):
     save_manifest(manifest, tmp_path)
     assert load_manifest(tmp_path) == manifest
     assert type(load_manifest(tmp_path).freq) is type(freq)
-    assert load_manifest(tmp_path).facts == Facts(freq, steps=30, median=10)
+    assert load_manifest(tmp_path).statistics == DatasetStatistics(freq, steps=30, median=10)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_manifest_that_lacks_something_is_refused(key, tmp_path):
 def test_a_task_is_told_what_the_shards_know_of_zone_series_and_static_covariates():
     manifest = Manifest.model_validate(MANIFEST | FACTS)
     values = {"task": {"horizon": 2}, "data": {"path": "a.csv"}, "model": {"series_embedding": 3}}
-    task = manifest.make_task(resolve(parse_config(values), manifest.facts))
+    task = manifest.make_task(resolve(parse_config(values), manifest.statistics))
     assert task.timezone == "Europe/Berlin"
     assert task.series == 3
     assert task.vocabulary == Vocabulary(3, (("city", 2), ("shop", 0)), ("size",))

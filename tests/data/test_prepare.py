@@ -10,16 +10,16 @@ from dist_lstm.data import partition, shards
 from dist_lstm.data import prepare as module
 from dist_lstm.data.manifest import load_manifest
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.prepare import prepare
-from dist_lstm.data.shards import read_panels
+from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.storage import MARKER, is_marked
+from tests.preparing import prepare
 
 
 def read_back(folder) -> dict[str, tuple[object, list[float | None]]]:
     """Start and values of every series in a folder of shards."""
     found = {}
-    for _, panels in read_panels(folder, load_manifest(folder)):
+    for _, panels in open_shards(folder).panels_by_file():
         for panel in panels:
             found |= one_by_one(panel)
     return found
@@ -306,7 +306,8 @@ def test_all_series_too_short_is_refused_saying_how_many_steps_are_needed(make_f
 
 
 def test_series_too_short_to_train_on_are_prepared_when_they_are_only_forecast(make_frame, make_config, tmp_path):
-    trained = tmp_path / "trained", prepare(make_config(), tmp_path / "trained", make_frame(a=np.arange(17.0)))
+    longer = make_frame(a=np.arange(17.0))
+    trained = Shards(tmp_path / "trained", prepare(make_config(), tmp_path / "trained", longer))
     later = make_frame(a=[1.0], b=[2.0])
     assert prepare(make_config(), tmp_path / "later", later, trained).longest == 1
 

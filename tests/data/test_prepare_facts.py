@@ -9,8 +9,9 @@ import pytest
 from dist_lstm.config.task import TRANSFORMS, Vocabulary
 from dist_lstm.data import partition, shards, stationarity
 from dist_lstm.data.manifest import load_manifest
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.shards import Shards
 from dist_lstm.errors import UserError
+from tests.preparing import prepare
 
 NAN = np.nan
 STEPS = np.arange(120)
@@ -176,7 +177,7 @@ def test_a_covariate_that_changes_within_a_series_is_refused_and_leaves_nothing(
 @pytest.fixture
 def trained(shops, make_config, tmp_path):
     """Folder and manifest of the shards a model was trained on."""
-    return tmp_path / "trained", prepare(make_config(), tmp_path / "trained", shops)
+    return Shards(tmp_path / "trained", prepare(make_config(), tmp_path / "trained", shops))
 
 
 @pytest.fixture
@@ -192,18 +193,18 @@ def later(make_frame) -> pd.DataFrame:
 def test_a_later_table_keeps_the_numbers_of_its_series_and_new_ones_are_unknown(
     later, trained, make_config, tmp_path
 ):
-    assert table(trained[0])["series"].to_dict() == {"a": 1, "b": 2, "c": 3, "d": 4}
+    assert table(trained.folder)["series"].to_dict() == {"a": 1, "b": 2, "c": 3, "d": 4}
     prepare(make_config(), tmp_path / "later", later, trained)
     assert table(tmp_path / "later")["series"].to_dict() == {"d": 4, "b": 2, "aa": 0, "z": 0}
 
 
 def test_a_later_table_keeps_the_vocabulary_and_the_unit_of_numbers(later, trained, make_config, tmp_path):
     manifest = prepare(make_config(), tmp_path / "later", later, trained)
-    assert manifest.categories == trained[1].categories
-    assert manifest.numbers == trained[1].numbers
+    assert manifest.categories == trained.manifest.categories
+    assert manifest.numbers == trained.manifest.numbers
     rows = table(tmp_path / "later")
     assert rows["static:city"].to_dict() == {"d": 1, "aa": 2, "b": 0, "z": 0}
-    mean, deviation = trained[1].numbers["size"]
+    mean, deviation = trained.manifest.numbers["size"]
     for name, value in {"d": 5.0, "aa": NAN, "b": 100.0, "z": 1.0}.items():
         np.testing.assert_allclose(rows.loc[name, "static:size"], (value - mean) / deviation, rtol=1e-6)
 
@@ -211,7 +212,7 @@ def test_a_later_table_keeps_the_vocabulary_and_the_unit_of_numbers(later, train
 def test_a_later_table_keeps_the_transforms_of_known_series_and_new_ones_get_their_own(
     mixed, make_frame, make_config, tmp_path
 ):
-    before = tmp_path / "before", prepare(make_config(), tmp_path / "before", mixed)
+    before = Shards(tmp_path / "before", prepare(make_config(), tmp_path / "before", mixed))
     # Known series now look like others, and new ones like known ones.
     names = list(MIXED)
     swapped = {name: MIXED[other] for name, other in zip(names, names[::-1], strict=True)}
@@ -263,7 +264,7 @@ def test_a_later_table_must_lie_on_the_same_clock_as_the_one_trained_on(
     for freq in ("h", "D"):
         for before in zones:
             folder = tmp_path / f"{freq} {before}".replace("/", "-")
-            trained = folder, prepare(make_config(), folder, table(freq, before))
+            trained = Shards(folder, prepare(make_config(), folder, table(freq, before)))
             for number, zone in enumerate(zones):
                 into = folder.with_name(f"{folder.name} {number}")
                 # An hour is an hour in every zone.

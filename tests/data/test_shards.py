@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.shards import ShardWriter, checksum, read_panel, read_panels, row_groups, statistics
+from dist_lstm.data.shards import Shards, ShardWriter, checksum, read_panel, statistics
 from dist_lstm.errors import UserError
 
 
@@ -120,14 +120,14 @@ def test_series_come_back_bit_for_bit_however_they_are_cut(
     group_steps, shard_steps, odd_panel, write_panel, make_task
 ):
     folder, manifest = write_panel(odd_panel, make_task(), group_steps, shard_steps)
-    same(joined([panel for _, panels in read_panels(folder, manifest) for panel in panels]), odd_panel)
+    same(joined([panel for _, panels in Shards(folder, manifest).panels_by_file() for panel in panels]), odd_panel)
 
 
 @pytest.mark.parametrize("start", [np.array([5, -3], np.int64), np.array(["2024-01-01", "1901-05-05"], "M8[us]")])
 def test_starts_may_be_steps_or_time_stamps(start, write_panel, make_task):
     panel = Panel(np.array(["a", "b"], object), start, np.ones(4, np.float32), np.array([0, 1, 4]))
     folder, manifest = write_panel(panel, make_task())
-    same(read_panel(row_groups(folder, manifest)[0]), panel)
+    same(read_panel(Shards(folder, manifest).row_groups()[0]), panel)
 
 
 def test_a_new_file_begins_when_one_is_full(odd_panel, write_panel, make_task):
@@ -135,12 +135,13 @@ def test_a_new_file_begins_when_one_is_full(odd_panel, write_panel, make_task):
     assert len(manifest.shards) > 1
     assert all(shard.steps >= 20 for shard in manifest.shards[:-1])
     assert sorted(path.name for path in folder.iterdir()) == [shard.file for shard in manifest.shards]
-    assert [name for name, _ in read_panels(folder, manifest)] == [shard.file for shard in manifest.shards]
+    names = [name for name, _ in Shards(folder, manifest).panels_by_file()]
+    assert names == [shard.file for shard in manifest.shards]
 
 
 def test_a_row_group_is_about_as_large_as_it_may_be(numbered_panel, write_panel, make_task):
     folder, manifest = write_panel(numbered_panel(*[4] * 25), make_task(), group_steps=20)
-    assert [group.series for group in row_groups(folder, manifest)] == [5] * 5
+    assert [group.series for group in Shards(folder, manifest).row_groups()] == [5] * 5
 
 
 def test_the_manifest_of_a_shard_says_what_its_file_holds(odd_panel, write_panel, make_task):
@@ -157,7 +158,7 @@ def test_the_manifest_of_a_shard_says_what_its_file_holds(odd_panel, write_panel
 
 def test_row_groups_tell_the_lengths_of_their_series(odd_panel, write_panel, make_task):
     folder, manifest = write_panel(odd_panel, make_task(), group_steps=10, shard_steps=20)
-    groups = row_groups(folder, manifest)
+    groups = Shards(folder, manifest).row_groups()
     assert len(groups) > len(manifest.shards) > 1
     assert np.concatenate([group.lengths for group in groups]).tolist() == odd_panel.length.tolist()
     for group in groups:
@@ -190,7 +191,7 @@ def test_facts_of_any_type_come_back_with_their_series(
     }
     folder, manifest = write_panel(replace(odd_panel, facts=facts), make_task(), group_steps, shard_steps)
     seen = 0
-    for _, panels in read_panels(folder, manifest):
+    for _, panels in Shards(folder, manifest).panels_by_file():
         for panel in panels:
             for row, name in enumerate(panel.unique_id):
                 at, seen = names.tolist().index(name), seen + 1
@@ -203,7 +204,7 @@ def test_facts_of_any_type_come_back_with_their_series(
 def test_text_that_is_null_everywhere_comes_back_as_none(numbered_panel, write_panel, make_task):
     panel = replace(numbered_panel(3, 4), facts={"static:city": np.array([None, None], object)})
     folder, manifest = write_panel(panel, make_task())
-    assert read_panel(row_groups(folder, manifest)[0]).facts["static:city"].tolist() == [None, None]
+    assert read_panel(Shards(folder, manifest).row_groups()[0]).facts["static:city"].tolist() == [None, None]
 
 
 def test_panels_written_one_by_one_follow_each_other(numbered_panel, tmp_path):
@@ -259,4 +260,4 @@ def test_a_missing_or_damaged_shard_is_refused_by_name(damage, make_panel_of, wr
     folder, manifest = write_panel(make_panel_of(*np.random.default_rng(0).normal(size=(40, 50))), make_task())
     damage(folder / manifest.shards[0].file)
     with pytest.raises(UserError, match=r"part-00000\.parquet: the shard is missing or damaged; prepare"):
-        [list(panels) for _, panels in read_panels(folder, manifest)]
+        [list(panels) for _, panels in Shards(folder, manifest).panels_by_file()]

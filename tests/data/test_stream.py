@@ -15,6 +15,7 @@ from dist_lstm.config.task import input_spec
 from dist_lstm.data import sampling, stream
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, ordered_windows, training_dataset, validation_windows
 from dist_lstm.data.windows import forecast_cutoffs, training_cutoffs, validation_cutoffs
 from dist_lstm.errors import UserError
@@ -50,7 +51,7 @@ def make_windows(panel, write_panel, make_task, monkeypatch):
             monkeypatch.setattr(sampling, "MIB", 1 << 10)
             changes.setdefault("memory_budget", 1)
         folder, manifest = write_panel(panel, make_task(), group_steps=30, shard_steps=80)
-        return TrainingWindows(folder, manifest, make_task(), make_draw(**changes))
+        return TrainingWindows(Shards(folder, manifest), make_task(), make_draw(**changes))
 
     return make
 
@@ -256,7 +257,7 @@ def test_a_pool_never_takes_more_than_its_share_of_the_memory_budget(make_window
 def test_pools_of_equal_series_draw_different_cutoffs(numbered_panel, write_panel, make_task, monkeypatch):
     monkeypatch.setattr(sampling, "MIB", 1)
     folder, manifest = write_panel(numbered_panel(40, 40, 40), make_task(), group_steps=1)
-    drawn = epoch(TrainingWindows(folder, manifest, make_task(), make_draw(steps_per_epoch=30)))
+    drawn = epoch(TrainingWindows(Shards(folder, manifest), make_task(), make_draw(steps_per_epoch=30)))
     cutoffs = [tuple(cutoff for series, cutoff in drawn if series == one) for one in range(3)]
     assert [len(one) for one in cutoffs] == [80, 80, 80]
     assert len(set(cutoffs)) == 3
@@ -334,7 +335,7 @@ def test_no_cutoffs_give_no_batches(panel, make_task):
 def make_validation(panel, write_panel, make_task):
     def make(batch_size: int = 4, seed: int = 1):
         folder, manifest = write_panel(panel, make_task(), group_steps=30, shard_steps=80)
-        return validation_windows(folder, manifest, make_task(), batch_size, seed)
+        return validation_windows(Shards(folder, manifest), make_task(), batch_size, seed)
 
     return make
 
@@ -376,7 +377,7 @@ def test_very_many_validation_windows_are_sampled_by_seed(make_validation, make_
 
 def test_without_a_validation_range_there_are_no_validation_windows(panel, write_panel, make_task):
     task = make_task(validation=0)
-    found = validation_windows(*write_panel(panel, task), task, batch_size=4, seed=1)
+    found = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1)
     assert found.used == found.available == 0
     assert list(found.batches()) == []
     assert found.inputs["y"].shape == (0, 6)

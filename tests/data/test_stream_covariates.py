@@ -15,6 +15,7 @@ from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec
 from dist_lstm.data import sampling, stream
 from dist_lstm.data.panel import STATIC, Panel
 from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, ordered_windows, training_dataset, validation_windows
 from dist_lstm.data.windows import forecast_cutoffs, training_cutoffs, validation_cutoffs
 
@@ -112,7 +113,7 @@ def make_windows(panel, write_panel, monkeypatch):
             monkeypatch.setattr(sampling, "MIB", 1 << 10)
         folder, manifest = write_panel(panel, task, group_steps=30, shard_steps=80)
         values = {"batch_size": 8, "steps_per_epoch": 5, "sampling": how, "stride": 1, "seed": 1, "whole": False}
-        return TrainingWindows(folder, manifest, task, Draw(**values | changes, memory_budget=1))
+        return TrainingWindows(Shards(folder, manifest), task, Draw(**values | changes, memory_budget=1))
 
     return make
 
@@ -138,12 +139,12 @@ def test_the_stream_gives_exactly_what_the_input_spec_of_any_task_says(
     assert (target.shape, target.dtype) == ((8, 3), np.float32)
     for batch, _ in ordered_windows(panel, task, forecast_cutoffs(panel.length), 5):
         check_spec(batch, task, 5)
-    held = validation_windows(*write_panel(panel, task), task, batch_size=4, seed=1)
+    held = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1)
     check_spec(held.inputs, task, held.used)
     for batch, _ in held.batches():
         check_spec(batch, task, 4)
     nothing = replace(task, validation=0)
-    check_spec(validation_windows(*write_panel(panel, nothing), nothing, 4, seed=1).inputs, task, 0)
+    check_spec(validation_windows(Shards(*write_panel(panel, nothing)), nothing, 4, seed=1).inputs, task, 0)
 
 
 @pytest.mark.parametrize("how", ["series", "windows", "recent"])
@@ -195,7 +196,7 @@ def test_inputs_of_validation_windows_are_theirs_also_of_a_sample(
     cutoffs = validation_cutoffs(panel.length, task)
     everything = [(int(one), int(cutoff)) for one, cutoff in zip(*cutoffs.enumerate(), strict=True)]
     for seed in range(5):
-        held = validation_windows(*shards, task, batch_size=4, seed=seed)
+        held = validation_windows(Shards(*shards), task, batch_size=4, seed=seed)
         assert held.available == len(everything) > 7
         assert held.used == min(most, len(everything))
         found = check(held.inputs, held.target, panel, task)

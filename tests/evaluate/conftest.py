@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
-from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import Cutoffs, WindowCutter
+from tests.preparing import prepare
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Prepared:
     frame: pd.DataFrame
     config: Config
     task: Task
-    shards: tuple[Path, Manifest]
+    shards: Shards
 
 
 def series(name: str, y: Any, start: Any = "2024-01-01", freq: str | int = "D") -> pd.DataFrame:
@@ -53,8 +52,8 @@ def prepare_frame(tmp_path_factory) -> Callable[..., Prepared]:
             values.setdefault(section, {})[name] = value
         config = parse_config(values)
         manifest = prepare(config, folder / "shards")
-        config = resolve(config, manifest.facts)
-        return Prepared(frame, config, manifest.make_task(config), (folder / "shards", manifest))
+        config = resolve(config, manifest.statistics)
+        return Prepared(frame, config, manifest.make_task(config), Shards(folder / "shards", manifest))
 
     return make
 

@@ -5,7 +5,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dist_lstm.data.shards import read_panels
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.evaluate.actuals import evaluate_forecasts
@@ -38,7 +37,7 @@ def write_forecasts(prepared: Prepared, folder, error: float = 0.0, values: dict
     future = values or FUTURE
     values = np.array([future[name] for name in sorted(future)], np.float32)[:, :, None] + error
     offsets = (np.arange(len(prepared.task.quantiles)) - len(prepared.task.quantiles) // 2).astype(np.float32)
-    for name, panels in read_panels(*prepared.shards):
+    for name, panels in prepared.shards.panels_by_file():
         with PartWriter(folder / name) as part:
             for panel in panels:
                 cutoffs = forecast_cutoffs(panel.length)

@@ -69,7 +69,7 @@ def slow_score(prepared: Prepared) -> float:
 
 @pytest.mark.parametrize("head", ["quantile", "mae"])
 def test_it_is_the_mean_over_windows_of_the_median_forecasts_error_in_units_of_scale(prepared, head):
-    task = prepared.shards[1].make_task(override(prepared.config, {"model.head": head}))
+    task = prepared.shards.make_task(override(prepared.config, {"model.head": head}))
     score = make_scorer(prepared.shards, task, task.min_context, seed=1)(LastValue(len(task.quantiles)))
     assert score == pytest.approx(slow_score(prepared), rel=1e-5)
 
@@ -77,7 +77,7 @@ def test_it_is_the_mean_over_windows_of_the_median_forecasts_error_in_units_of_s
 def test_it_does_not_depend_on_the_context_length(prepared):
     scores = []
     for context in (4, 8, 40):
-        task = prepared.shards[1].make_task(override(prepared.config, {"task.context_length": context}))
+        task = prepared.shards.make_task(override(prepared.config, {"task.context_length": context}))
         scores.append(make_scorer(prepared.shards, task, min_context=4, seed=1)(LastValue(1)))
     assert scores[0] == scores[1] == scores[2]
 

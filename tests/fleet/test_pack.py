@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from dist_lstm.config.load import parse_config
-from dist_lstm.data.shards import read_series
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.export import export_model
@@ -153,7 +152,7 @@ def test_a_model_that_is_taken_out_forecasts_what_the_fleet_forecast(call, first
     assert (status, said.split()) == (0, ["model", str(tmp_path / "b.keras")])
     model = keras.models.load_model(tmp_path / "b.keras")
     with open_run(first.folder, QUIET) as run:
-        panel = read_series(*run.shards, np.array([1]))
+        panel = run.shards.read_series(np.array([1]))
         task = run.task
     values, _ = make_predictor(model, task, 32)(panel, forecast_cutoffs(panel.length))
     scores = pd.read_parquet(table_of(first, "scores")).query("model == 'LSTM'").set_index("unique_id")

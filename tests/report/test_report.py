@@ -191,10 +191,10 @@ class TestSections:
 
     def test_transforms_are_counted_beside_what_the_tests_say(self, prepare_frame, tmp_path):
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
-        folder, manifest = source.shards
         evidence = {"log1p": {"adf": 0.5, "kpss": 0.01, "seasonal_strength": None, "spread": 1.25}}
         values = {"series": 4, "tested": 3, "transforms": {"log1p": 3, "none": 1}, "evidence": evidence}
-        page = Page(render_report(replace(source, shards=(folder, manifest.model_copy(update=values)))))
+        manifest = source.shards.manifest.model_copy(update=values)
+        page = Page(render_report(replace(source, shards=replace(source.shards, manifest=manifest))))
         assert "log1p the logarithm is forecast 3 75.0 % 0.5000 0.01000 – 1.250" in page.text
         assert "none forecast as it is 1 25.0 % – – – –" in page.text
         assert "3 of 4 series were tested, the others" in page.text

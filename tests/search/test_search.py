@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from dist_lstm.config.defaults import Facts, resolve
+from dist_lstm.config.defaults import DatasetStatistics, resolve
 from dist_lstm.config.load import flatten, load_config, override, parse_config
 from dist_lstm.errors import UserError
 from dist_lstm.run import open_run
@@ -36,7 +36,7 @@ from dist_lstm.storage import is_marked
 from tests.conftest import ROOT
 from tests.fleet.fleets import TELLING
 
-FACTS = Facts(freq=1, steps=360, median=120)
+FACTS = DatasetStatistics(freq=1, steps=360, median=120)
 SPACE = {
     "task.context_length": {"choice": [6, 12, 24]},
     "model.segment_length": {"choice": [3, 4]},

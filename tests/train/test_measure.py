@@ -6,8 +6,19 @@ import tensorflow as tf
 
 from dist_lstm.errors import UserError
 from dist_lstm.train import measure as measuring
-from dist_lstm.train.measure import measure
+from dist_lstm.train.measure import Workload
+from dist_lstm.train.phases import Training
 from tests.train.test_phases import work  # noqa: F401 (a fixture)
+
+
+def measure(training: Training) -> dict[str, float]:
+    """What is measured for a training, by dotted key."""
+    before = training.config.train
+    workload = Workload(training.shards, training.task, training.strategy)
+    after = measuring.measure(training.config, workload, training.monitor.say).train
+    assert {type(after.batch_size), type(after.learning_rate)} == {int, float}
+    names = [name for name in ("batch_size", "learning_rate") if getattr(before, name) == "auto"]
+    return {f"train.{name}": getattr(after, name) for name in names}
 
 
 def speeds(monkeypatch: pytest.MonkeyPatch, windows_per_second: dict[int, float]) -> list[int]:

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
-from dist_lstm.data.prepare import prepare
+from dist_lstm.data.shards import Shards
 from dist_lstm.train import phases
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.phases import Training, train_phase
+from tests.preparing import prepare
 
 LENGTHS = {"a": 60, "b": 45}
 HORIZON, VALIDATION, TEST = 3, 6, 9
@@ -53,12 +54,17 @@ def work(tmp_path):
         }
         folder = tmp_path / "shards"
         manifest = prepare(parse_config(values), folder, make_frame())
-        config = resolve(parse_config(values), manifest.facts)
+        config = resolve(parse_config(values), manifest.statistics)
         monitor = Monitor(tmp_path, Console(file=io.StringIO(), width=120))
         strategy = tf.distribute.get_strategy()
         # A directory of its own: the second training of a test is not to go on from the first.
         return Training(
-            Path(mkdtemp(dir=tmp_path)), (folder, manifest), config, manifest.make_task(config), strategy, monitor
+            Path(mkdtemp(dir=tmp_path)),
+            Shards(folder, manifest),
+            config,
+            manifest.make_task(config),
+            strategy,
+            monitor,
         )
 
     return make

@@ -15,8 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import ModelSettings, TrainSettings
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.model.fused import check_fusable, first_weights, unstack_weights
@@ -88,14 +87,14 @@ class FusedModels:
         steps: Compiled functions.
     """
 
-    settings: ModelSettings
-    train: TrainSettings
+    settings: ResolvedModelSettings
+    train: MeasuredTrainSettings
     ordinary: keras.Model
     draw_weights: Callable[[int], list[np.ndarray]]
     steps: FusedSteps
 
 
-def make_fused_models(task: Task, settings: ModelSettings, train: TrainSettings) -> FusedModels:
+def make_fused_models(task: Task, settings: ResolvedModelSettings, train: MeasuredTrainSettings) -> FusedModels:
     """Build what all models of an architecture share.
 
     Args:
@@ -186,7 +185,7 @@ def fused_fit(
 def _begin(models: FusedModels, windows: GroupWindows, member: Member) -> _Training:
     seed = group_seed(member.name, models.train.seed)
     weights = list(models.draw_weights(seed) if member.weights is None else member.weights)
-    limit = member.steps or known(models.train.max_steps)
+    limit = member.steps or models.train.max_steps
     training = _Training(member, seed, windows.validation(member.series, seed), limit, weights)
     if not windows.available(member.series):
         training.failure = "too short: it has no window to train on"
@@ -221,7 +220,7 @@ class _Slots:
         self._state.step[slot] = 0
         member, train = training.member, self._models.train
         rates = self._rates
-        rates.learning_rate[slot] = _given(member.learning_rate, known(train.learning_rate))
+        rates.learning_rate[slot] = _given(member.learning_rate, train.learning_rate)
         rates.weight_decay[slot] = _given(member.weight_decay, train.weight_decay)
         rates.dropout[slot] = _given(member.dropout, self._models.settings.dropout)
         rates.seed[slot], rates.limit[slot] = training.seed, training.limit

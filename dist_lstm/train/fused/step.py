@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dist_lstm.config.schema import ModelSettings, TrainSettings
-from dist_lstm.config.section import known
+from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettings
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.model.fused import Noise, Weights, fused_network, normalise_windows
 from dist_lstm.model.heads import head_loss
@@ -77,7 +76,7 @@ class FusedSteps:
     loss: Callable[..., tf.Tensor]
 
 
-def make_fused_steps(task: Task, settings: ModelSettings, train: TrainSettings) -> FusedSteps:
+def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: MeasuredTrainSettings) -> FusedSteps:
     """Build the graphs of fused models.
 
     Args:
@@ -139,7 +138,7 @@ def make_fused_steps(task: Task, settings: ModelSettings, train: TrainSettings) 
     return FusedSteps(normalise, train_steps, mean_loss)
 
 
-def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: TrainSettings) -> tf.Tensor:
+def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: MeasuredTrainSettings) -> tf.Tensor:
     """The schedule of `dist_lstm.train.optimizer` for models at different steps.
 
     Args:
@@ -150,7 +149,7 @@ def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: TrainSettings) 
     Returns:
         Learning rates of the next step, `[M]`.
     """
-    steps = known(train.max_steps)
+    steps = train.max_steps
     warmup = min(train.warmup_steps, steps // 2)
     place = tf.cast(step, tf.float32)
     share = tf.minimum(place - warmup, steps - warmup) / (steps - warmup)

@@ -1,0 +1,124 @@
+"""A config in which nothing is missing: what its types say is true from here on.
+
+Config           settings may be left out (None), or left to the machine ("auto")
+ResolvedConfig   nothing is None that has a default derived from the data
+MeasuredConfig   nothing is "auto" either that training needs as a number
+"""
+
+# A section is frozen, so that a narrower type in a subclass is sound; pyright does not see that of pydantic.
+# pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from dist_lstm.config.load import load_config, override, validate
+from dist_lstm.config.schema import (
+    BacktestSettings,
+    Config,
+    ModelSettings,
+    SplitSettings,
+    TaskSettings,
+    TrainSettings,
+    Units,
+    Whole,
+)
+
+
+class ResolvedTaskSettings(TaskSettings):
+    """What is forecast."""
+
+    context_length: int = Field(ge=1)
+    min_context: int = Field(ge=1)
+    freq: int | str
+    season_length: int = Field(ge=1)
+
+
+class ResolvedSplitSettings(SplitSettings):
+    """Last steps of every series that are kept from training."""
+
+    validation: int = Field(ge=0)
+    test: int = Field(ge=0)
+
+
+class ResolvedModelSettings(ModelSettings):
+    """The network."""
+
+    segment_length: int = Field(ge=1)
+    units: tuple[Units, ...] = Field(min_length=1)
+
+
+class ResolvedTrainSettings(TrainSettings):
+    """The training loop."""
+
+    batch_size: Whole
+    max_steps: int = Field(ge=1)
+    steps_per_epoch: int = Field(ge=1)
+
+
+class MeasuredTrainSettings(ResolvedTrainSettings):
+    """The training loop, with nothing left to be measured."""
+
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+
+
+class ResolvedBacktestSettings(BacktestSettings):
+    """Rolling cutoffs in the test range."""
+
+    windows: int = Field(ge=1)
+    stride: int = Field(ge=1)
+
+
+class ResolvedConfig(Config):
+    """One job, with nothing left out."""
+
+    task: ResolvedTaskSettings
+    split: ResolvedSplitSettings
+    model: ResolvedModelSettings
+    train: ResolvedTrainSettings
+    backtest: ResolvedBacktestSettings
+
+
+class MeasuredConfig(ResolvedConfig):
+    """One job, with nothing left out and nothing left to be measured."""
+
+    train: MeasuredTrainSettings
+
+
+def load_resolved(path: Path) -> ResolvedConfig:
+    """Read a config that a command has written with every setting.
+
+    Args:
+        path: Such as the `config.yaml` of a run.
+
+    Returns:
+        The config.
+
+    Raises:
+        UserError: If it can't be read, or a setting is missing or wrong.
+    """
+    return validate(load_config(path).model_dump(), str(path), ResolvedConfig)
+
+
+def unresolved(config: ResolvedConfig) -> Config:
+    """The same config as one in which settings may be left out again."""
+    return Config.model_validate(config.model_dump())
+
+
+def as_measured(config: ResolvedConfig, changes: Mapping[str, Any] | None = None) -> MeasuredConfig:
+    """The config with what was left to be measured.
+
+    Args:
+        config: A resolved config.
+        changes: What was measured, and other changes, by dotted key.
+
+    Returns:
+        The config.
+
+    Raises:
+        UserError: If something is still to be measured, or a value is out of bounds.
+    """
+    return validate(override(config, changes or {}).model_dump(), "config", MeasuredConfig)
