@@ -3,10 +3,10 @@
 import pytest
 
 from dist_lstm.config.frequency import Frequency
-from dist_lstm.config.load import override, validate
+from dist_lstm.config.load import override, parse_config, validate
 from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec, make_task
-from dist_lstm.errors import UserError, parse_config
+from dist_lstm.errors import UserError
 
 VALUES = {
     "task": {
