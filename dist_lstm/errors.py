@@ -4,9 +4,30 @@
 class UserError(Exception):
     """Something the user can mend: a setting, a file, a table.
 
-    The command line prints the message as one line and exits with status 2. The message says what is
-    wrong, where, what was got, and what to do. Any other exception is a fault of ours and keeps its
-    traceback.
+    The command line prints it as one line, `WHERE: PROBLEM; ADVICE`, and exits with status 2. Any other exception
+    is a fault of ours and keeps its traceback.
+
+    Args:
+        where: The setting, option, file or table; empty where the problem names it.
+        problem: What is wrong, and what was got.
+        advice: What to do; empty where the problem says it.
     """
 
     exit_status = 2
+
+    def __init__(self, where: object, problem: object, advice: str = "") -> None:
+        # As they are given, so that a copy in another process is the same.
+        super().__init__(str(where), str(problem), advice)
+        self.where, self.problem, self.advice = str(where), str(problem), advice
+
+    @property
+    def what(self) -> str:
+        """All but the advice."""
+        return f"{self.where}: {self.problem}" if self.where else self.problem
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.advice}" if self.advice else self.what
+
+    def with_name(self, name: str, instead: str) -> "UserError":
+        """The same error of something known to the user by another name, such as a URI instead of its mirror."""
+        return UserError(*(text.replace(name, instead) for text in (self.where, self.problem, self.advice)))

@@ -132,8 +132,12 @@ class Forecaster:
             needed = task.horizon + (windows - 1) * stride
             if needed > task.test:
                 raise UserError(
-                    f"cross_validation: {windows} windows, {stride} steps apart, need {needed} steps kept from "
-                    f"training, there are {task.test}; fit with overrides={{'split.test': {needed}}}"
+                    "cross_validation",
+                    (
+                        f"{windows} windows, {stride} steps apart, need {needed} steps kept from training, "
+                        f"there are {task.test}"
+                    ),
+                    f"fit with overrides={{'split.test': {needed}}}",
                 )
             folder = Path(scratch) / "backtest"
             job.roll(run, (windows, stride), folder)
@@ -156,7 +160,7 @@ class Forecaster:
         """
         folder = Path(folder)
         if folder.exists():
-            raise UserError(f"{folder}: exists already; choose another folder or delete it")
+            raise UserError(folder, "exists already", "choose another folder or delete it")
         with publish(folder) as temporary:
             # Names with a dot are what a process leaves for itself.
             shutil.copytree(self._folder, temporary, ignore=shutil.ignore_patterns(".*"))
@@ -178,7 +182,7 @@ class Forecaster:
         forecaster = cls(Path(folder), verbose)
         with job.open_run(forecaster._folder, forecaster._console) as run:
             if "training" not in run.metrics:
-                raise UserError(f"{folder}: there is no model; train one first")
+                raise UserError(folder, "there is no model", "train one first")
         return forecaster
 
 

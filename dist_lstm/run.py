@@ -83,7 +83,7 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         except ValueError as error:
-            raise UserError(f"{path}: is damaged; delete it, and what it counted is done again") from error
+            raise UserError(path, "is damaged", "delete it, and what it counted is done again") from error
 
     def add_metrics(self, section: str, values: dict[str, Any]) -> None:
         """Publish `metrics.json` with a section added."""
@@ -108,18 +108,18 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
     """
     files = RunLayout(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; choose another --out")
+        raise UserError(folder, "is a file", "choose another --out")
     if folder.exists() and not files.config.exists() and not files.shards.exists():
         strangers = [name for name in listing(folder) if not name.startswith(".")]
         if strangers:
-            raise UserError(f"{folder}: is not a run directory (it holds {strangers[0]}); choose another --out")
+            raise UserError(folder, f"is not a run directory (it holds {strangers[0]})", "choose another --out")
     with lock(folder):
         with ingest(config, files.shards, frame) as dataset:
             resolved = resolve(config, dataset.statistics)
             if files.config.exists():
                 stored = load_resolved(files.config)
                 if different := differences(stored, resolved):
-                    raise UserError(f"{folder}: holds other work: {'; '.join(different)}; choose another --out")
+                    raise UserError(folder, f"holds other work: {'; '.join(different)}", "choose another --out")
                 resolved = override(resolved, measured_before(resolved, stored))
             manifest = describe(dataset, resolved).manifest
         if not files.config.exists():
@@ -147,7 +147,7 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
     """
     files = RunLayout(folder)
     if not files.config.is_file():
-        raise UserError(f"{folder}: is not a run directory: it has no {RunLayout.config}; give the --out of a run")
+        raise UserError(folder, f"is not a run directory: it has no {RunLayout.config}", "give the --out of a run")
     with lock(folder):
         config = load_resolved(files.config)
         manifest = load_manifest(files.shards)
@@ -288,7 +288,7 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
     """
     folder = out or run.files.forecasts
     if data is not None and out is None:
-        raise UserError("--data: forecasts of another table need a place of their own; give --out DIR")
+        raise UserError("--data", "forecasts of another table need a place of their own", "give --out DIR")
     if out is None and is_marked(folder):
         run.console.print("forecast  already done")
         return folder
@@ -333,7 +333,7 @@ def report(run: Run) -> Path:
         UserError: If the run is not trained.
     """
     if "training" not in run.metrics:
-        raise UserError(f"{run.folder}: there is nothing to report: there is no model; train one first")
+        raise UserError(run.folder, "there is nothing to report: there is no model", "train one first")
     from dist_lstm.report.page import Source, render_report
 
     source = Source(

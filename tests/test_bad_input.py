@@ -60,7 +60,7 @@ def test_good_input_ends_with_status_0_and_no_error(prepare):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (["train.learing_rate=1"], ["train.learing_rate", "did you mean learning_rate?"]),
+        (["train.learing_rate=1"], ["train.learing_rate", "did you mean train.learning_rate?"]),
         (["task.horizon=soon"], ["task.horizon", "'soon'"]),
         (["task.horizon=true"], ["task.horizon", "True"]),
         (["task.horizon=0"], ["task.horizon", "greater than or equal to 1", "0"]),
@@ -318,7 +318,7 @@ def test_a_fault_of_ours_keeps_its_traceback(call, monkeypatch):
 
 def test_a_message_of_several_lines_is_printed_as_one(call, monkeypatch):
     def refuse(*_):
-        raise UserError("one\n two\r\n\tthree")
+        raise UserError("", "one\n two\r\n\tthree")
 
     monkeypatch.setattr("dist_lstm.config.load.load_config", refuse)
     assert line_of(call("prepare", "job.yaml")) == "error: one two three"

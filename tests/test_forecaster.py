@@ -122,7 +122,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_a_wrong_setting_is_refused_by_name():
-    with pytest.raises(UserError, match=r"train\.max_step is not a setting; did you mean max_steps"):
+    with pytest.raises(UserError, match=r"train\.max_step is not a setting; did you mean train\.max_steps"):
         Forecaster.fit(table(), HORIZON, overrides={"train.max_step": 1})
 
 

@@ -104,12 +104,12 @@ def _read_order(ctx: typer.Context, words: list[str]) -> "Order":
     subject = next((metavar for metavar in ("CONFIG", "RUN") if metavar in arguments), None)
     if command is None or subject is None:
         known = [name for name, one in root.commands.items() if _takes_work(one)]
-        raise UserError(f"submit: {verb} can't be run on a cluster; known are {', '.join(known)}")
+        raise UserError("submit", f"{verb} can't be run on a cluster", f"known are {', '.join(known)}")
     inner = command.context_class(command, info_name=verb, parent=ctx.find_root())
     given, left, _ = command.make_parser(inner).parse_args(list(rest))  # which it empties
     if left or not given.get(arguments[subject]):
         problem = f"unexpected {left[0]}" if left else f"{subject} is missing"
-        raise UserError(f"submit: {verb}: {problem} (see dist-lstm {verb} --help)")
+        raise UserError("submit", f"{verb}: {problem} (see dist-lstm {verb} --help)")
 
     def options(*metavars: str) -> dict[str, str]:
         found = {one.opts[0]: given.get(one.name) for one in command.params if one.metavar in metavars}

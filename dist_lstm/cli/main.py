@@ -63,7 +63,7 @@ def _choose(ctx: typer.Context, option: typer.CallbackParam, wanted: bool) -> No
     if wanted:
         chosen.add(option.name)
     if len(chosen) > 1:
-        raise UserError("-v and -q contradict each other; leave one out")
+        raise UserError("", "-v and -q contradict each other", "leave one out")
     verbose = "verbose" in chosen
     _log.setLevel(logging.INFO if verbose else logging.ERROR if chosen else logging.WARNING)
     _log.handlers[:] = [logging.StreamHandler()] if verbose else []

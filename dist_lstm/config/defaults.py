@@ -73,13 +73,17 @@ def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
         UserError: If the settings contradict each other once filled in.
     """
     filled = override(config, {key: default.value for key, default in derive(config, statistics).items()})
-    resolved = validate(filled.model_dump(), "config", ResolvedConfig)
+    resolved = validate(filled.model_dump(), "", ResolvedConfig)
     windows, stride, test = resolved.backtest.windows, resolved.backtest.stride, resolved.split.test
     needed = config.task.horizon + (windows - 1) * stride
     if 0 < test < needed:
         raise UserError(
-            f"backtest.windows {windows} with backtest.stride {stride} need {needed} steps, split.test has "
-            f"{test}; raise split.test or lower the windows"
+            "",
+            (
+                f"backtest.windows {windows} with backtest.stride {stride} need {needed} steps, split.test has "
+                f"{test}"
+            ),
+            "raise split.test or lower the windows",
         )
     return resolved
 

@@ -124,8 +124,9 @@ class Frequency:
             few = pd.date_range(pd.Timestamp(first), periods=10, freq=self._offset.base, unit="us")
             if (last - first) / ((few[-1] - few[0]) / 9).to_timedelta64() > _LONGEST:
                 raise UserError(
-                    f"task.freq: from {first} to {last} there are more than {_LONGEST:,} steps of {self.name!r}; "
-                    "set the true frequency, or mend the first or last time stamp"
+                    "task.freq",
+                    f"from {first} to {last} there are more than {_LONGEST:,} steps of {self.name!r}",
+                    "set the true frequency, or mend the first or last time stamp",
                 )
         grid = pd.date_range(pd.Timestamp(first), last, periods=periods, freq=self._offset.base, unit="us")
         return grid.to_numpy()
@@ -209,7 +210,7 @@ def parse_frequency(freq: str | int) -> Frequency:
     """
     if isinstance(freq, int) or freq.isdecimal():
         if int(freq) < 1:
-            raise UserError(f"task.freq: a whole number must be at least 1, got {freq}")
+            raise UserError("task.freq", f"a whole number must be at least 1, got {freq}")
         return Frequency(int(freq))
     try:
         offset: Any = pd.tseries.frequencies.to_offset(freq)
@@ -222,9 +223,9 @@ def parse_frequency(freq: str | int) -> Frequency:
             if letters in _RENAMED
             else ("take an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps")
         )
-        raise UserError(f"task.freq: {freq!r} is not a frequency of pandas; {hint}")
+        raise UserError("task.freq", f"{freq!r} is not a frequency of pandas", hint)
     if isinstance(offset, pd.offsets.Tick) and offset.nanos % 1000:
-        raise UserError(f"task.freq: {freq!r} is no whole number of microseconds, the finest time there is")
+        raise UserError("task.freq", f"{freq!r} is no whole number of microseconds, the finest time there is")
     return Frequency(offset.freqstr)
 
 
@@ -251,7 +252,7 @@ def infer_frequency(series: list[np.ndarray]) -> Frequency:
                 votes[found] = votes.get(found, 0) + 1
     if not votes:
         raise UserError(
-            "task.freq: the time stamps show no regular frequency; set it to an alias such as h, D or MS"
+            "task.freq", "the time stamps show no regular frequency", "set it to an alias such as h, D or MS"
         )
     return Frequency(max(sorted(votes), key=lambda name: votes[name]))
 
@@ -278,8 +279,9 @@ def check_frequency(given: Frequency, series: list[np.ndarray]) -> None:
     neighbours = any((np.diff(one) == 1).any() for one in steps)
     if shown != given and not (on_grid and neighbours):
         raise UserError(
-            f"task.freq: is {given.name!r}, but the time stamps show {shown.name!r}; "
-            f"set it to {shown.name!r}, or leave it out"
+            "task.freq",
+            f"is {given.name!r}, but the time stamps show {shown.name!r}",
+            f"set it to {shown.name!r}, or leave it out",
         )
 
 

@@ -62,9 +62,9 @@ def _parse(text: str, where: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{where}: {line}not valid YAML: {error.problem}") from error
+        raise UserError(where, f"{line}not valid YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+        raise UserError(where, f"{' '.join(str(error).split())}") from error
 
 
 def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
@@ -86,19 +86,19 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: is larger than {MAX_BYTES:,} bytes, which no config file needs")
+            raise UserError(path, f"is larger than {MAX_BYTES:,} bytes, which no config file needs")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path}: the config can't be read: {error.strerror}") from error
+        raise UserError(path, f"the config can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not a text file in UTF-8") from error
+        raise UserError(path, "is not a text file in UTF-8") from error
     values = _parse(text, str(path))
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected sections such as task: and data:, got {type(values).__name__}")
+        raise UserError(path, f"expected sections such as task: and data:, got {type(values).__name__}")
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator or not all(key.strip().split(".")):
-            raise UserError(f"--set {setting}: expected section.key=value")
+            raise UserError(f"--set {setting}", "expected section.key=value")
         _assign(values, key.strip(), _parse(value, f"--set {key}"))
     return parse_config(values, f"{path} with --set" if settings else str(path))
 
@@ -127,7 +127,7 @@ def validate(values: Mapping[str, Any], where: str, kind: type[_Config]) -> _Con
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError(f"{where}: {'; '.join(problems[:5])}{more}") from error
+        raise UserError(where, f"{'; '.join(problems[:5])}{more}") from error
     located = _locate(config.data.path)
     data = config.data.model_copy(update={"path": located})
     return config.model_copy(update={"data": data})
@@ -137,11 +137,11 @@ def _locate(path: str) -> str:
     expanded = os.path.expandvars(path)
     unset = re.search(r"\$(\w+|\{\w+\})", expanded)
     if unset:
-        raise UserError(f"data.path: {path}: the environment variable {unset.group()} is not set")
+        raise UserError("data.path", f"{path}: the environment variable {unset.group()} is not set")
     try:
         return expanded if "://" in expanded else str(Path(expanded).expanduser().absolute())
     except RuntimeError as error:
-        raise UserError(f"data.path: {path}: there is no such user") from error
+        raise UserError("data.path", f"{path}: there is no such user") from error
 
 
 def override(config: _Config, changes: Mapping[str, Any]) -> _Config:
@@ -160,7 +160,7 @@ def override(config: _Config, changes: Mapping[str, Any]) -> _Config:
     values = config.model_dump(mode="python")
     for key, value in changes.items():
         _assign(values, key, value)
-    return validate(values, "override", type(config))
+    return validate(values, "", type(config))
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -170,24 +170,70 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
         if inner is None:
             inner = values[section] = {}
         if not isinstance(inner, dict):
-            raise UserError(f"{key}: {section} is a single value, not a section")
+            raise UserError(key, f"{section} is a single value, not a section")
         values = inner
     values[last] = value
 
 
-def _fields_at(location: Sequence[Any]) -> list[str]:
+#: What other tools call settings.
+_OTHER_NAMES = {
+    "task.horizon": (
+        "h",
+        "prediction_length",
+        "forecast_horizon",
+        "output_chunk_length",
+        "n_ahead",
+        "steps_ahead",
+    ),
+    "task.context_length": ("lookback", "look_back", "input_size", "input_chunk_length", "window_size", "seq_len"),
+    "task.freq": ("frequency",),
+    "task.season_length": ("seasonality", "period", "m"),
+    "task.levels": ("level", "quantiles", "intervals"),
+    "split.validation": ("val_size", "valid", "val"),
+    "split.test": ("test_size",),
+    "model.units": ("hidden_size", "hidden_dim", "hidden_units", "encoder_hidden_size", "num_layers", "layers"),
+    "model.dropout": ("dropout_rate", "encoder_dropout"),
+    "model.head": ("loss", "likelihood"),
+    "model.scaling": ("scaler", "scaler_type", "normalization"),
+    "train.learning_rate": ("lr",),
+    "train.max_steps": ("epochs", "n_epochs", "max_epochs", "num_epochs", "steps", "iterations"),
+    "train.patience": ("early_stopping", "early_stop_patience_steps"),
+    "train.batch_size": ("windows_batch_size", "batch"),
+    "train.clip_norm": ("gradient_clip_val", "grad_clip"),
+    "train.seed": ("random_seed", "random_state"),
+    "resources.gpus": ("num_gpus", "devices", "gpu"),
+    "data.path": ("file", "filename", "dataset", "csv"),
+    "data.timezone": ("tz",),
+}
+
+
+def _keys_below(location: Sequence[Any]) -> list[str]:
+    """Dotted keys of the settings and sections right below a section."""
     section: Any = Config
     for name in location:
         section = section.model_fields[name].annotation
-    return list(section.model_fields)
+    return [".".join([*location, name]) for name in section.model_fields]
+
+
+def _meant(location: Sequence[str]) -> str | None:
+    """The setting that was probably meant by one that there is not; None where nothing is like it."""
+    *sections, name = location
+    keys = _keys_below(sections)
+    names = {key.rpartition(".")[2]: key for key in keys}
+    near = difflib.get_close_matches(name, names, n=1)
+    other = next((key for key, others in _OTHER_NAMES.items() if name.lower() in others), None)
+    elsewhere = [
+        key for section in Config.model_fields for key in _keys_below([section]) if key.endswith(f".{name}")
+    ]
+    return other or (names[near[0]] if near else None) or (elsewhere[0] if len(elsewhere) == 1 else None)
 
 
 def _explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
-        *sections, last = problem["loc"]
-        known = _fields_at(sections)
-        near = difflib.get_close_matches(last, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
+        *sections, _ = problem["loc"]
+        meant = _meant(problem["loc"])
+        known = [key.rpartition(".")[2] for key in _keys_below(sections)]
+        hint = f"did you mean {meant}?" if meant else "known are " + ", ".join(known)
         return f"{'.'.join(problem['loc'])} is not a setting; {hint}"
     key = ".".join(str(part) for part in problem["loc"] if part not in _TYPES)
     if problem["type"] == "missing":

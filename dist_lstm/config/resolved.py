@@ -121,4 +121,4 @@ def as_measured(config: ResolvedConfig, changes: Mapping[str, Any] | None = None
     Raises:
         UserError: If something is still to be measured, or a value is out of bounds.
     """
-    return validate(override(config, changes or {}).model_dump(), "config", MeasuredConfig)
+    return validate(override(config, changes or {}).model_dump(), "", MeasuredConfig)

@@ -85,12 +85,12 @@ def _check_present(chosen: Columns, present: list[str], known: set[str], where: 
             if name is not None and name not in known:
                 alone = " (null if the table is one series)" if key.endswith("unique_id") else ""
                 some = ", ".join([*present[:20], *sorted(known - {*present})]) or "those it should have"
-                raise UserError(f"{where}: has no column {name!r}; set {key} to one of {some}{alone}")
+                raise UserError(where, f"has no column {name!r}", f"set {key} to one of {some}{alone}")
     if not chosen.targets:
-        raise UserError(f"{where}: has no column beside {chosen.ds!r}; a wide table has one column a series")
+        raise UserError(where, f"has no column beside {chosen.ds!r}", "a wide table has one column a series")
     if "" in chosen.targets:
-        raise UserError(f"{where}: a column has no name; give it one, or list the others in data.columns.y")
+        raise UserError(where, "a column has no name", "give it one, or list the others in data.columns.y")
     count = Counter(present)
     twice = next((name for name in chosen.names if count[name] > 1), None)
     if twice is not None:
-        raise UserError(f"{where}: has {count[twice]} columns called {twice!r}; rename or drop all but one")
+        raise UserError(where, f"has {count[twice]} columns called {twice!r}", "rename or drop all but one")

@@ -43,8 +43,9 @@ class StaticValues:
                 met.update(value for value in values if value is not None)
                 if len(met) > _MOST_CATEGORIES:
                     raise UserError(
-                        f"data.static_categories: {name!r} has more than {_MOST_CATEGORIES:,} different values; "
-                        "leave it out, or take model.series_embedding for one number a series"
+                        "data.static_categories",
+                        f"{name!r} has more than {_MOST_CATEGORIES:,} different values",
+                        "leave it out, or take model.series_embedding for one number a series",
                     )
             else:
                 known = values[~np.isnan(values)]

@@ -117,11 +117,12 @@ def load_manifest(folder: Path) -> Manifest:
             raise ValueError(f"expected an object, got {type(values).__name__}")
         if values.get("schema_version") != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: has schema version {values.get('schema_version')}, this program reads {SCHEMA_VERSION}; "
-                "prepare the data again into another --out"
+                path,
+                f"has schema version {values.get('schema_version')}, this program reads {SCHEMA_VERSION}",
+                "prepare the data again into another --out",
             )
         return Manifest.model_validate(values)
     except (OSError, ValueError, ValidationError) as error:
         raise UserError(
-            f"{path}: can't be read as a manifest; prepare the data again into another --out"
+            path, "can't be read as a manifest", "prepare the data again into another --out"
         ) from error

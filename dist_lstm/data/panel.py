@@ -178,9 +178,12 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
     if (position < 0).any():
         row = int(np.argmax(position < 0))
         raise UserError(
-            f"data.path: unique_id {names[series[row]]!r} at {ds[row]} is off the grid: not a whole number of "
-            f"steps of task.freq {freq.name!r} after {ds[max(row - 1, first[series[row]])]}; set task.freq to the "
-            "true frequency or round the time stamps"
+            "data.path",
+            (
+                f"unique_id {names[series[row]]!r} at {ds[row]} is off the grid: not a whole number of steps of "
+                f"task.freq {freq.name!r} after {ds[max(row - 1, first[series[row]])]}"
+            ),
+            "set task.freq to the true frequency or round the time stamps",
         )
     last = np.append(first[1:], len(series)) - 1
     length = position[last] + 1
@@ -209,7 +212,9 @@ def _check_kind(freq: Frequency, ds: np.ndarray) -> None:
             if ds.dtype.kind == "i"
             else ("time stamps", "an alias such as h or D")
         )
-        raise UserError(f"task.freq: {freq.name!r} does not fit column ds, which holds {got}; set it to {want}")
+        raise UserError(
+            "task.freq", f"{freq.name!r} does not fit column ds, which holds {got}", f"set it to {want}"
+        )
 
 
 def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series: np.ndarray) -> np.ndarray:
@@ -225,8 +230,12 @@ def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series
         row = int(np.argmax(differs))
         one, other = (column[int(place)].as_py() for place in (first[series[row]], row))
         raise UserError(
-            f"data.path: the static covariate {name!r} changes within unique_id {names[series[row]]!r}: "
-            f"{one!r} and {other!r}; give each series one value"
+            "data.path",
+            (
+                f"the static covariate {name!r} changes within unique_id {names[series[row]]!r}: {one!r} and "
+                f"{other!r}"
+            ),
+            "give each series one value",
         )
     found = values[first]
     found[first < 0] = None if values.dtype == object else np.nan
@@ -238,8 +247,12 @@ def _check_density(names: np.ndarray, length: np.ndarray, rows: np.ndarray, freq
     if sparse.any():
         worst = int(np.argmax(sparse))
         raise UserError(
-            f"task.freq: at {freq.name!r} unique_id {names[worst]!r} has {length[worst]:,} steps but only "
-            f"{rows[worst]:,} rows; set the true frequency, or mend its first or last time stamp"
+            "task.freq",
+            (
+                f"at {freq.name!r} unique_id {names[worst]!r} has {length[worst]:,} steps but only "
+                f"{rows[worst]:,} rows"
+            ),
+            "set the true frequency, or mend its first or last time stamp",
         )
 
 
@@ -253,8 +266,12 @@ def _merge_duplicates(
     if duplicates == "error":
         row = int(np.argmax(same))
         raise UserError(
-            f"data.path: rows that repeat a time stamp: {int(same.sum()):,}, first unique_id "
-            f"{names[series[row]]!r} at {ds[row]}; set data.duplicates to first, last, mean or sum, or drop them"
+            "data.path",
+            (
+                f"rows that repeat a time stamp: {int(same.sum()):,}, first unique_id {names[series[row]]!r} at "
+                f"{ds[row]}"
+            ),
+            "set data.duplicates to first, last, mean or sum, or drop them",
         )
     first = np.flatnonzero(~same)
     if duplicates == "first":

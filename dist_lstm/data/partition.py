@@ -51,8 +51,12 @@ def partition(pieces: Iterable[pa.Table], memory_budget: int, scratch: Path) -> 
             table = pa.ipc.open_stream(source).read_all()
         if table.nbytes > memory_budget * MIB:
             raise UserError(
-                f"data.memory_budget: {memory_budget} MiB are too few for this table: some of its series take "
-                f"{table.nbytes / MIB:.0f} MiB together; raise it to at least {table.nbytes // MIB + 1}"
+                "data.memory_budget",
+                (
+                    f"{memory_budget} MiB are too few for this table: some of its series take "
+                    f"{table.nbytes / MIB:.0f} MiB together"
+                ),
+                f"raise it to at least {table.nbytes // MIB + 1}",
             )
         yield table
 

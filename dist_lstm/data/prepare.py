@@ -87,7 +87,7 @@ def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> I
         yield Dataset(folder, folder, signature(source), open_shards(folder), [], finished=True)
         return
     if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds other files, no shards; choose another --out")
+        raise UserError(folder, "holds other files, no shards", "choose another --out")
     with timed("prepare"), publish(folder) as temporary:
         scratch = temporary / "scratch"
         tables = partition(read(config.data, source), config.data.memory_budget, scratch / "rows")
@@ -119,8 +119,9 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
     if dataset.finished:
         if raw.manifest.fingerprint != fingerprint:
             raise UserError(
-                f"{dataset.folder}: holds shards of another table or split, or the table changed since; "
-                "choose another --out"
+                dataset.folder,
+                "holds shards of another table or split, or the table changed since",
+                "choose another --out",
             )
         return raw
     known = None if trained is None else _known_series(trained)
@@ -180,9 +181,11 @@ def _write_panels(
             writer.write(panel)
     steps = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
     if freq is None:
-        raise UserError(f"data.path: {config.data.path} has no rows; give a table with at least one series")
+        raise UserError("data.path", f"{config.data.path} has no rows", "give a table with at least one series")
     if not len(steps):
-        raise UserError(f"data.path: {config.data.path}: none of its {len(rejected)} series has an observed value")
+        raise UserError(
+            "data.path", f"{config.data.path}: none of its {len(rejected)} series has an observed value"
+        )
     categories, numbers = statics.vocabulary()
     manifest = Manifest(
         fingerprint="",
@@ -215,9 +218,13 @@ def _check_length(task: Task, manifest: Manifest) -> None:
     needed = task.min_context + task.horizon + task.validation + task.test
     if manifest.longest < needed:
         raise UserError(
-            f"data.path: all {manifest.series} series are too short: the longest has {manifest.longest} steps, "
-            f"{needed} are needed (task.min_context {task.min_context} + task.horizon {task.horizon} + "
-            f"split.validation {task.validation} + split.test {task.test}); lower one of these"
+            "data.path",
+            (
+                f"all {manifest.series} series are too short: the longest has {manifest.longest} steps, "
+                f"{needed} are needed (task.min_context {task.min_context} + task.horizon {task.horizon} + "
+                f"split.validation {task.validation} + split.test {task.test})"
+            ),
+            "lower one of these",
         )
 
 
@@ -227,8 +234,9 @@ def _check_zone(manifest: Manifest, trained: Manifest) -> None:
     instants = mine is not None and theirs is not None and parse_frequency(trained.freq).within_day
     if mine != theirs and not instants:
         raise UserError(
-            f"data.path: the time stamps have the time zone {mine}, those the model was trained on {theirs}; "
-            "convert them to that"
+            "data.path",
+            f"the time stamps have the time zone {mine}, those the model was trained on {theirs}",
+            "convert them to that",
         )
 
 

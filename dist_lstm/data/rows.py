@@ -51,11 +51,11 @@ class _Rows:
         try:
             return pc.cast(column, kind, safe=safe)
         except pa.ArrowException as error:
-            raise UserError(f"{self.where}: column {name!r}: {str(error).splitlines()[0]}") from error
+            raise UserError(self.where, f"column {name!r}: {str(error).splitlines()[0]}") from error
 
     def refuse(self, name: str, reason: str) -> NoReturn:
         """Raise for a column as a whole."""
-        raise UserError(f"{self.where}: column {name!r} {reason}")
+        raise UserError(self.where, f"column {name!r} {reason}")
 
     def check(self, name: str, bad: np.ndarray, expected: str) -> None:
         """Raise if a row is bad: for the first that is."""
@@ -75,8 +75,11 @@ class _Rows:
             elif self.columns.melted:
                 hint = "; if this column is no series, list those that are in data.columns.y"
         raise UserError(
-            f"{self.where}: column {name!r}, row {self.first_row + row + 1}{series}: "
-            f"expected {expected}, got {_SHORT.repr(value)}{hint}"
+            self.where,
+            (
+                f"column {name!r}, row {self.first_row + row + 1}{series}: expected {expected}, got "
+                f"{_SHORT.repr(value)}{hint}"
+            ),
         )
 
 
@@ -266,4 +269,4 @@ def check_same_times(kind: pa.DataType, before: pa.DataType, name: str, where: s
         remedy = "give all time stamps a time zone, or none"
     else:
         remedy = "set data.timezone to the zone of all, such as Europe/Berlin"
-    raise UserError(f"{where}: column {name!r} holds {kind}, the rows before hold {before}; {remedy}")
+    raise UserError(where, f"column {name!r} holds {kind}, the rows before hold {before}", remedy)

@@ -206,7 +206,7 @@ class RowGroup:
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: the shard is missing or damaged; prepare the data again into another --out")
+    return UserError(path, "the shard is missing or damaged", "prepare the data again into another --out")
 
 
 @contextmanager

@@ -75,11 +75,11 @@ def source_files(path: str) -> list[SourceFile]:
     try:
         info = files.get_file_info(where)
     except (OSError, ValueError) as error:
-        raise UserError(f"data.path: {path!r} can't be looked up: {str(error).splitlines()[0]}") from error
+        raise UserError("data.path", f"{path!r} can't be looked up: {str(error).splitlines()[0]}") from error
     if info.type == fs.FileType.NotFound and globbing.has_magic(where) and "://" not in path:
         found = files.get_file_info(sorted(globbing.glob(where, recursive=True)))  # noqa: PTH207
     elif info.type == fs.FileType.NotFound:
-        raise UserError(f"data.path: {path} does not exist")
+        raise UserError("data.path", f"{path} does not exist")
     elif info.type == fs.FileType.Directory:
         found = files.get_file_info(fs.FileSelector(where, recursive=True))
         found = [one for one in found if not _hidden(one.path.removeprefix(where))]
@@ -88,13 +88,13 @@ def source_files(path: str) -> list[SourceFile]:
     chosen = [one for one in found if one.type == fs.FileType.File and not one.base_name.startswith(("_", "."))]
     kinds = {_kind(one.path) for one in chosen}
     if not chosen:
-        raise UserError(f"data.path: {path} holds no files; {_EXPECTED}")
+        raise UserError("data.path", f"{path} holds no files", _EXPECTED)
     if None in kinds:
         stranger = next(one.path for one in chosen if _kind(one.path) is None)
-        raise UserError(f"data.path: {stranger} is neither CSV, Parquet nor Feather; {_EXPECTED}")
+        raise UserError("data.path", f"{stranger} is neither CSV, Parquet nor Feather", _EXPECTED)
     if len(kinds) > 1:
         mixed = " and ".join(sorted(map(str, kinds)))
-        raise UserError(f"data.path: {path} mixes {mixed} files; give one kind")
+        raise UserError("data.path", f"{path} mixes {mixed} files", "give one kind")
     return [
         SourceFile(files, one.path, one.size, str(one.mtime_ns))
         for one in sorted(chosen, key=lambda one: one.path)
@@ -126,7 +126,7 @@ def signature(source: Sequence[SourceFile] | pd.DataFrame) -> list[list[str | in
         try:
             hashed = pd.util.hash_pandas_object(source)
         except TypeError as error:
-            raise UserError(f"the DataFrame: can't be read: {error}") from error
+            raise UserError("the DataFrame", f"can't be read: {error}") from error
         return [["DataFrame", ", ".join(map(str, source)), len(source), int(hashed.sum())]]
     return [[one.path, one.size, one.changed] for one in source]
 
@@ -165,7 +165,7 @@ def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece
     where = "the DataFrame"
     for name in frame.index.names:
         if name is not None and name in settings.named_columns and name not in frame.columns:
-            raise UserError(f"{where}: {name!r} is its index, not a column; call reset_index() on it first")
+            raise UserError(where, f"{name!r} is its index, not a column", "call reset_index() on it first")
     frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     columns = choose_columns(settings, list(frame.columns), (), where)
     frame = frame[columns.names]
@@ -175,7 +175,7 @@ def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{where}: can't be read: {'; '.join(map(str, error.args))}") from error
+        raise UserError(where, f"can't be read: {'; '.join(map(str, error.args))}") from error
     for piece in table.to_batches(max_chunksize=_rows_at_once(columns)):
         yield columns, pa.Table.from_batches([piece])
 
@@ -196,7 +196,7 @@ def _pieces(file: SourceFile, settings: DataSettings) -> Iterator[Piece]:
         for columns, piece in _READERS[kind](file, choose):
             yield columns, _with_folders(piece, columns, folders)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file.path}: can't be read as {kind}: {_reason(error)}") from error
+        raise UserError(file.path, f"can't be read as {kind}: {_reason(error)}") from error
 
 
 def _with_folders(table: pa.Table, columns: Columns, folders: dict[str, str | None]) -> pa.Table:
@@ -283,9 +283,9 @@ def _separator(file: SourceFile) -> tuple[str, int]:
             head += more
     line = re.split(rb"[\r\n]", head.lstrip(b"\r\n"), maxsplit=1)[0]
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{file.path}: can't be read as csv: it is in UTF-16; save it in UTF-8")
+        raise UserError(file.path, "can't be read as csv: it is in UTF-16", "save it in UTF-8")
     if b"\0" in line:
-        raise UserError(f"{file.path}: can't be read as csv: its first line holds NUL bytes, which no text does")
+        raise UserError(file.path, "can't be read as csv: its first line holds NUL bytes, which no text does")
     unquoted = re.sub(rb'"[^"]*"', b"", line)
     return max(",;\t", key=lambda separator: unquoted.count(separator.encode())), len(line)
 

@@ -310,8 +310,12 @@ def transform_panel(
         chosen[number] = allowed(wanted, y, season_length)
         if setting.startswith("log1p") and not chosen[number].startswith("log1p"):
             raise UserError(
-                f"data.transform: {setting} needs values of at least 0, unique_id {panel.unique_id[number]!r} has "
-                f"{np.nanmin(y):g}; choose auto or {_split(setting)[1] or 'difference'}"
+                "data.transform",
+                (
+                    f"{setting} needs values of at least 0, unique_id {panel.unique_id[number]!r} has "
+                    f"{np.nanmin(y):g}"
+                ),
+                f"choose auto or {_split(setting)[1] or 'difference'}",
             )
     return chosen
 

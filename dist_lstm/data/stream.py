@@ -200,8 +200,9 @@ def distribute(
     if rest:
         accumulated = f" and train.accumulate {parts}" if parts > 1 else ""
         raise UserError(
-            f"train.batch_size: {batch_size} windows can't be divided over {replicas} replicas{accumulated}; "
-            f"take {batch_size + replicas * parts - rest}"
+            "train.batch_size",
+            f"{batch_size} windows can't be divided over {replicas} replicas{accumulated}",
+            f"take {batch_size + replicas * parts - rest}",
         )
 
     def make_input(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -32,8 +32,7 @@ def examine_cluster(address: str | None, insecure: bool, storage: str | None) ->
         with parcel() as (runtime_env, _):
             told = ask_cluster(client, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
     except UserError as error:
-        what, _, advice = str(error).partition("; ")
-        return [Check("cluster", what, "problem", advice or "mend what it says and ask again")]
+        return [Check("cluster", error.what, "problem", error.advice or "mend what it says and ask again")]
     here = versions()
     for node in told["nodes"]:
         found += check_node(node, here)

@@ -54,7 +54,7 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
     """
     parts = part_files(folder)
     if not parts or not is_marked(folder):
-        raise UserError(f"{folder}: holds no finished forecasts; run dist-lstm forecast first")
+        raise UserError(folder, "holds no finished forecasts", "run dist-lstm forecast first")
     forecasts = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)
     # What describes a series says nothing about what happened.
     wanted = {"data.path": data, "data.static_categories": [], "data.static_numbers": []}
@@ -63,8 +63,11 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
     known = joined["y"].notna()
     if not known.any():
         raise UserError(
-            f"--data: {data} has no value at any of the forecast steps, "
-            f"{forecasts['ds'].min()} to {forecasts['ds'].max()} of {forecasts['unique_id'].nunique()} series"
+            "--data",
+            (
+                f"{data} has no value at any of the forecast steps, {forecasts['ds'].min()} to "
+                f"{forecasts['ds'].max()} of {forecasts['unique_id'].nunique()} series"
+            ),
         )
     context = _context(shards, task, set(forecasts["unique_id"]))
     joined = joined.merge(pd.concat([one for one, _ in context]), on=_KEY, how="left")
@@ -92,14 +95,14 @@ def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
     for piece in read(config.data, source_files(config.data.path)):
         if piece["ds"].type != pa.Schema.from_pandas(forecasts[["ds"]]).field("ds").type:
             raise UserError(
-                f"--data: column ds holds {piece['ds'].type}, the forecasts hold {forecasts['ds'].dtype}"
+                "--data", f"column ds holds {piece['ds'].type}, the forecasts hold {forecasts['ds'].dtype}"
             )
         pieces.append(piece.filter(pc.greater_equal(piece["ds"], pa.scalar(first, piece["ds"].type))).to_pandas())
     actuals = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=[*_KEY, "y"])
     twice = actuals.duplicated(_KEY)
     if twice.any():
         row = actuals[twice].iloc[0]
-        raise UserError(f"--data: two rows for unique_id {row['unique_id']!r} at {row['ds']}; drop one")
+        raise UserError("--data", f"two rows for unique_id {row['unique_id']!r} at {row['ds']}", "drop one")
     return actuals
 
 

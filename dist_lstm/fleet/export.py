@@ -27,17 +27,17 @@ def export_model(fleet: Path, name: str, path: Path) -> None:
     layout = FleetLayout(fleet)
     if not layout.small_config.is_file():
         missing = FleetLayout.small_config
-        raise UserError(f"{fleet}: is not a fleet: it has no {missing}; give the --out of dist-lstm fleet")
+        raise UserError(fleet, f"is not a fleet: it has no {missing}", "give the --out of dist-lstm fleet")
     if path.suffix != ".keras":
-        raise UserError(f"--out {path}: expected a file that ends in .keras")
+        raise UserError(f"--out {path}", "expected a file that ends in .keras")
     files = sorted(layout.models.glob("*.parquet"))
     rows = models_named(files, [name], ["name", "failure", "weights"]) if files else []
     if not rows:
         raise UserError(
-            f"{fleet}: has no model {name!r}; {FleetLayout.models}/ lists those that are done, in the column name"
+            fleet, f"has no model {name!r}", f"{FleetLayout.models}/ lists those that are done, in the column name"
         )
     if rows[0]["failure"] is not None:
-        raise UserError(f"{fleet}: the model {name!r} could not be trained: {rows[0]['failure']}")
+        raise UserError(fleet, f"the model {name!r} could not be trained: {rows[0]['failure']}")
     start_tensorflow()
     from dist_lstm.model.lstm import build_model
     from dist_lstm.train.checkpoint import save_model

@@ -269,8 +269,9 @@ def shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.
     values = np.asarray(flat, np.float32)
     if len(values) != sum(sizes):
         raise UserError(
-            f"fleet.init_from: its models have {len(values):,} weights, those of this fleet {sum(sizes):,}; give "
-            "fleet.settings the same context_length, segment_length and units"
+            "fleet.init_from",
+            f"its models have {len(values):,} weights, those of this fleet {sum(sizes):,}",
+            "give fleet.settings the same context_length, segment_length and units",
         )
     parts = np.split(values, np.cumsum(sizes)[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -304,8 +305,12 @@ class Initial:
             before, after = (load_model(path).get_weights() for path in paths)
             if [one.shape for one in before] != self._shapes:
                 raise UserError(
-                    f"fleet.init_from: {folder}: its model is of another architecture; leave model.* and "
-                    "task.context_length out of fleet.settings, and static covariates out of the run"
+                    "fleet.init_from",
+                    f"{folder}: its model is of another architecture",
+                    (
+                        "leave model.* and task.context_length out of fleet.settings, and static covariates "
+                        "out of the run"
+                    ),
                 )
             self._same = before, after
 
@@ -336,7 +341,7 @@ def initial_settings(folder: Path) -> dict[str, Any]:
     files = FleetLayout(folder)
     path = files.small_config if files.small_config.exists() else files.config
     if not path.exists():
-        raise UserError(f"fleet.init_from: {folder}: is neither a run nor a fleet; give the --out of one")
+        raise UserError("fleet.init_from", f"{folder}: is neither a run nor a fleet", "give the --out of one")
     config = load_config(path)
     model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"head"}).items()}
     return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}

@@ -92,7 +92,7 @@ def _make_job(run: Run) -> FleetJob:
     fleet = run.config.fleet
     if fleet.init_from and local_path(fleet.init_from) is None:
         raise UserError(
-            f"fleet.init_from: {without_keys(fleet.init_from)}: expected a directory; copy the run to one"
+            "fleet.init_from", f"{without_keys(fleet.init_from)}: expected a directory", "copy the run to one"
         )
     initial = Path(fleet.init_from).expanduser().absolute() if fleet.init_from else None
     settings = SMALL | (initial_settings(initial) if initial else {}) | fleet.settings
@@ -119,7 +119,9 @@ def _check_small(local: ResolvedConfig) -> MeasuredConfig:
         if found:
             value = getattr(train, key)
             raise UserError(
-                f"train.{key}: {value} is not for models that are trained as one; set another in fleet.settings"
+                f"train.{key}",
+                f"{value} is not for models that are trained as one",
+                "set another in fleet.settings",
             )
     return as_measured(local)
 
@@ -150,13 +152,13 @@ def _train_global(run: Run, cluster: Cluster) -> None:
     work = ray.remote(_train_quietly).options(**options)
     problem = ray.get(work.remote(origin(run.folder), run.config, run.manifest))
     if problem:
-        raise UserError(f"the global model: {problem}")
+        raise UserError(f"the global model: {problem.where}", problem.problem, problem.advice)
     refresh(run.folder, [FleetLayout.metrics])
     steps = run.metrics["training"]["steps"]
     run.console.print(f"global    one model of all series, {steps} steps")
 
 
-def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> str | None:
+def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> UserError | None:
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
     hide_gpus_of_others()
     try:
@@ -164,7 +166,7 @@ def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> st
         with mirrored(where, own=False, fetch=wanted) as folder:
             train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
     except UserError as error:
-        return str(error)
+        return error
     return None
 
 
@@ -211,9 +213,9 @@ def _try(job: FleetJob, stage: str, packs: list[int], lines: Any) -> list[Except
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(name=stage, storage_path=str(state), verbose=0, callbacks=[lines]),
     ).fit()
-    problems = sorted({one.metrics["problem"] for one in results if one.metrics and one.metrics.get("problem")})
+    problems = [one.metrics["problem"] for one in results if one.metrics and one.metrics.get("problem")]
     if problems:
-        raise UserError(problems[0])
+        raise min(problems, key=str)
     return results.errors
 
 
@@ -228,7 +230,7 @@ def _trial() -> type:
             self._pack, self._stage, self._job = config["pack"], stage, job
             self._place = ExitStack()
             self._worker: PackWorker | None = None
-            self._problem: str | None = None
+            self._problem: UserError | None = None
             hide_gpus_of_others()
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -244,7 +246,7 @@ def _trial() -> type:
                         self._worker = PackWorker(here)
                     return {"done": True, "counts": self._worker.work(self._stage, self._pack)}
                 except UserError as error:
-                    self._problem = str(error)
+                    self._problem = error
             return {"done": True, "problem": self._problem}
 
         def cleanup(self) -> None:

@@ -87,7 +87,7 @@ def refuse_other_files(folder: Path) -> None:
     else:
         strangers = [folder.name] if folder.exists() else []
     if strangers:
-        raise UserError(f"{folder}: holds something else than forecasts ({min(strangers)}); choose another --out")
+        raise UserError(folder, f"holds something else than forecasts ({min(strangers)})", "choose another --out")
 
 
 class PartWriter:

@@ -53,25 +53,29 @@ def find_token() -> Token | None:
     if mode == "disabled":
         return None
     if mode != "token":
-        raise UserError(f"RAY_AUTH_MODE: expected token or disabled, got {mode}")
+        raise UserError("RAY_AUTH_MODE", f"expected token or disabled, got {mode}")
     if value := os.environ.get("RAY_AUTH_TOKEN"):
         return _checked(value, "RAY_AUTH_TOKEN")
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UserError(f"{path}: others can read this token; `chmod 600 {path}`, and renew it if they did")
+            raise UserError(path, "others can read this token", f"`chmod 600 {path}`, and renew it if they did")
         return _checked(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: no token can be read: {getattr(error, 'strerror', error)}; put the cluster's token there "
-            "(cluster/README.md, 'The token'), or set RAY_AUTH_MODE=disabled for a cluster that asks for none"
+            path,
+            f"no token can be read: {getattr(error, 'strerror', error)}",
+            (
+                "put the cluster's token there (cluster/README.md, 'The token'), or set RAY_AUTH_MODE=disabled "
+                "for a cluster that asks for none"
+            ),
         ) from error
 
 
 def _checked(text: str, source: str) -> Token:
     value = text.strip()
     if not value or not value.isascii() or not value.isprintable() or " " in value:
-        raise UserError(f"{source}: holds no token: it is empty, or not one word of ASCII")
+        raise UserError(source, "holds no token: it is empty, or not one word of ASCII")
     return Token(value, source)
 
 
@@ -94,19 +98,20 @@ def check_address(address: str, token: Token | None, insecure: bool) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise UserError(f"--address {address}: {error}") from error
+        raise UserError(f"--address {address}", error) from error
     if parts.scheme not in ("http", "https") or not host:
-        raise UserError(f"--address {address}: expected the URL of Ray's dashboard, such as {ADDRESS}")
+        raise UserError(f"--address {address}", f"expected the URL of Ray's dashboard, such as {ADDRESS}")
     if parts.username or parts.password:
-        raise UserError("--address: a password in the URL ends up in logs; use Ray's token instead")
+        raise UserError("--address", "a password in the URL ends up in logs", "use Ray's token instead")
     if parts.scheme == "https" or _is_loopback(host):
         return url
     if token is None:
-        raise UserError(f"--address {url}: whoever reaches it can run programs; it must ask for a token")
+        raise UserError(f"--address {url}", "whoever reaches it can run programs", "it must ask for a token")
     if not insecure:
         raise UserError(
-            f"--address {url}: plain http shows the token to the network; forward the port "
-            f"(cluster/README.md) and use {ADDRESS}, or give --insecure in a network you trust"
+            f"--address {url}",
+            "plain http shows the token to the network",
+            (f"forward the port (cluster/README.md) and use {ADDRESS}, or give --insecure in a network you trust"),
         )
     return url
 
@@ -153,23 +158,21 @@ def _client(url: str, headers: dict[str, str], source: str) -> "JobSubmissionCli
                 return super()._do_request(method, endpoint, timeout=_SECONDS, **options)
             except AuthenticationError as error:
                 problem = f"refuses the token of {source}" if source else "asks for a token"
-                raise UserError(
-                    f"{url}: {problem}; it must be the one that the cluster was started with"
-                ) from error
+                raise UserError(url, problem, "it must be the one that the cluster was started with") from error
             except requests.exceptions.RequestException as error:
                 reason = "no answer in time" if isinstance(error, requests.exceptions.Timeout) else "no connection"
                 raise UserError(
-                    f"{url}: {reason}; start the cluster or forward its dashboard's port, and look at --address"
+                    url, reason, "start the cluster or forward its dashboard's port, and look at --address"
                 ) from error
 
         def _raise_error(self, r: requests.Response) -> NoReturn:
             said = (r.text.strip().splitlines() or [""])[-1]
-            raise UserError(f"{url}: answers {r.status_code}: {said[:500]}")
+            raise UserError(url, f"answers {r.status_code}: {said[:500]}")
 
     try:
         return Client(url, headers=headers)
     except (RuntimeError, ValueError, KeyError, requests.exceptions.RequestException) as error:
-        raise UserError(f"{url}: is not the dashboard of a Ray cluster: {error}") from error
+        raise UserError(url, f"is not the dashboard of a Ray cluster: {error}") from error
 
 
 def ask(client: "JobSubmissionClient", endpoint: str) -> Any:
@@ -187,5 +190,5 @@ def ask(client: "JobSubmissionClient", endpoint: str) -> Any:
     """
     answer = cast("Any", client)._do_request("GET", endpoint)  # noqa: SLF001 (it has no other way)
     if answer.status_code != 200:
-        raise UserError(f"{client.get_address()}: answers {answer.status_code} to {endpoint}")
+        raise UserError(f"{client.get_address()}", f"answers {answer.status_code} to {endpoint}")
     return answer.json().get("data", answer.json())

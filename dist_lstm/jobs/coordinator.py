@@ -1,61 +1,58 @@
-"""Where the workers of several nodes and the command that follows them leave word for each other."""
+"""How the workers of several nodes and the command that follows them hear of each other."""
 
 import io
 from typing import Any
 
+from dist_lstm.errors import UserError
 
-class Desk:
-    """Where workers and the command leave word for each other; an actor beside the command.
 
-    Attributes:
-        told: The signal that came to the command; None so far.
-        mistake: What is wrong with the job; None so far.
-    """
+class Coordinator:
+    """What workers and the command leave for each other; an actor beside the command."""
 
     def __init__(self) -> None:
-        self.told: int | None = None
-        self.mistake: str | None = None
-        self._said: list[str] = []
+        self._signal: int | None = None
+        self._error: UserError | None = None
+        self._output: list[str] = []
 
-    def say(self, text: str) -> None:
+    def add_output(self, text: str) -> None:
         """Have the command print something."""
-        self._said.append(text)
+        self._output.append(text)
 
-    def take(self) -> str:
-        """What was said since."""
-        said, self._said = "".join(self._said), []
-        return said
+    def take_output(self) -> str:
+        """What is to be printed since the last call."""
+        output, self._output = "".join(self._output), []
+        return output
 
-    def tell(self, number: int) -> None:
-        """Pass on a signal."""
-        self.told = number
+    def set_signal(self, number: int) -> None:
+        """Pass on a signal that came to the command."""
+        self._signal = number
 
-    def asked(self) -> int | None:
-        """The signal that came, if any."""
-        return self.told
+    def get_signal(self) -> int | None:
+        """The signal that came to the command, if any."""
+        return self._signal
 
-    def refuse(self, mistake: str) -> None:
-        """Say what is the user's to mend."""
-        self.mistake = self.mistake or mistake
+    def set_error(self, error: UserError) -> None:
+        """Report a mistake of the user's; the first is kept."""
+        self._error = self._error or error
 
-    def refused(self) -> str | None:
-        """What is to be mended, if anything."""
-        return self.mistake
+    def get_error(self) -> UserError | None:
+        """The mistake that was reported first, if any."""
+        return self._error
 
 
-class Line(io.TextIOBase):
-    """A file whose lines the command prints.
+class RemoteOutput(io.TextIOBase):
+    """A file whose text the command prints.
 
     Args:
-        desk: The actor.
+        coordinator: The actor.
     """
 
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
+    def __init__(self, coordinator: Any) -> None:
+        self._coordinator = coordinator
 
     def write(self, text: str) -> int:
         """Have the command print something."""
         import ray
 
-        ray.get(self._desk.say.remote(text))
+        ray.get(self._coordinator.add_output.remote(text))
         return len(text)

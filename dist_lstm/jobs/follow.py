@@ -101,7 +101,7 @@ def find_job(client: "JobSubmissionClient", name: str) -> Job:
     found = jobs_called(client, name)
     if not found:
         known = ", ".join(dict.fromkeys(job.name for job in list_jobs(client))) or "none"
-        raise UserError(f"{name}: {client.get_address()} has no job of that name; known are: {known}")
+        raise UserError(name, f"{client.get_address()} has no job of that name", f"known are: {known}")
     return found[-1]
 
 
@@ -188,9 +188,8 @@ async def _follow(
         except (UserError, RuntimeError, OSError, aiohttp.ClientError) as error:
             lost = lost or time.monotonic()
             if time.monotonic() > lost + _OUT_OF_REACH:
-                raise UserError(
-                    f"{error}; {job.name} goes on: `dist-lstm jobs logs {job.name} --follow`"
-                ) from error
+                advice = f"{job.name} goes on: `dist-lstm jobs logs {job.name} --follow`"
+                raise UserError("", error, advice) from error
             await asyncio.sleep(_POLL)
 
 

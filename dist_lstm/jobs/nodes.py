@@ -29,7 +29,7 @@ from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
-from dist_lstm.jobs.coordinator import Desk, Line
+from dist_lstm.jobs.coordinator import Coordinator, RemoteOutput
 from dist_lstm.jobs.session import hide_gpus_of_others, join_cluster
 from dist_lstm.layout import RunLayout
 from dist_lstm.run import Run, train
@@ -61,13 +61,18 @@ def nodes_trainer(resources: ResourceSettings, where: str | Path) -> Iterator[Ca
     """
     if local_path(where) is None:
         raise UserError(
-            f"--out: {where}: with resources.nodes {resources.nodes} it must be a folder that all nodes share, "
-            "not a URI; copy the run there when it is done, or set resources.nodes to 1"
+            "--out",
+            (
+                f"{where}: with resources.nodes {resources.nodes} it must be a folder that all nodes share, not "
+                "a URI"
+            ),
+            "copy the run there when it is done, or set resources.nodes to 1",
         )
     if "RAY_ADDRESS" not in os.environ:
         raise UserError(
-            f"resources.nodes: {resources.nodes} nodes asked for, and this machine is one; set RAY_ADDRESS to "
-            "the address of a Ray cluster, or resources.nodes to 1"
+            "resources.nodes",
+            f"{resources.nodes} nodes asked for, and this machine is one",
+            "set RAY_ADDRESS to the address of a Ray cluster, or resources.nodes to 1",
         )
     with join_cluster():
         share = _share(resources)
@@ -93,8 +98,11 @@ def node_share(nodes: Sequence[Mapping[str, float]], resources: ResourceSettings
     if len(able) < resources.nodes:
         wanted = f"1 CPU and {gpus} GPUs" if gpus else "1 CPU"
         raise UserError(
-            f"resources.nodes: {resources.nodes} nodes asked for, {len(able)} of the cluster's {len(nodes)} have "
-            f"{wanted}: start {resources.nodes - len(able)} more, or lower resources.nodes"
+            "resources.nodes",
+            (
+                f"{resources.nodes} nodes asked for, {len(able)} of the cluster's {len(nodes)} have {wanted}: "
+                f"start {resources.nodes - len(able)} more, or lower resources.nodes"
+            ),
         )
     cpus = min(number for _, number in able)
     threads = cpus if resources.threads == "auto" else min(resources.threads, cpus)
@@ -118,8 +126,9 @@ def refuse_nodes(resources: ResourceSettings) -> None:
     """
     if resources.nodes > 1:
         raise UserError(
-            f"resources.nodes: {resources.nodes} nodes train one model together in dist-lstm run and train; tune "
-            "and fleet use every node of a cluster, a model on one: set it to 1"
+            "resources.nodes",
+            f"{resources.nodes} nodes train one model together in dist-lstm run and train",
+            "tune and fleet use every node of a cluster, a model on one: set it to 1",
         )
 
 
@@ -133,7 +142,7 @@ class Work:
         manifest: What the shards hold.
         task: The task.
         token: What a file in the run directory says, seen from a node that shares it.
-        desk: The actor.
+        coordinator: The actor.
     """
 
     folder: Path
@@ -141,7 +150,7 @@ class Work:
     manifest: Manifest
     task: Task
     token: str
-    desk: Any = field(repr=False)
+    coordinator: Any = field(repr=False)
 
 
 def _train(run: Run, share: dict[str, float]) -> Run:
@@ -152,7 +161,7 @@ def _train(run: Run, share: dict[str, float]) -> Run:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    desk: Any = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=beside).remote()  # type: ignore
+    coordinator: Any = ray.remote(Coordinator).options(num_cpus=0, scheduling_strategy=beside).remote()  # type: ignore
     launch: Any = ray.remote(_launch).options(num_cpus=0, max_retries=0, scheduling_strategy=beside)
     token, failures = secrets.token_hex(8), 0
     write_text(run.folder / _SEEN, token)
@@ -161,11 +170,11 @@ def _train(run: Run, share: dict[str, float]) -> Run:
             while not run.is_trained and held.number is None:
                 run = _as_measured(run)
                 before = _checkpoints(run)
-                work = Work(run.folder.absolute(), run.config, run.manifest, run.task, token, desk)
-                failure = _follow(launch.remote(work, share), desk, run.console, held)
-                mistake = ray.get(desk.refused.remote())
-                if mistake:
-                    raise UserError(mistake)
+                work = Work(run.folder.absolute(), run.config, run.manifest, run.task, token, coordinator)
+                failure = _follow(launch.remote(work, share), coordinator, run.console, held)
+                mistake: UserError | None = ray.get(coordinator.get_error.remote())
+                if mistake is not None:
+                    raise mistake
                 if not failure or held.number is not None:
                     continue
                 failures = failures + 1 if _checkpoints(run) == before else 0
@@ -189,14 +198,14 @@ def _checkpoints(run: Run) -> set[str]:
     return {path.name for path in run.files.checkpoints.glob("*.npz")}
 
 
-def _follow(attempt: Any, desk: Any, console: Console, held: HeldSignals) -> str:
+def _follow(attempt: Any, coordinator: Any, console: Console, held: HeldSignals) -> str:
     """Print what the workers say until they have ended, and pass on a signal; why they failed, if they did."""
     import ray
 
     started = told = False
     while True:
         ended, _ = ray.wait([attempt], timeout=_LOOK)
-        said = ray.get(desk.take.remote())
+        said = ray.get(coordinator.take_output.remote())
         console.print(said, end="")
         started = started or bool(said)
         if ended:
@@ -205,7 +214,7 @@ def _follow(attempt: Any, desk: Any, console: Console, held: HeldSignals) -> str
             if not started:  # there is nothing to save
                 return ""
             told = True
-            ray.get(desk.tell.remote(held.number))
+            ray.get(coordinator.set_signal.remote(held.number))
 
 
 def _reason(failure: Exception) -> str:
@@ -265,7 +274,7 @@ def _work(settings: dict[str, Work]) -> None:
 
     rank = get_context().get_world_rank()
     hide_gpus_of_others()
-    line = Line(work.desk)
+    line = RemoteOutput(work.coordinator)
     node = ray.util.get_node_ip_address()
     line.write(f"worker    {rank} on {node}, process {os.getpid()}\n")
     try:
@@ -278,9 +287,9 @@ def _work(settings: dict[str, Work]) -> None:
             run = Run(folder, work.config, work.manifest, work.task, console)
             # All of them leave training together, when the chief was told to.
             with contextlib.suppress(SystemExit):
-                train(run, (lambda: None) if rank else lambda: ray.get(work.desk.asked.remote()))
+                train(run, (lambda: None) if rank else lambda: ray.get(work.coordinator.get_signal.remote()))
     except UserError as error:
-        ray.get(work.desk.refuse.remote(str(error)))
+        ray.get(work.coordinator.set_error.remote(error))
         raise
 
 
@@ -299,6 +308,7 @@ def check_folder(work: Work) -> None:
         seen = ""
     if seen != work.token:
         raise UserError(
-            f"{work.folder}: {socket.gethostname()} does not see this folder; with resources.nodes "
-            f"{work.config.resources.nodes} --out must be one that all nodes share"
+            work.folder,
+            f"{socket.gethostname()} does not see this folder",
+            f"with resources.nodes {work.config.resources.nodes} --out must be one that all nodes share",
         )

@@ -69,7 +69,7 @@ def ask_cluster(
         if time.monotonic() > end:
             client.stop_job(name)
             raise UserError(
-                f"{client.get_address()}: its head runs no job within {seconds:g} s; see `ray status` there"
+                f"{client.get_address()}", f"its head runs no job within {seconds:g} s", "see `ray status` there"
             )
         time.sleep(_POLL)
     lines = client.get_job_logs(name).splitlines()
@@ -79,8 +79,12 @@ def ask_cluster(
             return json.loads(line.removeprefix(_MARK))
     said = (lines or [info.message or ""])[-1]
     raise UserError(
-        f"{client.get_address()}: a job there can't use this package: {said}; a node's `python` must be "
-        f"{metadata.metadata('dist-lstm')['Requires-Python']} with the packages of cluster/requirements.lock"
+        f"{client.get_address()}",
+        f"a job there can't use this package: {said}",
+        (
+            f"a node's `python` must be {metadata.metadata('dist-lstm')['Requires-Python']} with the packages "
+            "of cluster/requirements.lock"
+        ),
     )
 
 
@@ -100,10 +104,19 @@ def answer(questions: Mapping[str, Any]) -> dict[str, Any]:
         for purpose, place in questions.get(kind, {}).items():
             try:
                 check(place)
-            except (UserError, OSError, ValueError) as error:
-                refused[purpose] = " ".join(str(error).removeprefix("data.path: ").split())
+            except UserError as error:
+                # The setting that the place stands in is named by the purpose.
+                where = "" if error.where == "data.path" else error.where
+                refused[purpose] = _one_line(str(UserError(where, error.problem, error.advice)))
+            except (OSError, ValueError) as error:
+                refused[purpose] = _one_line(str(error))
     nodes = _look_around(questions.get("storage")) if questions.get("nodes") else []
     return {"versions": versions(), "refused": refused, "nodes": nodes}
+
+
+def _one_line(text: str) -> str:
+    """A text without its line breaks."""
+    return " ".join(text.split())
 
 
 def _find_table(place: str) -> None:
@@ -116,7 +129,7 @@ def _find(place: str) -> None:
     from dist_lstm.storage import exists
 
     if not exists(place):
-        raise UserError(f"{place} does not exist")
+        raise UserError("", f"{place} does not exist")
 
 
 def _find_parent(place: str) -> None:
@@ -129,7 +142,7 @@ def _find_parent(place: str) -> None:
         return
     folder = next(one for one in (path, *path.absolute().parents) if one.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise UserError(f"{place}: {folder} can't be written")
+        raise UserError(place, f"{folder} can't be written")
 
 
 def try_storage(place: str) -> str:
@@ -139,7 +152,7 @@ def try_storage(place: str) -> str:
     try:
         try_to_write(place)
     except (UserError, OSError) as error:
-        return " ".join(str(error).split())
+        return _one_line(str(error))
     return ""
 
 

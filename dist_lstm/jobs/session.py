@@ -104,8 +104,9 @@ def _joined(address: str, options: dict[str, Any]) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"RAY_ADDRESS: {address}: no Ray cluster answers: {reason}; start it, or unset RAY_ADDRESS to work on "
-            "this machine"
+            "RAY_ADDRESS",
+            f"{address}: no Ray cluster answers: {reason}",
+            "start it, or unset RAY_ADDRESS to work on this machine",
         ) from error
     yield
 
@@ -162,8 +163,9 @@ def require_shared_folder(where: str | Path, on_cluster: bool) -> None:
     """
     if on_cluster and local_path(where) is None:
         raise UserError(
-            f"--out {without_keys(str(where))}: a search on a cluster keeps its state in a folder that all nodes "
-            "share, not at a store; give such a folder, or search on one machine (without RAY_ADDRESS)"
+            f"--out {without_keys(str(where))}",
+            "a search on a cluster keeps its state in a folder that all nodes share, not at a store",
+            "give such a folder, or search on one machine (without RAY_ADDRESS)",
         )
 
 

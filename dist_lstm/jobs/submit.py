@@ -95,15 +95,19 @@ def submit(
     """
     name = name or re.sub(r"[^\w.-]+", "-", Path(order.config or next(iter(order.reads.values()))).stem)
     if not re.fullmatch(r"\w[\w.-]{0,59}", name, re.ASCII):
-        raise UserError(f"--name {name}: expected up to 60 letters, digits, '.', '_' or '-'")
+        raise UserError(f"--name {name}", "expected up to 60 letters, digits, '.', '_' or '-'")
     config = load_config(order.config, order.settings) if order.config else None
     questions = _places(order, config, shared)
     former = jobs_called(client, name)
     for job in former:
         if not job.ended:
             raise UserError(
-                f"--name {name}: a job of that name is {job.state}; follow it with `dist-lstm jobs logs {name} "
-                f"--follow`, end it with `dist-lstm jobs stop {name}`, or give another --name"
+                f"--name {name}",
+                f"a job of that name is {job.state}",
+                (
+                    f"follow it with `dist-lstm jobs logs {name} --follow`, end it with `dist-lstm jobs stop "
+                    f"{name}`, or give another --name"
+                ),
             )
     resources = choose_resources(order.verb, config, read_cluster(client), console)
     with parcel(order.config) as (runtime_env, shipped):
@@ -113,7 +117,7 @@ def submit(
             console.print(f"warning   {problem}")
         if found["refused"]:
             told = "; ".join(f"{purpose}: {why}" for purpose, why in found["refused"].items())
-            raise UserError(f"{told} (as seen from the head of {client.get_address()})")
+            raise UserError("", f"{told} (as seen from the head of {client.get_address()})")
         job_id = f"{name}-{1 + max((job.number for job in former), default=0)}"
         client.submit_job(
             entrypoint=shlex.join([*_COMMAND, *_words(order, config)]),
@@ -131,7 +135,9 @@ def _places(order: Order, config: Config | None, shared: tuple[str, ...]) -> dic
     tables = dict(order.tables) | ({"data.path": config.data.path} if config else {})
     if config and order.out is None and order.verb != "plan":
         raise UserError(
-            "--out is missing: what a job writes to its node's disk goes with it; give a URI or a shared folder"
+            "--out is missing",
+            "what a job writes to its node's disk goes with it",
+            "give a URI or a shared folder",
         )
     if order.verb == "tune":
         require_shared_folder(order.out or "", on_cluster=True)
@@ -150,8 +156,12 @@ def _check_place(purpose: str, place: str, shared: tuple[str, ...]) -> None:
         return
     known = " or ".join(shared) or "none is named"
     raise UserError(
-        f"{purpose}: {place}: the cluster does not see this machine's disk; give a URI such as s3://BUCKET/DIR, "
-        f"or a path in a folder that every node sees and name that folder with --shared DIR ({known})"
+        purpose,
+        f"{place}: the cluster does not see this machine's disk",
+        (
+            "give a URI such as s3://BUCKET/DIR, or a path in a folder that every node sees and name that "
+            f"folder with --shared DIR ({known})"
+        ),
     )
 
 
@@ -264,8 +274,9 @@ def _refuse_more(setting: str, asked: float, nodes: Nodes, kind: str) -> None:
     most = nodes.most(kind)
     if asked > most and not nodes.grows:
         raise UserError(
-            f"{setting}: {asked:g}: no node of the cluster has more than {most:g} {kind}s (nodes: "
-            f"{len(nodes.resources)}); ask for fewer"
+            setting,
+            (f"{asked:g}: no node of the cluster has more than {most:g} {kind}s (nodes: {len(nodes.resources)})"),
+            "ask for fewer",
         )
 
 

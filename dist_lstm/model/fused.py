@@ -64,12 +64,13 @@ def check_fusable(task: Task, settings: ResolvedModelSettings) -> None:
     }
     for key, (value, needed) in got.items():
         if value != needed:
-            raise UserError(f"{key}: many small models are trained as one only with {needed}, got {value}")
+            raise UserError(key, f"many small models are trained as one only with {needed}, got {value}")
     others = sorted(set(input_spec(task)) - _INPUTS)
     if others:
         raise UserError(
-            f"{others[0]}: many small models are trained as one only on values; leave out static covariates, "
-            "model.series_embedding and model.calendar"
+            f"{others[0]}",
+            "many small models are trained as one only on values",
+            "leave out static covariates, model.series_embedding and model.calendar",
         )
 
 

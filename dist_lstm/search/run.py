@@ -53,7 +53,9 @@ def search(config: Config, folder: Path, console: Console) -> None:
     refuse_nodes(config.resources)
     if not config.search.space:
         raise UserError(
-            "search.space: is empty; name settings to try, such as train.learning_rate: {loguniform: [1e-4, 1e-2]}"
+            "search.space",
+            "is empty",
+            "name settings to try, such as train.learning_rate: {loguniform: [1e-4, 1e-2]}",
         )
     _refuse_strangers(folder)
     with lock(folder):
@@ -72,11 +74,11 @@ def search(config: Config, folder: Path, console: Console) -> None:
 def _refuse_strangers(folder: Path) -> None:
     files = SearchLayout(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; choose another --out")
+        raise UserError(folder, "is a file", "choose another --out")
     if folder.exists() and not files.config.exists():
         strangers = [name for name in listing(folder) if not name.startswith(".")]
         if strangers:
-            raise UserError(f"{folder}: holds no search (it holds {strangers[0]}); choose another --out")
+            raise UserError(folder, f"holds no search (it holds {strangers[0]})", "choose another --out")
 
 
 def _refuse_other_work(config: Config, folder: Path) -> None:
@@ -95,7 +97,7 @@ def _refuse_other_work(config: Config, folder: Path) -> None:
         if spaces[0].get(key) != spaces[1].get(key)
     ]
     if found:
-        raise UserError(f"{folder}: holds another search: {'; '.join(found)}; choose another --out")
+        raise UserError(folder, f"holds another search: {'; '.join(found)}", "choose another --out")
 
 
 def _said(domain: Domain | None) -> str:
@@ -108,7 +110,7 @@ def _work(config: Config, folder: Path, console: Console) -> None:
         resolved = resolve(config, dataset.statistics)
         manifest = describe(dataset, resolved).manifest
     if not resolved.split.validation:
-        raise UserError("split.validation: is 0; trials are compared on the validation range")
+        raise UserError("split.validation", "is 0", "trials are compared on the validation range")
     rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
     console.print(
         f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
@@ -145,7 +147,7 @@ def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Co
     best = best_of(outcomes)
     if best is None:
         reason = next((one.reason for one in outcomes if one.reason), "ended before its first epoch")
-        raise UserError(f"search: none of {len(outcomes)} trials has a score; the first failed: {reason}")
+        raise UserError("search", f"none of {len(outcomes)} trials has a score", f"the first failed: {reason}")
     _keep_best(best, job, manifest, folder)
     table = table_of(outcomes, own, config.search.domains)
     with publish(files.trials) as temporary:
@@ -157,7 +159,9 @@ def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
     for name, there in (("cpus", cluster.cpus), ("gpus", cluster.gpus)):
         asked = getattr(search, name)
         if cluster.address is None and asked > there:
-            raise UserError(f"search.{name}: {asked:g} a trial asked for, this machine has {there:g}; lower it")
+            raise UserError(
+                f"search.{name}", f"{asked:g} a trial asked for, this machine has {there:g}", "lower it"
+            )
 
 
 def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> None:

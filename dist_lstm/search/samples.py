@@ -146,10 +146,10 @@ def contradictions(config: Config, statistics: DatasetStatistics) -> str:
         try:
             trial_config(config, sample, statistics)
         except UserError as error:
-            found.append(str(error).removeprefix("override: "))
+            found.append(str(error))
     if len(found) == len(samples):
         raise UserError(
-            f"search.space: its settings contradict each other in every combination, as in: {found[0]}"
+            "search.space", f"its settings contradict each other in every combination, as in: {found[0]}"
         )
     if not found:
         return ""

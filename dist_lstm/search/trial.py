@@ -72,7 +72,7 @@ def run_trial(settings: dict[str, Any], job: Job) -> None:
         threading.Timer(_SECONDS_TO_END, os._exit, (1,)).start()
         raise
     except UserError as error:
-        reason = str(error).removeprefix("override: ")
+        reason = str(error)
     except Exception as error:  # noqa: BLE001 (raised again, as text)
         said = next(iter(str(error).splitlines()), "")
         if type(error).__name__ != "ResourceExhaustedError":
@@ -216,8 +216,12 @@ class _Report:
         score = self._score(model)
         if score != score:
             raise UserError(
-                "no validation window can be scored: their values are missing, or the series do not change from "
-                "season to season; give split.validation more steps"
+                "",
+                (
+                    "no validation window can be scored: their values are missing, or the series do not change "
+                    "from season to season"
+                ),
+                "give split.validation more steps",
             )
         # A training that went back to a checkpoint comes by an epoch twice.
         curve = [[step, one] for step, one in self._told.get("curve", []) if step < record.step]

@@ -25,8 +25,9 @@ def claim(state: Path) -> None:
     found = state.lstat()
     if state.is_symlink() or found.st_uid != os.getuid():
         raise UserError(
-            f"{state}: belongs to another user ({found.st_uid}); Ray's state is read back by its owner alone; "
-            "choose another --out"
+            state,
+            f"belongs to another user ({found.st_uid}); Ray's state is read back by its owner alone",
+            "choose another --out",
         )
     state.chmod(0o700)
 
@@ -48,7 +49,7 @@ def check_whole(state: Path) -> None:
                 pickle.loads(content) if pattern in pickled else json.loads(content)  # noqa: S301 (see claim)
             except Exception as error:
                 raise UserError(
-                    f"{path}: is damaged, so the search can't go on; delete {state}, and its trials are run again"
+                    path, "is damaged, so the search can't go on", f"delete {state}, and its trials are run again"
                 ) from error
 
 

@@ -77,8 +77,9 @@ class Claim:
         """
         if time.monotonic() - self._renewed > LEASE / 2 and self._objects.stamp(self._name) is None:
             raise UserError(
-                f"{self._objects.uri}: another process took it over, because this one was cut off from it for "
-                f"{LEASE:.0f} s; the same command goes on once that is done"
+                self._objects.uri,
+                f"another process took it over, because this one was cut off from it for {LEASE:.0f} s",
+                "the same command goes on once that is done",
             )
 
     def wait_for_earlier(self, dead: str | None) -> None:
@@ -110,7 +111,7 @@ class Claim:
                     del earlier[name]
                 elif now[name] != stamp:
                     raise UserError(
-                        f"{self._objects.uri}: {_who(name)} is working on it; wait for it or choose another --out"
+                        self._objects.uri, f"{_who(name)} is working on it", "wait for it or choose another --out"
                     )
         self._objects.delete(earlier)
 

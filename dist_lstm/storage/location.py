@@ -71,7 +71,7 @@ def mirrored(
             active_mirrors[root] = mirror
             yield root
         except UserError as error:
-            raise UserError(str(error).replace(str(root), objects.uri)) from error
+            raise error.with_name(str(root), objects.uri) from error
         finally:
             active_mirrors.pop(root, None)
 

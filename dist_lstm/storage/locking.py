@@ -60,16 +60,16 @@ def locked_file(path: Path, advice: str, wait: bool = False) -> Iterator[tuple[T
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path.parent}: can't be written: {error.strerror or error}; {advice}") from error
+        raise UserError(path.parent, f"can't be written: {error.strerror or error}", advice) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno != errno.EWOULDBLOCK:
-                raise UserError(f"{path.parent}: can't be locked: {error.strerror or error}; {advice}") from error
+                raise UserError(path.parent, f"can't be locked: {error.strerror or error}", advice) from error
             handle.seek(0)
             raise UserError(
-                f"{path.parent}: process {handle.read().strip() or '?'} is working on it; wait for it or {advice}"
+                path.parent, f"process {handle.read().strip() or '?'} is working on it", f"wait for it or {advice}"
             ) from error
         handle.seek(0)
         yield handle, handle.read()

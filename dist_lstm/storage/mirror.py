@@ -169,7 +169,7 @@ def _take_times(folder: Path, stamps: Mapping[str, Stamp | None]) -> None:
     for name, stamp in stamps.items():
         path = folder / name
         if stamp is None or path.stat().st_size != stamp.size:
-            raise UserError(f"{path}: changed while it was copied; start the command again")
+            raise UserError(path, "changed while it was copied", "start the command again")
         os.utime(path, ns=(stamp.changed, stamp.changed))
 
 
@@ -187,7 +187,7 @@ def make_folder(root: Path) -> None:
         root.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{root}: can't be written: {error.strerror or error}; set DIST_LSTM_CACHE to a folder with room"
+            root, f"can't be written: {error.strerror or error}", "set DIST_LSTM_CACHE to a folder with room"
         ) from error
 
 

@@ -26,17 +26,19 @@ _AT_ONCE = 8
 _MEANINGS = (
     (
         r"NO_SUCH_BUCKET|bucket '\S*' not found|bucket does not exist|NoSuchBucket",
-        "there is no such bucket; make it or choose another",
+        "there is no such bucket",
+        "make it or choose another",
     ),
     (
         r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT|INVALID_CLIENT_TOKEN|HTTP status 40[13]|Forbidden"
         r"|PERMISSION_DENIED|UNAUTHENTICATED|credentials",
-        "access is denied; give credentials that may read and write it (in the environment, a profile, or the "
-        "machine's role)",
+        "access is denied",
+        "give credentials that may read and write it (in the environment, a profile, or the machine's role)",
     ),
     (
         r"NETWORK_CONNECTION|curlCode|UNAVAILABLE|Could ?n.t (connect|resolve)|timed? ?out",
-        "can't be reached; check the network and the endpoint; the same command goes on from there",
+        "can't be reached",
+        "check the network and the endpoint; the same command goes on from there",
     ),
 )
 
@@ -65,9 +67,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
     try:
         return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}{wish}" if wish else uri)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{without_keys(uri)}: can't be opened as a storage location: {_meaning(error)}"
-        ) from error
+        problem, advice = _meaning(error)
+        raise UserError(without_keys(uri), f"can't be opened as a storage location: {problem}", advice) from error
 
 
 def without_keys(uri: str) -> str:
@@ -75,10 +76,12 @@ def without_keys(uri: str) -> str:
     return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
 
 
-def _meaning(error: Exception) -> str:
+def _meaning(error: Exception) -> tuple[str, str]:
+    """What is wrong, and what to do."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    found = (meaning for pattern, meaning in _MEANINGS if re.search(pattern, str(error), re.IGNORECASE))
-    return next(found, reason)
+    matching = (rest for pattern, *rest in _MEANINGS if re.search(pattern, str(error), re.IGNORECASE))
+    problem, advice = next(matching, (reason, ""))
+    return problem, advice
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Objects:
             yield
         except (OSError, ValueError) as error:
             where = f"{self.uri}/{name}" if name else self.uri
-            raise UserError(f"{where}: {_meaning(error)}") from error
+            raise UserError(where, *_meaning(error)) from error
 
     def raw(self, inside: str = "") -> dict[str, Stamp]:
         """All objects, also those that are not for readers.

@@ -88,7 +88,7 @@ def publish(path: Path) -> Iterator[Path]:
         send(path)
     except OSError as error:
         raise UserError(
-            f"{path}: can't be written: {error.strerror or error}; free the disk or choose another --out"
+            path, f"can't be written: {error.strerror or error}", "free the disk or choose another --out"
         ) from error
     finally:
         remove(temporary)

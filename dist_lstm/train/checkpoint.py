@@ -51,11 +51,11 @@ def load_model(path: Path) -> keras.Model:
         UserError: If there is none or it is damaged.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no model; train one first")
+        raise UserError(path, "there is no model", "train one first")
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: can't be read as a model: {str(error).splitlines()[0]}") from error
+        raise UserError(path, f"can't be read as a model: {str(error).splitlines()[0]}") from error
 
 
 class Checkpoints:

@@ -46,8 +46,9 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
     """
     if nodes > 1 and "TF_CONFIG" not in os.environ:
         raise UserError(
-            f"resources.nodes: {nodes} nodes are used by dist-lstm run and train; everything else trains on one: "
-            "set it to 1"
+            "resources.nodes",
+            f"{nodes} nodes are used by dist-lstm run and train",
+            "everything else trains on one: set it to 1",
         )
     _limit_threads(resources.threads)
     tf.config.experimental.enable_tensor_float_32_execution(precision in ("auto", "tf32"))
@@ -57,12 +58,16 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
         _warn_of_unseen_gpus()
     wanted = len(visible) if gpus == "auto" else gpus
     if wanted > len(visible):
-        raise UserError(f"resources.gpus: {wanted} asked for, {len(visible)} visible; lower it or set it to auto")
+        raise UserError(
+            "resources.gpus", f"{wanted} asked for, {len(visible)} visible", "lower it or set it to auto"
+        )
     if wanted < len(visible):
         try:
             tf.config.set_visible_devices(visible[:wanted], "GPU")
         except RuntimeError as error:
-            raise UserError("resources.gpus: can't be changed after TensorFlow started in this process") from error
+            raise UserError(
+                "resources.gpus", "can't be changed after TensorFlow started in this process"
+            ) from error
     for device in visible[:wanted]:
         # A process that used TensorFlow before, such as a notebook, goes on taking memory as it began.
         with suppress(RuntimeError):
@@ -92,7 +97,9 @@ def _limit_threads(threads: int | Literal["auto"]) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(wanted)
         tf.config.threading.set_inter_op_parallelism_threads(wanted)
     except RuntimeError as error:
-        raise UserError("resources.threads: can't be changed after TensorFlow started in this process") from error
+        raise UserError(
+            "resources.threads", "can't be changed after TensorFlow started in this process"
+        ) from error
 
 
 def peak_memory() -> int:

@@ -286,9 +286,12 @@ class _Training:
         step, halved = self._progress.step, self._progress.halved
         if halved or not self._go_back():
             raise UserError(
-                f"training diverged: the loss is no number at step {step}, at half the learning rate as well; "
-                f"lower train.learning_rate ({self._settings.learning_rate}) or train.clip_norm "
-                f"({self._settings.clip_norm})"
+                "training diverged",
+                f"the loss is no number at step {step}, at half the learning rate as well",
+                (
+                    f"lower train.learning_rate ({self._settings.learning_rate}) or train.clip_norm "
+                    f"({self._settings.clip_norm})"
+                ),
             )
         self._progress.halved = True
         self._learner.halve_rate()

@@ -103,8 +103,9 @@ def _batch_size(work: Workload, config: ResolvedConfig) -> int:
         except tf.errors.ResourceExhaustedError as error:
             if team.size > 1:  # the others wait for this one's gradient, in vain
                 raise UserError(
-                    f"train.batch_size: {size} windows do not fit into the memory of {team.size} nodes; set it to "
-                    f"{best or size // 2} instead of auto"
+                    "train.batch_size",
+                    f"{size} windows do not fit into the memory of {team.size} nodes",
+                    f"set it to {best or size // 2} instead of auto",
                 ) from error
             break
         if here < _WORTH_IT * speed:
@@ -112,8 +113,9 @@ def _batch_size(work: Workload, config: ResolvedConfig) -> int:
         best, speed, size = size, here, 2 * size
     if not best:
         raise UserError(
-            f"train.batch_size: not even {size} windows fit into memory; lower task.context_length or "
-            "model.units, or raise train.accumulate"
+            "train.batch_size",
+            f"not even {size} windows fit into memory",
+            "lower task.context_length or model.units, or raise train.accumulate",
         )
     return best
 
@@ -163,6 +165,6 @@ def _learning_rate(work: Workload, config: ResolvedConfig) -> float:
             best, found = here, rate
     if found is None:
         raise UserError(
-            "train.learning_rate: no rate trains: the first loss is no number; scale or check the data"
+            "train.learning_rate", "no rate trains: the first loss is no number", "scale or check the data"
         )
     return float(f"{found / 10:.1e}")

@@ -168,11 +168,17 @@ def test_a_config_that_can_not_be_opened_is_named(tmp_path, name, reason):
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        ("train: {learning_rte: 1}", "train.learning_rte is not a setting; did you mean learning_rate?"),
+        ("train: {learning_rte: 1}", "train.learning_rte is not a setting; did you mean train.learning_rate?"),
         ("trian: {seed: 1}", "trian is not a setting; did you mean train?"),
+        ("train: {lr: 1}", "train.lr is not a setting; did you mean train.learning_rate?"),
+        ("train: {epochs: 1}", "train.epochs is not a setting; did you mean train.max_steps?"),
+        ("model: {input_size: 1}", "model.input_size is not a setting; did you mean task.context_length?"),
+        ("lookback: 1", "lookback is not a setting; did you mean task.context_length?"),
+        ("split: {dropout: 1}", "split.dropout is not a setting; did you mean model.dropout?"),
+        ("split: {stride: 1}", "split.stride is not a setting; known are validation, test"),  # two have one
         ("split: {zzz: 1}", "split.zzz is not a setting; known are validation, test"),
         ("split: {int: 1}", "split.int is not a setting; known are validation, test"),
-        ("model: {unit: [1]}", "model.unit is not a setting; did you mean units?"),
+        ("model: {unit: [1]}", "model.unit is not a setting; did you mean model.units?"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_or_all_known(read, extra, expected):

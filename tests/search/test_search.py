@@ -229,7 +229,7 @@ class TestWatchdog:
 
         watchdog.run(work)
 
-    @pytest.mark.parametrize("error", [UserError("no"), SystemExit(0)])
+    @pytest.mark.parametrize("error", [UserError("", "no"), SystemExit(0)])
     def test_what_the_work_raises_comes_out_its_exit_too(self, error):
         def work() -> None:
             raise error

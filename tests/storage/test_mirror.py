@@ -116,7 +116,7 @@ def fail_after(count: int, patch: pytest.MonkeyPatch) -> None:
     def send(self, files):
         for one in files:
             if not left[0]:
-                raise UserError("the network is gone")
+                raise UserError("", "the network is gone")
             left[0] -= 1
             honest(self, [one])
 
@@ -256,4 +256,4 @@ def test_what_is_kept_goes_where_its_work_is_gone(uri, objects):
 
 def test_messages_name_the_uri_and_not_the_mirror(uri):
     with pytest.raises(UserError, match=f"^{uri}/config: is wrong$"), mirrored(uri) as folder:
-        raise UserError(f"{folder}/config: is wrong")
+        raise UserError(f"{folder}/config", "is wrong")

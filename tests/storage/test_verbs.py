@@ -68,7 +68,7 @@ def run(store, job, tmp_path_factory) -> Finished:
 
     def send(self, files):
         if self.uri.endswith("/forecasts"):
-            raise UserError(f"{self.uri}: can't be reached")
+            raise UserError(self.uri, "can't be reached")
         honest(self, files)
 
     with pytest.MonkeyPatch.context() as patch:
