@@ -80,6 +80,18 @@ def test_a_fleets_model_is_exported_as_it_was(released, call):
         assert np.array_equal(one, other)
 
 
+def test_models_of_every_kind_of_layer_forecast_what_they_forecast(released):
+    from dist_lstm.train.checkpoint import load_model
+
+    paths = sorted((released / "models").glob("*.keras"))
+    assert paths
+    for path in paths:
+        arrays = dict(np.load(path.with_suffix(".npz")))
+        expected = arrays.pop("forecast")
+        found = np.asarray(load_model(path)(arrays, training=False)["forecast"])
+        assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max(), path.name
+
+
 def test_a_fleets_forecasts_are_those_of_its_scores_and_levels(released):
     forecasts, scores = read(released / "fleet" / "forecasts"), read(released / "fleet" / "scores")
     assert set(forecasts["unique_id"]) == set(scores["unique_id"]) == {f"s{number}" for number in range(6)}
