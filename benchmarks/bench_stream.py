@@ -32,7 +32,7 @@ from dist_lstm.config.resolved import MeasuredConfig, as_measured
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.config.task import make_task
 from dist_lstm.data.prepare import describe, ingest
-from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.sampling import TrainingWindows, make_sampling
 from dist_lstm.data.shards import Shards, read_panel
 from dist_lstm.data.stream import training_dataset
 from dist_lstm.data.windows import WindowCutter, training_cutoffs
@@ -86,7 +86,7 @@ def measure(config: MeasuredConfig, shards: Shards, y: np.ndarray) -> dict[str, 
     cutter = WindowCutter(panel, task)
     series, cutoff = training_cutoffs(panel.length, task, 1, whole=False).enumerate()
     generator = np.random.default_rng(1)
-    stream = iter(training_dataset(TrainingWindows(shards, task, make_draw(config, whole=False))))
+    stream = iter(training_dataset(TrainingWindows(shards, task, make_sampling(config, whole=False))))
     utility = iter(
         keras.utils.timeseries_dataset_from_array(
             y, y[CONTEXT:], sequence_length=CONTEXT, batch_size=batch, shuffle=True, seed=1

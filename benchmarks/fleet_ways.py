@@ -24,7 +24,7 @@ from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettin
 from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.sampling import Draw
+from dist_lstm.data.sampling import SamplingConfig
 from dist_lstm.model.heads import head_loss
 from dist_lstm.train.fused.fit import (
     FusedModels,
@@ -94,7 +94,7 @@ class Fleet:
         )
         self.updates = updates
         self.panel = panel
-        self.windows = GroupWindows(panel, TASK, Draw(BATCH, updates, "series", 1, 1, False, 256))
+        self.windows = GroupWindows(panel, TASK, SamplingConfig(BATCH, updates, "series", 1, 1, False, 256))
         self.models: FusedModels = make_fused_models(TASK, MODEL, train)
 
     def members(self, first: int, number: int) -> list[Member]:

@@ -23,7 +23,7 @@ from benchmarks.work import Size, make_config, prepare
 from dist_lstm.config.resolved import MeasuredConfig, as_measured
 from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.config.task import Task
-from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.sampling import TrainingWindows, make_sampling
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import training_dataset
 from dist_lstm.model.heads import head_loss
@@ -175,7 +175,7 @@ def _loss(work: Work) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 def ready_batches(work: Work) -> list[Batch]:
     """A few batches of the stream as tensors on the device that computes."""
-    windows = TrainingWindows(work.shards, work.task, make_draw(work.config, whole=True))
+    windows = TrainingWindows(work.shards, work.task, make_sampling(work.config, whole=True))
     batches = list(training_dataset(windows).take(_READY_BATCHES))
     with tf.device("GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0"):
         return [tf.nest.map_structure(tf.identity, batch) for batch in batches]

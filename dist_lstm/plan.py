@@ -12,7 +12,7 @@ from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.schema import Config
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import describe, ingest
-from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_draw
+from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_sampling
 from dist_lstm.startup import start_tensorflow
 
 _FLOAT = 4
@@ -51,7 +51,7 @@ def make_plan(config: Config) -> dict[str, Any]:
         # Of nodes like this machine.
         replicas = make_strategy(resolved.resources).num_replicas_in_sync * resolved.resources.nodes
         batch_size, max_steps = train.batch_size, train.max_steps
-        windows = TrainingWindows(shards, task, make_draw(assumed, whole=False))
+        windows = TrainingWindows(shards, task, make_sampling(assumed, whole=False))
         validation = validation_windows(shards, task, batch_size, train.seed)
     model = build_model(task, assumed.model)
     derived = derive(config, manifest.statistics)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dist_lstm.config.task import Task
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.sampling import Draw, draw_windows
+from dist_lstm.data.sampling import SamplingConfig, draw_windows
 from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs
 
 #: Validation windows of a group looked at after every epoch, at most.
@@ -30,16 +30,16 @@ class GroupWindows:
     Args:
         panel: The series of all groups.
         task: The task.
-        draw: How windows are drawn; each group has its own seed.
+        sampling: How windows are drawn; each group has its own seed.
     """
 
-    def __init__(self, panel: Panel, task: Task, draw: Draw) -> None:
+    def __init__(self, panel: Panel, task: Task, sampling: SamplingConfig) -> None:
         self.task = task
-        self.draw = draw
+        self.sampling = sampling
         self._cutter = WindowCutter(panel, task)
-        self._training = training_cutoffs(panel.length, task, draw.stride, draw.whole)
+        self._training = training_cutoffs(panel.length, task, sampling.stride, sampling.whole)
         self._validation = validation_cutoffs(panel.length, task)
-        if draw.whole:
+        if sampling.whole:
             self._validation = replace(self._validation, count=np.zeros_like(self._validation.count))
 
     def available(self, series: np.ndarray) -> int:
@@ -57,10 +57,12 @@ class GroupWindows:
         Returns:
             Series and cutoff of each window, `[B]`, all batches of the epoch one after the other.
         """
-        wanted = self.draw.batch_size * self.draw.steps_per_epoch
+        wanted = self.sampling.batch_size * self.sampling.steps_per_epoch
         # The same windows as `TrainingWindows` gives these series alone, as long as an epoch visits all of them.
         generator = np.random.default_rng([seed, epoch, 1])
-        chosen, cutoff = draw_windows(_of(self._training, series), wanted, self.draw.sampling, generator)
+        chosen, cutoff = draw_windows(
+            _of(self._training, series), wanted, self.sampling.window_sampling, generator
+        )
         return series[chosen], cutoff
 
     def validation(self, series: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Which windows a training step sees: an endless sequence, drawn at random in passes over the data.
 
 A pass visits all panels (row groups) in a new order, as many at a time as fit into the memory budget: a pool.
-Each pool gives a share of the pass that is proportional to its series (or windows), so a draw is uniform over
+Each pool gives a share of the pass that is proportional to its series (or windows), so drawing is uniform over
 all series (or windows) whatever the size of the data. A window's place in the sequence decides its draw: any
 epoch can be entered without drawing those before it.
 
@@ -28,30 +28,30 @@ BLOCK = 16
 
 
 @dataclass(frozen=True)
-class Draw:
+class SamplingConfig:
     """How training windows are drawn.
 
     Attributes:
         batch_size: Windows a step, over all replicas.
         steps_per_epoch: Steps an epoch.
-        sampling: `series` draws uniformly over series, `windows` over windows, `recent` over series with a
+        window_sampling: `series` draws uniformly over series, `windows` over windows, `recent` over series with a
             probability that rises linearly from a series' first cutoff to its last.
         stride: Steps between the cutoffs of a series.
-        seed: Seed of the draw.
+        seed: Seed of the sampling.
         whole: Draw from whole series, validation and test range included.
         memory_budget: MiB of series held in memory.
     """
 
     batch_size: int
     steps_per_epoch: int
-    sampling: str
+    window_sampling: str
     stride: int
     seed: int
     whole: bool
     memory_budget: int
 
 
-def make_draw(config: MeasuredConfig, whole: bool) -> Draw:
+def make_sampling(config: MeasuredConfig, whole: bool) -> SamplingConfig:
     """How a resolved config draws training windows.
 
     Args:
@@ -59,13 +59,13 @@ def make_draw(config: MeasuredConfig, whole: bool) -> Draw:
         whole: Draw from whole series, validation and test range included.
 
     Returns:
-        The draw.
+        The sampling.
     """
     train = config.train
-    return Draw(
+    return SamplingConfig(
         batch_size=train.batch_size,
         steps_per_epoch=train.steps_per_epoch,
-        sampling=train.window_sampling,
+        window_sampling=train.window_sampling,
         stride=train.stride,
         seed=train.seed,
         whole=whole,
@@ -119,12 +119,12 @@ class TrainingWindows:
     Args:
         shards: The series.
         task: The task.
-        draw: How windows are drawn.
+        sampling: How windows are drawn.
     """
 
-    def __init__(self, shards: Shards, task: Task, draw: Draw) -> None:
+    def __init__(self, shards: Shards, task: Task, sampling: SamplingConfig) -> None:
         self.task = task
-        self.draw = draw
+        self.sampling = sampling
         cutoffs = [(group, self._cutoffs(group.lengths)) for group in shards.row_groups()]
         self._groups = [(group, found) for group, found in cutoffs if found.total]
         #: Windows to draw from.
@@ -134,11 +134,11 @@ class TrainingWindows:
         self._load = lru_cache(maxsize=1)(self._load_pool)
 
     def _cutoffs(self, lengths: np.ndarray) -> Cutoffs:
-        return training_cutoffs(lengths, self.task, self.draw.stride, self.draw.whole)
+        return training_cutoffs(lengths, self.task, self.sampling.stride, self.sampling.whole)
 
     @property
     def _epoch_size(self) -> int:
-        return self.draw.batch_size * self.draw.steps_per_epoch
+        return self.sampling.batch_size * self.sampling.steps_per_epoch
 
     @property
     def _pass_length(self) -> int:
@@ -148,9 +148,9 @@ class TrainingWindows:
     def _pools(self, number: int) -> list[_Pool]:
         """The panels in the order of a pass, grouped to what fits into memory."""
         # A pool is held as it was read, padded, and once more while it is replaced.
-        room = self.draw.memory_budget * MIB // 3
+        room = self.sampling.memory_budget * MIB // 3
         fits = sum(self._bytes(group) for group, _ in self._groups) <= room
-        generator = np.random.default_rng([self.draw.seed, number, 0])
+        generator = np.random.default_rng([self.sampling.seed, number, 0])
         order = range(len(self._groups)) if fits else generator.permutation(len(self._groups))
         pools: list[list[tuple[RowGroup, Cutoffs]]] = []
         used = 0
@@ -192,7 +192,7 @@ class TrainingWindows:
             inputs beside `y`, each `[b, ...]`.
         """
         size, length = self._epoch_size, self._pass_length
-        place, end = epoch * size + batch * self.draw.batch_size, (epoch + 1) * size
+        place, end = epoch * size + batch * self.sampling.batch_size, (epoch + 1) * size
         while place < end:
             number, begin = divmod(place, length)
             until = min(end - number * length, length)
@@ -201,8 +201,10 @@ class TrainingWindows:
 
     def _part_of_pass(self, number: int, begin: int, end: int, part: Part) -> Iterator[dict[str, np.ndarray]]:
         """The windows of a pass from one place in it to another."""
-        draw, pools, length = self.draw, self._pools(number), self._pass_length
-        weight = np.array([pool.windows if draw.sampling == "windows" else pool.series for pool in pools])
+        sampling, pools, length = self.sampling, self._pools(number), self._pass_length
+        weight = np.array(
+            [pool.windows if sampling.window_sampling == "windows" else pool.series for pool in pools]
+        )
         # Cumulated and rounded, so that the pass has exactly its number of windows.
         share = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
         bounds = np.rint(share * length).astype(np.int64)
@@ -211,12 +213,12 @@ class TrainingWindows:
             if first >= last:
                 continue
             cutter, cutoffs = self._load(tuple((group.path, group.number) for group in pool.groups))
-            generator = np.random.default_rng([draw.seed, number, place + 1])
+            generator = np.random.default_rng([sampling.seed, number, place + 1])
             wanted = int(bounds[place + 1] - bounds[place])
-            series, cutoff = draw_windows(cutoffs, wanted, draw.sampling, generator)
-            for here in range(first - bounds[place], last - bounds[place], BLOCK * draw.batch_size):
-                until = min(here + BLOCK * draw.batch_size, int(last - bounds[place]))
-                chosen = part.among(slice(here, until), number * length + int(bounds[place]), draw.batch_size)
+            series, cutoff = draw_windows(cutoffs, wanted, sampling.window_sampling, generator)
+            for here in range(first - bounds[place], last - bounds[place], BLOCK * sampling.batch_size):
+                until = min(here + BLOCK * sampling.batch_size, int(last - bounds[place]))
+                chosen = part.among(slice(here, until), number * length + int(bounds[place]), sampling.batch_size)
                 yield {
                     "window": cutter.windows(series[chosen], cutoff[chosen]),
                     **cutter.covariates(series[chosen], cutoff[chosen]),
@@ -231,7 +233,7 @@ def draw_windows(
     Args:
         cutoffs: What to draw from; at least one.
         wanted: How many.
-        sampling: How, as in `Draw`.
+        sampling: How, as in `SamplingConfig`.
         generator: Where chance comes from.
 
     Returns:

@@ -53,7 +53,9 @@ def training_dataset(
     del signature["y"]
     blocks = tf.data.Dataset.from_generator(generate, output_signature=signature)
     # Split after the blocks are cut into batches: one array to copy instead of two.
-    batches = blocks.rebatch(windows.draw.batch_size // part.of, drop_remainder=True).map(split, tf.data.AUTOTUNE)
+    batches = blocks.rebatch(windows.sampling.batch_size // part.of, drop_remainder=True).map(
+        split, tf.data.AUTOTUNE
+    )
     return batches.prefetch(tf.data.AUTOTUNE)
 
 

@@ -8,7 +8,7 @@ from dist_lstm.errors import UserError
 from dist_lstm.hardware import GIB
 from dist_lstm.jobs.client import ask, connect
 from dist_lstm.jobs.preflight import ask_cluster, versions
-from dist_lstm.jobs.submit import compare_versions, parcel
+from dist_lstm.jobs.submit import compare_versions, make_runtime_env
 
 #: The survey waits a minute for nodes that are busy; TensorFlow may be imported over a network.
 _SECONDS = 180.0
@@ -29,7 +29,7 @@ def examine_cluster(address: str | None, insecure: bool, storage: str | None) ->
         client = connect(address, insecure)
         mode = ask(client, "/api/authentication_mode")["authentication_mode"]
         found = [check_reach(client.get_address(), mode)]
-        with parcel() as (runtime_env, _):
+        with make_runtime_env() as (runtime_env, _):
             told = ask_cluster(client, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
     except UserError as error:
         return [Check("cluster", error.what, "problem", error.advice or "mend what it says and ask again")]

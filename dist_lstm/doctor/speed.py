@@ -65,15 +65,15 @@ def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
     from dist_lstm.model.cudnn import graph_ops
     from dist_lstm.model.heads import head_loss
     from dist_lstm.train.devices import make_strategy
-    from dist_lstm.train.state import make_learner
+    from dist_lstm.train.state import make_train_state
     from dist_lstm.train.step import make_train_steps
 
     config = as_measured(resolve(parse_config(_JOB), DatasetStatistics(freq=1, steps=1000, median=1000)))
     task = make_task(config)
     strategy = make_strategy(ResourceSettings(gpus=int(on_gpu)))
-    learner = make_learner(lambda: _build(config, task, use_cudnn), config.train, strategy)
+    state = make_train_state(lambda: _build(config, task, use_cudnn), config.train, strategy)
     # The loop is a tf.function, which the type of TrainSteps does not say.
-    train_steps: Any = make_train_steps(learner, head_loss(config.model.head, task), config.train)
+    train_steps: Any = make_train_steps(state, head_loss(config.model.head, task), config.train)
     y = np.random.default_rng(0).normal(size=(_BATCH_SIZE, task.context_length + task.horizon)).astype(np.float32)
     batch = ({"y": y[:, : task.context_length]}, y[:, task.context_length :])
     batches, sums = iter(tf.data.Dataset.from_tensors(batch).repeat()), tf.zeros(5, tf.float64)

@@ -30,7 +30,7 @@ Predict = Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Offer:
+class Candidate:
     """A model for some series.
 
     Attributes:
@@ -46,7 +46,7 @@ class Offer:
     failure: str | None = None
 
 
-class Chain:
+class FallbackSelector:
     """Forecasts of a panel's series, those of the seasonal naive method to begin with.
 
     Args:
@@ -88,21 +88,21 @@ class Chain:
         """Series that no model forecasts yet, `[N]`, bool."""
         return self.level == "naive"
 
-    def offer(self, offer: Offer, series: np.ndarray) -> None:
+    def consider(self, candidate: Candidate, series: np.ndarray) -> None:
         """Let a model forecast the series it is of use to.
 
         Args:
-            offer: The model.
+            candidate: The model.
             series: Places of its series in the panel, `[N]`, rising.
         """
-        if offer.failure is not None:
-            self._refuse(offer.level, series, np.zeros(len(series), bool), [offer.failure] * len(series))
+        if candidate.failure is not None:
+            self._refuse(candidate.level, series, np.zeros(len(series), bool), [candidate.failure] * len(series))
             return
         chosen = np.isin(np.arange(len(self.level)), series)
         part = self.panel.take(chosen)
         cutoffs = self._cutoffs(part)
-        skill = self._skill(part, cutoffs["validation"], offer.before)
-        after = offer.after or offer.before
+        skill = self._skill(part, cutoffs["validation"], candidate.before)
+        after = candidate.after or candidate.before
         end, _ = after(part, cutoffs["end"])
         finite = np.isfinite(end.reshape(len(end), -1)).min(axis=1, initial=True)
         worse = np.zeros(len(series), bool) if self._gate is None else skill < self._gate
@@ -111,13 +111,13 @@ class Chain:
             for number, one in zip(finite.tolist(), skill.tolist(), strict=True)
         ]
         taken = finite & ~worse
-        self._refuse(offer.level, series, taken, reasons)
+        self._refuse(candidate.level, series, taken, reasons)
         if taken.any():
             kept = part.take(taken)
-            test, _ = offer.before(kept, self._cutoffs(kept)["test"])
+            test, _ = candidate.before(kept, self._cutoffs(kept)["test"])
             self._put("test", series[taken], test)
             self._put("end", series[taken], end[taken])
-            self.level[series[taken]] = offer.level
+            self.level[series[taken]] = candidate.level
 
     def _refuse(self, level: str, series: np.ndarray, taken: np.ndarray, reasons: list[str]) -> None:
         for place, kept, reason in zip(series.tolist(), taken.tolist(), reasons, strict=True):

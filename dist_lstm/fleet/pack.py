@@ -21,7 +21,7 @@ from dist_lstm.config.task import Task, Vocabulary
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
-from dist_lstm.fleet.fallback import Chain, Offer, Predict
+from dist_lstm.fleet.fallback import Candidate, FallbackSelector, Predict
 from dist_lstm.fleet.packing import Group, read_pack
 from dist_lstm.layout import FleetLayout, RunLayout, part_files, part_name
 from dist_lstm.startup import start_tensorflow
@@ -176,13 +176,13 @@ class PackWorker:
 
     def _train(self, panel: Panel, groups: Sequence[Group]) -> list[_Trained]:
         from dist_lstm.data.fused_windows import GroupWindows
-        from dist_lstm.data.sampling import make_draw
+        from dist_lstm.data.sampling import make_sampling
         from dist_lstm.train.fused.fit import FittedMember, Member, fused_fit
 
         initial = self._initial.of([group.name for group in groups]) if self._initial else {}
 
         def fit(whole: bool, members: Iterable[Member]) -> dict[str, FittedMember]:
-            windows = GroupWindows(panel, self._task, make_draw(self._job.local, whole))
+            windows = GroupWindows(panel, self._task, make_sampling(self._job.local, whole))
             fitted = fused_fit(self._models, windows, list(members), slots_of(self._job.config))
             return {one.name: one for one in fitted}
 
@@ -207,25 +207,27 @@ class PackWorker:
     def _forecast(self, panel: Panel, trained: Sequence[_Trained], number: int) -> dict[str, int]:
         backtest, fleet = self._job.config.backtest, self._job.config.fleet
         rolling = (backtest.windows, backtest.stride)
-        chain = Chain(panel, self._task, rolling, fleet.skill_gate if self._task.validation else None)
+        selector = FallbackSelector(
+            panel, self._task, rolling, fleet.skill_gate if self._task.validation else None
+        )
         for one in trained:
             failure = one.failure
             if failure is None and self._task.validation and np.isnan(one.before.validation_loss):
                 failure = "too short: it has no window to be validated on"
             before, after = self._with(one.before.weights), self._with(one.after.weights)
-            chain.offer(Offer("own", before, after, failure), one.group.places)
-        self._offer_groups(chain, trained)
-        if chain.waiting.any() and self._job.global_folder is not None:
+            selector.consider(Candidate("own", before, after, failure), one.group.places)
+        self._offer_groups(selector, trained)
+        if selector.waiting.any() and self._job.global_folder is not None:
             before, after = self._global
-            chain.offer(Offer("global", before, after), np.flatnonzero(chain.waiting))
-        self._write(chain, number)
-        levels, counts = np.unique(chain.level.astype(str), return_counts=True)
+            selector.consider(Candidate("global", before, after), np.flatnonzero(selector.waiting))
+        self._write(selector, number)
+        levels, counts = np.unique(selector.level.astype(str), return_counts=True)
         return dict(zip(levels.tolist(), counts.tolist(), strict=True))
 
-    def _offer_groups(self, chain: Chain, trained: Sequence[_Trained]) -> None:
+    def _offer_groups(self, selector: FallbackSelector, trained: Sequence[_Trained]) -> None:
         wanted: dict[str, list[int]] = {}
         for one in trained:
-            waiting = [int(place) for place in one.group.places if chain.waiting[place]]
+            waiting = [int(place) for place in one.group.places if selector.waiting[place]]
             if one.group.fallback is not None and waiting:
                 wanted.setdefault(one.group.fallback, []).extend(waiting)
         if not wanted:
@@ -235,7 +237,7 @@ class PackWorker:
         shapes = [one.shape for one in self._models.ordinary.get_weights()]
         for row in rows:
             before, after = (self._with(shaped(row[name], shapes)) for name in ("weights_backtest", "weights"))
-            chain.offer(Offer("group", before, after, row["failure"]), np.sort(wanted[row["name"]]))
+            selector.consider(Candidate("group", before, after, row["failure"]), np.sort(wanted[row["name"]]))
 
     @cached_property
     def _global(self) -> tuple[Predict, Predict]:
@@ -251,12 +253,12 @@ class PackWorker:
         before, after = (make_predictor(load_model(path), task, _BATCH) for path in paths)
         return before, after
 
-    def _write(self, chain: Chain, number: int) -> None:
+    def _write(self, selector: FallbackSelector, number: int) -> None:
         files = self._job.files
         tables = {
-            files.forecasts: pa.table(chain.forecasts()),
-            files.backtest: pa.table(chain.backtest()),
-            files.series_scores: pa.Table.from_pandas(chain.scores(), preserve_index=False),
+            files.forecasts: pa.table(selector.forecasts()),
+            files.backtest: pa.table(selector.backtest()),
+            files.series_scores: pa.Table.from_pandas(selector.scores(), preserve_index=False),
         }
         for folder, table in tables.items():
             with publish(folder / part_name(number)) as temporary:

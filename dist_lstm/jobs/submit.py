@@ -110,7 +110,7 @@ def submit(
                 ),
             )
     resources = choose_resources(order.verb, config, read_cluster(client), console)
-    with parcel(order.config) as (runtime_env, shipped):
+    with make_runtime_env(order.config) as (runtime_env, shipped):
         console.print(f"shipping  {shipped}")
         found = ask_cluster(client, runtime_env, questions, _SURVEY_SECONDS)
         for problem in compare_versions(versions(), found["versions"]):
@@ -176,7 +176,7 @@ def _words(order: Order, config: Config | None) -> list[str]:
 
 
 @contextmanager
-def parcel(config: str | None = None) -> Iterator[tuple[dict[str, Any], str]]:
+def make_runtime_env(config: str | None = None) -> Iterator[tuple[dict[str, Any], str]]:
     """What is shipped: the installed package, and a config in a folder of its own.
 
     Args:

@@ -14,7 +14,7 @@ CUDNN_OP = "CudnnRNNV3"
 LOOP_OPS = frozenset({"While", "StatelessWhile"})
 
 
-def off_fast_path(layer: keras.layers.LSTM) -> list[str]:
+def cudnn_blockers(layer: keras.layers.LSTM) -> list[str]:
     """The settings of a layer that would leave the cuDNN path.
 
     Args:

@@ -29,8 +29,9 @@ def decode_directly(
     return ops.reshape(flat, (-1, horizon, parameters))
 
 
-@keras.saving.register_keras_serializable("dist_lstm")
-class Places(keras.layers.Layer):
+# Its name in the files of models from the first on.
+@keras.saving.register_keras_serializable("dist_lstm", name="Places")
+class SegmentEmbedding(keras.layers.Layer):
     """A learned vector for each segment of the horizon.
 
     Args:
@@ -72,7 +73,7 @@ def decode_segments(
         Numbers of each segment, `[B, S, L * P]`.
     """
     units = state[0].shape[-1]
-    queries = Places(segments, max(units // 2, 1), name="places")(state[0])
+    queries = SegmentEmbedding(segments, max(units // 2, 1), name="places")(state[0])
     if features is not None:
         queries = ops.concatenate([queries, features], axis=-1)
     steps = ops.reshape(queries, (-1, 1, queries.shape[-1]))

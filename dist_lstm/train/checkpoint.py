@@ -19,7 +19,7 @@ import dist_lstm.model  # noqa: F401 (registers the layers)
 from dist_lstm.errors import UserError
 from dist_lstm.layout import RunLayout
 from dist_lstm.storage import publish, remove
-from dist_lstm.train.process_group import ALONE, Team
+from dist_lstm.train.process_group import SINGLE_PROCESS, ProcessGroup
 
 _PROGRESS = "progress"
 
@@ -103,13 +103,15 @@ class Checkpoints:
         for old in self._files()[self._keep :]:
             remove(old)
 
-    def load(self, team: Team = ALONE) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    def load(
+        self, processes: ProcessGroup = SINGLE_PROCESS
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """The newest checkpoint that is whole: what `save` was given; None where there is none.
 
         The chief reads it, and all processes get what it has read: a shared folder may show each another newest
         file. One that is damaged is said and deleted.
         """
-        content = team.bytes_of_chief(self._newest() if team.chief else None)
+        content = processes.broadcast_bytes(self._newest() if processes.chief else None)
         if content is None:
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as file:

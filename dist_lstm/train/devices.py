@@ -19,7 +19,7 @@ from dist_lstm.errors import UserError
 from dist_lstm.hardware import gpus_are_hidden, nvidia_driver
 from dist_lstm.model.cudnn import uses_cudnn
 from dist_lstm.startup import start_tensorflow
-from dist_lstm.train.process_group import place_in_team
+from dist_lstm.train.process_group import process_rank
 from dist_lstm.version import __version__
 
 #: Where TensorFlow says why it sees no GPU, after the place in its sources.
@@ -179,7 +179,7 @@ def describe_environment(
         "versions": versions | {name: _version(name) for name in _PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
         "devices": describe_devices(),
-        "nodes": place_in_team(strategy)[1],
+        "nodes": process_rank(strategy)[1],
         "replicas": strategy.num_replicas_in_sync,
         "precision": resolve_precision(settings.precision),
         "cudnn": uses_cudnn(model),

@@ -21,9 +21,9 @@ from dist_lstm.model.heads import Loss
 from dist_lstm.signals import HeldSignals
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
-from dist_lstm.train.process_group import Team, make_team
+from dist_lstm.train.process_group import ProcessGroup, make_process_group
 from dist_lstm.train.progress import Fitted, Progress
-from dist_lstm.train.state import Learner, make_learner
+from dist_lstm.train.state import TrainState, make_train_state
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -99,19 +99,19 @@ def fit(
             written.
         SystemExit: If the phase is told to end, once a checkpoint is saved.
     """
-    learner = make_learner(build, settings, strategy)
-    train_steps, team = make_train_steps(learner, loss, settings), make_team(strategy)
-    mean_loss = make_mean_loss(learner.model, loss, team)
-    with closing(_Training(learner, team, settings, phase, monitor)) as training:
+    state = make_train_state(build, settings, strategy)
+    train_steps, processes = make_train_steps(state, loss, settings), make_process_group(strategy)
+    mean_loss = make_mean_loss(state.model, loss, processes)
+    with closing(_Training(state, processes, settings, phase, monitor)) as training:
         training.start()
-        with monitor.phase(phase.name, phase.steps, uses_cudnn(learner.model)), HeldSignals() as held:
+        with monitor.phase(phase.name, phase.steps, uses_cudnn(state.model)), HeldSignals() as held:
             told = 0
             while not training.ended and not told:
                 training.call(train_steps)
                 epoch_ended = training.at_end_of_epoch
                 if epoch_ended:
                     training.end_epoch(mean_loss)
-                told = int(team.of_chief(held.number or phase.told_to_end() or 0))
+                told = int(processes.broadcast(held.number or phase.told_to_end() or 0))
                 if training.diverged:
                     training.go_back_at_half_rate()
                 elif epoch_ended and phase.after_epoch:
@@ -128,10 +128,15 @@ class _Training:
     """A phase in this process: runs calls, keeps the best weights, saves and goes back."""
 
     def __init__(
-        self, learner: Learner, team: Team, settings: MeasuredTrainSettings, phase: Phase, monitor: Monitor
+        self,
+        state: TrainState,
+        processes: ProcessGroup,
+        settings: MeasuredTrainSettings,
+        phase: Phase,
+        monitor: Monitor,
     ) -> None:
-        self._learner = learner
-        self._team = team
+        self._state = state
+        self._processes = processes
         self._settings = settings
         self._phase = phase
         self._monitor = monitor
@@ -209,7 +214,7 @@ class _Training:
         if wanted == "auto":
             speed = progress.speed
             wanted = max(1, int(_SECONDS_A_CALL * speed.steps / speed.seconds)) if speed.steps else 1
-            wanted = int(self._team.of_chief(wanted))
+            wanted = int(self._processes.broadcast(wanted))
         every = self._settings.checkpoint_every
         to_checkpoint = every - progress.step % every if every else wanted
         return min(wanted, self._end_of_epoch - progress.step, to_checkpoint)
@@ -224,14 +229,14 @@ class _Training:
         """Validate, and keep the weights if they are the best so far."""
         progress, sums = self._progress, self._progress.sums
         train_loss = sums[LOSS] / sums[COUNT] if sums[COUNT] else float("nan")
-        with self._learner.averaged():
+        with self._state.averaged():
             validation = self._phase.validation
             loss = mean_loss(validation()) if validation else float("nan")
             progress.waited += 1
             if np.isnan(loss) or loss < progress.best_loss:
                 progress.best_steps, progress.best_loss, progress.waited = progress.step, loss, 0
-                self._best = self._learner.model.get_weights()
-        rate = float(self._learner.optimizer.learning_rate)
+                self._best = self._state.model.get_weights()
+        rate = float(self._state.optimizer.learning_rate)
         progress.epoch += 1
         record = EpochRecord(self._phase.name, progress.epoch, progress.step, rate, train_loss, loss)
         progress.history.append(record)
@@ -240,14 +245,14 @@ class _Training:
         self._validation_is_number = not np.isinf(loss)
         self._tick()
         late = progress.seconds > (self._settings.max_seconds or float("inf"))
-        progress.late = bool(self._team.of_chief(late))
+        progress.late = bool(self._processes.broadcast(late))
         self._monitor.epoch(record)
 
     def tell(self, after_epoch: AfterEpoch) -> None:
         """Tell of the epoch that ended."""
         progress = self._progress
-        with self._learner.averaged():
-            after_epoch(self._learner.model, progress.history[-1], progress.waited == 0)
+        with self._state.averaged():
+            after_epoch(self._state.model, progress.history[-1], progress.waited == 0)
 
     def _tick(self) -> None:
         now = time.perf_counter()
@@ -256,16 +261,16 @@ class _Training:
 
     def save(self) -> None:
         """Write a checkpoint; the chief alone does, and when is its own affair: all processes hold the same."""
-        if not self._team.chief:
+        if not self._processes.chief:
             return
-        arrays = {f"variable/{place}": value for place, value in enumerate(self._learner.read())}
+        arrays = {f"variable/{place}": value for place, value in enumerate(self._state.read())}
         arrays |= {f"best/{place}": value for place, value in enumerate(self._best)}
         self._phase.checkpoints.save(self._progress.step, asdict(self._progress), arrays)
         self._saved = time.perf_counter()
 
     def _go_back(self) -> bool:
         """Return to the last checkpoint; False where there is none."""
-        found = self._phase.checkpoints.load(self._team)
+        found = self._phase.checkpoints.load(self._processes)
         if found is None:
             return False
         values, arrays = found
@@ -277,7 +282,7 @@ class _Training:
                 arrays[f"{name}/{place}"] for place in range(sum(key.startswith(f"{name}/") for key in arrays))
             ]
 
-        self._learner.write(group("variable"))
+        self._state.write(group("variable"))
         self._best = group("best")
         return True
 
@@ -294,7 +299,7 @@ class _Training:
                 ),
             )
         self._progress.halved = True
-        self._learner.halve_rate()
+        self._state.halve_rate()
         self.save()
         self._monitor.say(
             f"{self._phase.name}: the loss is no number at step {step}; back to step {self._progress.step} at "
@@ -303,9 +308,9 @@ class _Training:
 
     def finish(self) -> Fitted:
         """What training ended with; the model has its best weights."""
-        progress, model = self._progress, self._learner.model
+        progress, model = self._progress, self._state.model
         if self._best:
-            with self._learner.strategy.scope():
+            with self._state.strategy.scope():
                 model.set_weights(self._best)
         stopped = progress.waited >= self._settings.patience
         return Fitted(

@@ -12,15 +12,15 @@ import tensorflow as tf
 from dist_lstm.config.load import MEASURED, flatten, override
 from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measured
 from dist_lstm.config.task import Task
-from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.sampling import TrainingWindows, make_sampling
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, training_dataset
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.devices import set_seed
-from dist_lstm.train.process_group import Team, make_team
-from dist_lstm.train.state import Learner, make_learner
+from dist_lstm.train.process_group import ProcessGroup, make_process_group
+from dist_lstm.train.state import TrainState, make_train_state
 from dist_lstm.train.step import COUNT, LOSS, TrainSteps, make_train_steps
 
 _SMALLEST_BATCH, _LARGEST_BATCH = 64, 1 << 16
@@ -70,24 +70,24 @@ def measure(config: ResolvedConfig, work: Workload, say: Callable[[str], None]) 
     return as_measured(config, found)
 
 
-def _start(work: Workload, config: ResolvedConfig, batch_size: int) -> tuple[Learner, TrainSteps]:
-    """A learner whose learning rate is the factor of its schedule, and its steps."""
+def _start(work: Workload, config: ResolvedConfig, batch_size: int) -> tuple[TrainState, TrainSteps]:
+    """A train state whose learning rate is the factor of its schedule, and its steps."""
     flat = {"train.learning_rate": 1.0, "train.warmup_steps": 0, "train.max_steps": 10**9}
     settings, task = as_measured(config, flat | {"train.batch_size": batch_size}).train, work.task
     set_seed(settings.seed, settings.deterministic)
-    learner = make_learner(lambda: build_model(task, config.model, settings.precision), settings, work.strategy)
-    return learner, make_train_steps(learner, head_loss(config.model.head, task), settings)
+    state = make_train_state(lambda: build_model(task, config.model, settings.precision), settings, work.strategy)
+    return state, make_train_steps(state, head_loss(config.model.head, task), settings)
 
 
 def _batch_size(work: Workload, config: ResolvedConfig) -> int:
     """The smallest batch that trains about as many windows a second as any: twice as many are not worth it."""
-    team = make_team(work.strategy)
+    processes = make_process_group(work.strategy)
     whole = work.strategy.num_replicas_in_sync * config.train.accumulate
     size = math.ceil(_SMALLEST_BATCH / whole) * whole
-    learner, train_steps = _start(work, config, size)
-    learner.set_rate(0.0)
+    state, train_steps = _start(work, config, size)
+    state.set_rate(0.0)
     windows = {"train.batch_size": size, "train.learning_rate": 1.0}
-    some = TrainingWindows(work.shards, work.task, make_draw(as_measured(config, windows), whole=False))
+    some = TrainingWindows(work.shards, work.task, make_sampling(as_measured(config, windows), whole=False))
     inputs, target = next(iter(training_dataset(some)))
     best, speed = 0, 0.0
     while size <= max(_LARGEST_BATCH, whole):
@@ -99,12 +99,12 @@ def _batch_size(work: Workload, config: ResolvedConfig) -> int:
             config.train.accumulate,
         )
         try:
-            here = size * _steps_a_second(train_steps, batches, team)
+            here = size * _steps_a_second(train_steps, batches, processes)
         except tf.errors.ResourceExhaustedError as error:
-            if team.size > 1:  # the others wait for this one's gradient, in vain
+            if processes.size > 1:  # the others wait for this one's gradient, in vain
                 raise UserError(
                     "train.batch_size",
-                    f"{size} windows do not fit into the memory of {team.size} nodes",
+                    f"{size} windows do not fit into the memory of {processes.size} nodes",
                     f"set it to {best or size // 2} instead of auto",
                 ) from error
             break
@@ -120,14 +120,14 @@ def _batch_size(work: Workload, config: ResolvedConfig) -> int:
     return best
 
 
-def _steps_a_second(train_steps: TrainSteps, batches: Any, team: Team) -> float:
+def _steps_a_second(train_steps: TrainSteps, batches: Any, processes: ProcessGroup) -> float:
     """By the clock of the chief."""
 
     def run(steps: int) -> float:
         begin = time.perf_counter()
         _, sums = train_steps(batches, tf.constant(steps), tf.zeros(5, tf.float64))
         sums.numpy()
-        return team.of_chief(time.perf_counter() - begin)
+        return processes.broadcast(time.perf_counter() - begin)
 
     run(1)  # what is done once only, such as tracing
     steps = max(2, int(_SECONDS / run(1)))
@@ -141,8 +141,8 @@ def _learning_rate(work: Workload, config: ResolvedConfig) -> float:
     Howard & Gugger, "fastai: A Layered API for Deep Learning", Information 11 (2020).
     """
     measured = as_measured(config, {"train.learning_rate": 1.0})
-    learner, train_steps = _start(work, config, measured.train.batch_size)
-    windows = TrainingWindows(work.shards, work.task, make_draw(measured, whole=False))
+    state, train_steps = _start(work, config, measured.train.batch_size)
+    windows = TrainingWindows(work.shards, work.task, make_sampling(measured, whole=False))
     batches = distribute(
         lambda part: training_dataset(windows, part=part),
         work.strategy,
@@ -152,7 +152,7 @@ def _learning_rate(work: Workload, config: ResolvedConfig) -> float:
     rates = np.geomspace(_FIRST_RATE, _LAST_RATE, _SWEEP)
     smoothed, best, found = 0.0, math.inf, None
     for step, rate in enumerate(rates, start=1):
-        learner.set_rate(rate)
+        state.set_rate(rate)
         _, sums = train_steps(batches, tf.constant(1), tf.zeros(5, tf.float64))
         total, count = sums[LOSS].numpy(), sums[COUNT].numpy()
         if not count:

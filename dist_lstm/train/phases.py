@@ -9,7 +9,7 @@ import keras
 
 from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
-from dist_lstm.data.sampling import TrainingWindows, make_draw
+from dist_lstm.data.sampling import TrainingWindows, make_sampling
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, training_dataset, validation_windows
 from dist_lstm.model.heads import head_loss
@@ -65,7 +65,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     settings, whole = config.train, refit_steps is not None
     batch_size = settings.batch_size
     set_seed(settings.seed, settings.deterministic)
-    windows = TrainingWindows(training.shards, task, make_draw(config, whole))
+    windows = TrainingWindows(training.shards, task, make_sampling(config, whole))
     validation = None if whole else validation_windows(training.shards, task, batch_size, settings.seed)
     if validation is not None:
         monitor.say(

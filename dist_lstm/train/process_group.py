@@ -1,8 +1,8 @@
 """The processes that train one model together: one process on a machine, one a node on several.
 
-They run the same program, and meet in sums over all of them: of gradients in every step, of numbers here. What
-depends on a clock, a signal or a file must be one process' decision, the chief's, or one would wait in a sum that
-the others never come to.
+They run the same program, and meet in all-reduces: of gradients in every step, of numbers here. What depends on
+a clock, a signal or a file must be one process' decision, the chief's, or one would wait in an all-reduce that the
+others never call.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _WORD = np.dtype(np.int64).itemsize
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process among those that train together; each method is called by all of them, in the same order.
 
     Attributes:
@@ -38,11 +38,11 @@ class Team:
         """The sums of all processes' values, the same bit for bit in each."""
         return self.add(np.array(values, np.float64)).tolist()
 
-    def of_chief(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """The chief's value, in every process."""
         return self.total(value if self.chief else 0.0)[0]
 
-    def bytes_of_chief(self, content: bytes | None) -> bytes | None:
+    def broadcast_bytes(self, content: bytes | None) -> bytes | None:
         """What the chief has read, in every process.
 
         Args:
@@ -51,7 +51,7 @@ class Team:
         Returns:
             The chief's content.
         """
-        length = int(self.of_chief(-1 if content is None else len(content)))
+        length = int(self.broadcast(-1 if content is None else len(content)))
         if length < 0:
             return None
         words = np.zeros(-(-length // _WORD), np.int64)
@@ -60,21 +60,21 @@ class Team:
         return self.add(words).tobytes()[:length]
 
 
-ALONE = Team(0, 1, lambda values: values)
+SINGLE_PROCESS = ProcessGroup(0, 1, lambda values: values)
 
 
-def make_team(strategy: Any) -> Team:
-    """The team of a strategy.
+def make_process_group(strategy: Any) -> ProcessGroup:
+    """The processes of a strategy.
 
     Args:
         strategy: A MultiWorkerMirroredStrategy whose workers TF_CONFIG names, or any strategy of one process.
 
     Returns:
-        The team: of one process where the strategy does not reach beyond it.
+        This process among them: the only one where the strategy does not reach beyond it.
     """
-    number, size = place_in_team(strategy)
+    number, size = process_rank(strategy)
     if size == 1:
-        return ALONE
+        return SINGLE_PROCESS
     here = strategy.num_replicas_in_sync // size
 
     @tf.function(autograph=False)
@@ -88,10 +88,10 @@ def make_team(strategy: Any) -> Team:
 
         return strategy.experimental_local_results(strategy.run(of_replica))[0]
 
-    return Team(number, size, lambda values: summed(tf.constant(values)).numpy())
+    return ProcessGroup(number, size, lambda values: summed(tf.constant(values)).numpy())
 
 
-def place_in_team(strategy: Any) -> tuple[int, int]:
+def process_rank(strategy: Any) -> tuple[int, int]:
     """Number of this process among those of a strategy, and how many they are."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1

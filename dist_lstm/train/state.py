@@ -1,4 +1,4 @@
-"""What learns: a model, its optimizer, and the strategy both live under; and all that changes as they learn."""
+"""All that changes in training: a model, its optimizer and its scales, under a strategy."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ def _state(value: float, name: str) -> keras.Variable:
 
 
 @dataclass(frozen=True)
-class Learner:
+class TrainState:
     """A model and what trains it.
 
     Attributes:
@@ -99,7 +99,9 @@ class Learner:
                 weight.assign(value)
 
 
-def make_learner(build: Callable[[], keras.Model], settings: MeasuredTrainSettings, strategy: Any) -> Learner:
+def make_train_state(
+    build: Callable[[], keras.Model], settings: MeasuredTrainSettings, strategy: Any
+) -> TrainState:
     """Build a model and its optimizer.
 
     Args:
@@ -108,10 +110,10 @@ def make_learner(build: Callable[[], keras.Model], settings: MeasuredTrainSettin
         strategy: The strategy to train under.
 
     Returns:
-        The learner, before its first step.
+        The state before the first step.
     """
     with strategy.scope():
         model = build()
         optimizer = make_optimizer(settings)
         optimizer.build(model.trainable_variables)
-        return Learner(model, optimizer, strategy, LossScale() if settings.precision == "float16" else None)
+        return TrainState(model, optimizer, strategy, LossScale() if settings.precision == "float16" else None)

@@ -15,8 +15,8 @@ from dist_lstm.config.resolved import MeasuredTrainSettings
 from dist_lstm.model.heads import Loss
 from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.optimizer import clip
-from dist_lstm.train.process_group import ALONE, Team
-from dist_lstm.train.state import Learner
+from dist_lstm.train.process_group import SINGLE_PROCESS, ProcessGroup
+from dist_lstm.train.state import TrainState
 
 #: What the steps so far add up to, float64 `[5]`: the loss over observed targets, their count, the seconds in
 #: which a batch was waited for, the steps that were not taken because the loss was no number, and how many of
@@ -55,7 +55,7 @@ def summed_loss(
     return tf.reduce_sum(errors * weight), tf.reduce_sum(weight)
 
 
-def make_train_steps(learner: Learner, loss: Loss, settings: MeasuredTrainSettings) -> TrainSteps:
+def make_train_steps(state: TrainState, loss: Loss, settings: MeasuredTrainSettings) -> TrainSteps:
     """Build the graph of several training steps.
 
     The gradient of the summed loss is summed over replicas, divided by the number of observed targets of
@@ -63,7 +63,7 @@ def make_train_steps(learner: Learner, loss: Loss, settings: MeasuredTrainSettin
     gradient is no number is not applied.
 
     Args:
-        learner: Model, optimizer and strategy; the optimizer must not sum gradients over replicas itself.
+        state: Model, optimizer and strategy; the optimizer must not sum gradients over replicas itself.
         loss: The head's loss.
         settings: Clipping, parts of a batch, bad steps in a row; with `deterministic`, waiting for input is
             not measured: TensorFlow forbids clocks among deterministic ops.
@@ -72,8 +72,8 @@ def make_train_steps(learner: Learner, loss: Loss, settings: MeasuredTrainSettin
         The function; it is traced once, whatever the number of steps.
     """
     now = (lambda: tf.constant(0.0, tf.float64)) if settings.deterministic else tf.timestamp
-    gradient_of_replica = _make_replica_gradient(learner, loss, settings)
-    strategy, loss_scale, weights = learner.strategy, learner.loss_scale, learner.model.trainable_variables
+    gradient_of_replica = _make_replica_gradient(state, loss, settings)
+    strategy, loss_scale, weights = state.strategy, state.loss_scale, state.model.trainable_variables
 
     def one_step(batches: Any, sums: tf.Tensor) -> tf.Tensor:
         # The clock starts when the step before is done, or a wait hidden behind it would count.
@@ -90,7 +90,7 @@ def make_train_steps(learner: Learner, loss: Loss, settings: MeasuredTrainSettin
         fine = number & tf.math.is_finite(norm)
 
         def apply() -> tf.Tensor:
-            strategy.run(lambda summed: learner.optimizer.apply(summed, weights), args=(gradients,))
+            strategy.run(lambda summed: state.optimizer.apply(summed, weights), args=(gradients,))
             return tf.constant(0.0, tf.float64)
 
         # In float16 a gradient may overflow where the loss is a number: that is what the scale is there for.
@@ -123,9 +123,9 @@ _LEAST_LOSS_SCALE = 2.0**-16
 _ReplicaGradient = Callable[[Any], tuple[list[tf.Tensor], tf.Tensor]]
 
 
-def _make_replica_gradient(learner: Learner, loss: Loss, settings: MeasuredTrainSettings) -> _ReplicaGradient:
+def _make_replica_gradient(state: TrainState, loss: Loss, settings: MeasuredTrainSettings) -> _ReplicaGradient:
     """What one replica does with its part of a batch."""
-    model, loss_scale, parts = learner.model, learner.loss_scale, settings.accumulate
+    model, loss_scale, parts = state.model, state.loss_scale, settings.accumulate
     weights = model.trainable_variables
 
     def of_part(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> list[tf.Tensor]:
@@ -162,13 +162,15 @@ def _make_replica_gradient(learner: Learner, loss: Loss, settings: MeasuredTrain
     return replica_gradient
 
 
-def make_mean_loss(model: keras.Model, loss: Loss, team: Team = ALONE) -> Callable[[Iterator[Any]], float]:
+def make_mean_loss(
+    model: keras.Model, loss: Loss, processes: ProcessGroup = SINGLE_PROCESS
+) -> Callable[[Iterator[Any]], float]:
     """Build the graph of the loss without training.
 
     Args:
         model: The model.
         loss: The head's loss.
-        team: The processes that share the batches: each takes every `team.size`-th.
+        processes: The processes that share the batches: each takes every `processes.size`-th.
 
     Returns:
         A function of batches of inputs and targets to the mean loss over their observed targets; NaN
@@ -181,12 +183,12 @@ def make_mean_loss(model: keras.Model, loss: Loss, team: Team = ALONE) -> Callab
 
     def mean_loss(batches: Iterator[Any]) -> float:
         total, count = 0.0, 0.0
-        for inputs, target in itertools.islice(batches, team.number, None, team.size):
+        for inputs, target in itertools.islice(batches, processes.number, None, processes.size):
             missing = len(next(iter(inputs.values()))) - len(target)
             padded = np.pad(target, ((0, missing), (0, 0)), constant_values=np.nan)
             one, counted = one_batch(inputs, padded)
             total, count = total + float(one), count + float(counted)
-        total, count = team.total(total, count)
+        total, count = processes.total(total, count)
         # NaN says that nothing counts; a loss that is no number is as bad as can be.
         return (float("inf") if np.isnan(total) else total / count) if count else float("nan")
 

@@ -8,11 +8,11 @@ from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.sampling import TrainingWindows
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import training_cutoffs, validation_cutoffs
-from tests.data.test_stream import LENGTHS, make_draw
+from tests.data.test_stream import LENGTHS, make_sampling
 
 
 def make(panel, task, **changes) -> GroupWindows:
-    return GroupWindows(panel, task, make_draw(**changes))
+    return GroupWindows(panel, task, make_sampling(**changes))
 
 
 @pytest.mark.parametrize("sampling", ["series", "windows", "recent"])
@@ -20,10 +20,10 @@ def test_a_group_draws_the_windows_that_training_on_it_alone_draws(
     numbered_panel, write_panel, make_task, sampling
 ):
     panel, task, group = numbered_panel(*LENGTHS), make_task(), np.array([1, 4, 5])
-    windows = make(panel, task, sampling=sampling)
+    windows = make(panel, task, window_sampling=sampling)
     keep = np.isin(np.arange(len(LENGTHS)), group)
     folder, manifest = write_panel(panel.take(keep), task)
-    alone = TrainingWindows(Shards(folder, manifest), task, make_draw(sampling=sampling, seed=9))
+    alone = TrainingWindows(Shards(folder, manifest), task, make_sampling(window_sampling=sampling, seed=9))
     for epoch in (0, 3):
         _, target = windows.cut(*windows.training(group, 9, epoch))
         expected = np.concatenate([block["window"] for block in alone.blocks(epoch)])[:, task.context_length :]

@@ -13,7 +13,7 @@ import pytest
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.task import input_spec
 from dist_lstm.data import stationarity
-from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.sampling import SamplingConfig, TrainingWindows
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import validation_windows
 from dist_lstm.data.windows import WindowCutter
@@ -68,15 +68,15 @@ def prepared(tmp_path, make_frame, make_config):
         # Nothing was left out of the comparison.
         own = ["unique_id", "start", "length", "y", "series", "transform"]
         assert sorted(rows.columns) == sorted([*own, *STATISTICS, *EVIDENCE])
-        for sampling in ("series", "windows", "recent"):
+        for order in ("series", "windows", "recent"):
             for whole in (False, True):
-                draw = Draw(1, 1500, sampling, stride=1, seed=1, whole=whole, memory_budget=64)
-                windows = TrainingWindows(Shards(folder, manifest), task, draw)
+                sampling = SamplingConfig(1, 1500, order, stride=1, seed=1, whole=whole, memory_budget=64)
+                windows = TrainingWindows(Shards(folder, manifest), task, sampling)
                 assert windows.windows < 1500  # so that `windows` draws each of them
                 blocks = [block for epoch in range(2) for block in windows.blocks(epoch)]
                 assert {*blocks[0]} == {"window", *input_spec(task)} - {"y"}
                 drawn = b"".join(values.tobytes() for block in blocks for values in block.values())
-                everything[f"{sampling} {'whole' if whole else 'train'}"] = drawn
+                everything[f"{order} {'whole' if whole else 'train'}"] = drawn
         found = validation_windows(Shards(folder, manifest), task, batch_size=4, seed=1)
         assert found.used == 2 * 6
         inputs = b"".join(values.tobytes() for values in found.inputs.values())

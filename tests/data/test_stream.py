@@ -14,7 +14,7 @@ from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.task import input_spec
 from dist_lstm.data import sampling, stream
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.sampling import SamplingConfig, TrainingWindows
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, ordered_windows, training_dataset, validation_windows
 from dist_lstm.data.windows import forecast_cutoffs, training_cutoffs, validation_cutoffs
@@ -24,17 +24,17 @@ from dist_lstm.errors import UserError
 LENGTHS = [17, 40, 18, 29, 60, 23, 16, 2]
 
 
-def make_draw(**changes) -> Draw:
+def make_sampling(**changes) -> SamplingConfig:
     values = {
         "batch_size": 8,
         "steps_per_epoch": 5,
-        "sampling": "series",
+        "window_sampling": "series",
         "stride": 1,
         "seed": 1,
         "whole": False,
         "memory_budget": 64,
     }
-    return Draw(**values | changes)
+    return SamplingConfig(**values | changes)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def make_windows(panel, write_panel, make_task, monkeypatch):
             monkeypatch.setattr(sampling, "MIB", 1 << 10)
             changes.setdefault("memory_budget", 1)
         folder, manifest = write_panel(panel, make_task(), group_steps=30, shard_steps=80)
-        return TrainingWindows(Shards(folder, manifest), make_task(), make_draw(**changes))
+        return TrainingWindows(Shards(folder, manifest), make_task(), make_sampling(**changes))
 
     return make
 
@@ -96,13 +96,15 @@ def test_batches_have_the_shapes_and_types_of_the_input_spec(make_windows, make_
 
 
 @pytest.mark.parametrize("pools", [False, True])
-@pytest.mark.parametrize("sampling", ["series", "windows", "recent"])
+@pytest.mark.parametrize("window_sampling", ["series", "windows", "recent"])
 @pytest.mark.parametrize(("stride", "whole"), [(1, False), (3, False), (1, True)])
 def test_every_window_is_a_training_window_cut_at_its_place(
-    stride, whole, sampling, pools, make_windows, make_task
+    stride, whole, window_sampling, pools, make_windows, make_task
 ):
     permitted = set(allowed(make_task, stride, whole))
-    for context, target in batches(make_windows(pools, sampling=sampling, stride=stride, whole=whole), 20):
+    for context, target in batches(
+        make_windows(pools, window_sampling=window_sampling, stride=stride, whole=whole), 20
+    ):
         for row, (series, cutoff) in enumerate(places(target)):
             assert (series, cutoff) in permitted
             steps = np.arange(cutoff - 6, cutoff)
@@ -119,9 +121,9 @@ def test_windows_and_series_to_draw_from_are_counted(stride, whole, make_windows
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 12])
-@pytest.mark.parametrize("sampling", ["series", "recent"])
-def test_series_sampling_draws_each_series_equally_often_give_or_take_one(sampling, steps, make_windows):
-    windows = make_windows(sampling=sampling, steps_per_epoch=steps)
+@pytest.mark.parametrize("window_sampling", ["series", "recent"])
+def test_series_sampling_draws_each_series_equally_often_give_or_take_one(window_sampling, steps, make_windows):
+    windows = make_windows(window_sampling=window_sampling, steps_per_epoch=steps)
     drawn = Counter(series for series, _ in epoch(windows))
     counts = [drawn[series] for series in range(windows.series)]
     assert sum(counts) == 8 * steps == drawn.total()
@@ -129,16 +131,18 @@ def test_series_sampling_draws_each_series_equally_often_give_or_take_one(sampli
 
 
 @pytest.mark.parametrize("pools", [False, True])
-@pytest.mark.parametrize(("sampling", "stride"), [("series", 1), ("recent", 1), ("recent", 3)])
+@pytest.mark.parametrize(("window_sampling", "stride"), [("series", 1), ("recent", 1), ("recent", 3)])
 def test_cutoffs_of_a_series_are_drawn_about_equally_often_or_linearly_more_often_the_later_they_are(
-    sampling, stride, pools, make_windows, make_task
+    window_sampling, stride, pools, make_windows, make_task
 ):
-    drawn = Counter(epoch(make_windows(pools, sampling=sampling, steps_per_epoch=6000, stride=stride)))
+    drawn = Counter(
+        epoch(make_windows(pools, window_sampling=window_sampling, steps_per_epoch=6000, stride=stride))
+    )
     assert set(drawn) == set(allowed(make_task, stride))
     for series, last in ((3, 17 - 3), (4, 48 - 3)):
         counts = np.array([drawn[series, cutoff] for cutoff in range(2, last + 1, stride)])
         # Of a triangle cut into slices of equal width, the second has 3 times the area of the first.
-        weight = 2.0 * np.arange(len(counts)) + 1 if sampling == "recent" else np.ones(len(counts))
+        weight = 2.0 * np.arange(len(counts)) + 1 if window_sampling == "recent" else np.ones(len(counts))
         expected = counts.sum() * weight / weight.sum()
         assert counts.sum() == 8 * 6000 // 6
         chi_square = ((counts - expected) ** 2 / expected).sum()
@@ -149,24 +153,24 @@ def test_cutoffs_of_a_series_are_drawn_about_equally_often_or_linearly_more_ofte
 @pytest.mark.parametrize("pools", [False, True])
 def test_windows_sampling_covers_every_window_once_a_pass(pools, make_windows, make_task):
     permitted = allowed(make_task)
-    windows = make_windows(pools, sampling="windows", batch_size=1, steps_per_epoch=2 * len(permitted))
+    windows = make_windows(pools, window_sampling="windows", batch_size=1, steps_per_epoch=2 * len(permitted))
     drawn = Counter(epoch(windows))
     assert set(drawn) == set(permitted)
     assert set(drawn.values()) == {2}
 
 
 def test_windows_sampling_repeats_nothing_before_all_was_drawn(make_windows):
-    windows = make_windows(sampling="windows", batch_size=1, steps_per_epoch=40)
+    windows = make_windows(window_sampling="windows", batch_size=1, steps_per_epoch=40)
     for number in range(3):
         assert max(Counter(epoch(windows, number)).values()) == 1
 
 
-@pytest.mark.parametrize("sampling", ["series", "windows", "recent"])
+@pytest.mark.parametrize("window_sampling", ["series", "windows", "recent"])
 @pytest.mark.parametrize("pools", [False, True])
-def test_the_same_seed_gives_the_same_stream_and_another_seed_another(pools, sampling, make_windows):
-    first = batches(make_windows(pools, sampling=sampling), 12)
-    assert same(first, batches(make_windows(pools, sampling=sampling), 12))
-    assert not same(first, batches(make_windows(pools, sampling=sampling, seed=2), 12))
+def test_the_same_seed_gives_the_same_stream_and_another_seed_another(pools, window_sampling, make_windows):
+    first = batches(make_windows(pools, window_sampling=window_sampling), 12)
+    assert same(first, batches(make_windows(pools, window_sampling=window_sampling), 12))
+    assert not same(first, batches(make_windows(pools, window_sampling=window_sampling, seed=2), 12))
 
 
 def test_one_dataset_can_be_read_again_from_its_start(make_windows):
@@ -183,13 +187,13 @@ def test_every_epoch_is_drawn_anew_and_in_another_order(make_windows):
 
 @pytest.mark.parametrize("pools", [False, True])
 @pytest.mark.parametrize(("number", "batch"), [(1, 0), (0, 3), (2, 4), (5, 1)])
-@pytest.mark.parametrize("sampling", ["series", "recent"])
+@pytest.mark.parametrize("window_sampling", ["series", "recent"])
 def test_an_epoch_can_be_entered_at_any_batch_and_goes_on_as_if_it_had_been_reached(
-    sampling, number, batch, pools, make_windows
+    window_sampling, number, batch, pools, make_windows
 ):
     before = 5 * number + batch
-    whole = batches(make_windows(pools, sampling=sampling), before + 7)
-    assert same(batches(make_windows(pools, sampling=sampling), 7, number, batch), whole[before:])
+    whole = batches(make_windows(pools, window_sampling=window_sampling), before + 7)
+    assert same(batches(make_windows(pools, window_sampling=window_sampling), 7, number, batch), whole[before:])
 
 
 @pytest.mark.parametrize("block", [1, 3, 16])
@@ -257,7 +261,7 @@ def test_a_pool_never_takes_more_than_its_share_of_the_memory_budget(make_window
 def test_pools_of_equal_series_draw_different_cutoffs(numbered_panel, write_panel, make_task, monkeypatch):
     monkeypatch.setattr(sampling, "MIB", 1)
     folder, manifest = write_panel(numbered_panel(40, 40, 40), make_task(), group_steps=1)
-    drawn = epoch(TrainingWindows(Shards(folder, manifest), make_task(), make_draw(steps_per_epoch=30)))
+    drawn = epoch(TrainingWindows(Shards(folder, manifest), make_task(), make_sampling(steps_per_epoch=30)))
     cutoffs = [tuple(cutoff for series, cutoff in drawn if series == one) for one in range(3)]
     assert [len(one) for one in cutoffs] == [80, 80, 80]
     assert len(set(cutoffs)) == 3

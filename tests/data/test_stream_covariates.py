@@ -14,7 +14,7 @@ from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec
 from dist_lstm.data import sampling, stream
 from dist_lstm.data.panel import STATIC, Panel
-from dist_lstm.data.sampling import Draw, TrainingWindows
+from dist_lstm.data.sampling import SamplingConfig, TrainingWindows
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import distribute, ordered_windows, training_dataset, validation_windows
 from dist_lstm.data.windows import forecast_cutoffs, training_cutoffs, validation_cutoffs
@@ -112,8 +112,15 @@ def make_windows(panel, write_panel, monkeypatch):
         if pools:  # each pool holds one or two of the row groups
             monkeypatch.setattr(sampling, "MIB", 1 << 10)
         folder, manifest = write_panel(panel, task, group_steps=30, shard_steps=80)
-        values = {"batch_size": 8, "steps_per_epoch": 5, "sampling": how, "stride": 1, "seed": 1, "whole": False}
-        return TrainingWindows(Shards(folder, manifest), task, Draw(**values | changes, memory_budget=1))
+        values = {
+            "batch_size": 8,
+            "steps_per_epoch": 5,
+            "window_sampling": how,
+            "stride": 1,
+            "seed": 1,
+            "whole": False,
+        }
+        return TrainingWindows(Shards(folder, manifest), task, SamplingConfig(**values | changes, memory_budget=1))
 
     return make
 

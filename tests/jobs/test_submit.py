@@ -18,7 +18,7 @@ from dist_lstm.jobs import client as access
 from dist_lstm.jobs import follow, submit
 from dist_lstm.jobs import preflight as survey
 from dist_lstm.jobs.client import Token, check_address, find_token
-from dist_lstm.jobs.submit import Nodes, Order, choose_resources, compare_versions, parcel
+from dist_lstm.jobs.submit import Nodes, Order, choose_resources, compare_versions, make_runtime_env
 
 SECRET = "0123456789abcdef" * 4
 TOKEN = Token(SECRET, "a test")
@@ -222,7 +222,7 @@ def test_what_is_shipped_is_the_installed_package_and_the_config_and_nothing_tha
     (tmp_path / "table.csv").write_text("x" * 10_000)
     from ray._private.runtime_env.packaging import create_package
 
-    with parcel(str(tmp_path / "job.yaml")) as (runtime_env, told):
+    with make_runtime_env(str(tmp_path / "job.yaml")) as (runtime_env, told):
         [package] = runtime_env["py_modules"]
         create_package(package, tmp_path / "package.zip", include_gitignore=True, include_parent_dir=True)
         inside = set(zipfile.ZipFile(tmp_path / "package.zip").namelist())

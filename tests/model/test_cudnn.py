@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from dist_lstm.config.task import Task, input_spec
-from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, graph_ops, off_fast_path, uses_cudnn
+from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, cudnn_blockers, graph_ops, uses_cudnn
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.step import summed_loss
@@ -99,7 +99,7 @@ def test_no_layer_that_we_build_leaves_the_fast_path(decoder):
         model = build_model(TASK, settings(decoder=decoder, bidirectional=bidirectional))
         layers = [one for one in model._flatten_layers() if isinstance(one, keras.layers.LSTM)]
         assert len(layers) == (4 if bidirectional else 2) + (decoder == "segment")
-        assert [off_fast_path(layer) for layer in layers] == [[]] * len(layers)
+        assert [cudnn_blockers(layer) for layer in layers] == [[]] * len(layers)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_no_layer_that_we_build_leaves_the_fast_path(decoder):
 )
 def test_every_setting_named_as_leaving_the_fast_path_does_leave_it(fake_gpu, name, value):
     layer = keras.layers.LSTM(4, **{name: value})
-    reasons = off_fast_path(layer)
+    reasons = cudnn_blockers(layer)
     assert len(reasons) == 1
     assert reasons[0].startswith(f"{name} is ")
     traced = tf.function(lambda x: layer(x, training=True)).get_concrete_function(tf.TensorSpec((2, 5, 3)))

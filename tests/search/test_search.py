@@ -334,7 +334,12 @@ def finished(tmp_path_factory):
     job = make_job(folder, WORK)
     words = command(job, folder / "out")[3:]
     done = subprocess.run(
-        [sys.executable, "-c", TELLING, *words], capture_output=True, text=True, cwd=ROOT, env=ALONE, check=False
+        [sys.executable, "-c", TELLING, *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=ALONE,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return job, folder / "out", done

@@ -285,10 +285,10 @@ def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, s
     monitor = Monitor(folder, Console(file=text, width=200))
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, next(iter(batches())))
 
-    def draw(*place: int) -> Iterator[Any]:
+    def sampling(*place: int) -> Iterator[Any]:
         return iter(tf.data.Dataset.from_generator(lambda: bad_from(*place, bad), output_signature=spec))
 
-    phase = Phase("train", train.max_steps, draw, None, Checkpoints(folder, "train", 3, monitor.say))
+    phase = Phase("train", train.max_steps, sampling, None, Checkpoints(folder, "train", 3, monitor.say))
     fitted = fit(
         lambda: build_model(TASK, settings()), fragile, train, tf.distribute.get_strategy(), phase, monitor
     )

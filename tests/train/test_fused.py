@@ -15,7 +15,7 @@ from dist_lstm.config.schema import ModelSettings, TrainSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.sampling import Draw
+from dist_lstm.data.sampling import SamplingConfig
 from dist_lstm.errors import UserError
 from dist_lstm.model.fused import stack_weights
 from dist_lstm.model.heads import head_loss
@@ -28,7 +28,7 @@ from dist_lstm.train.fused.step import Rates, State, learning_rate_at, make_fuse
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.optimizer import make_optimizer
 from dist_lstm.train.progress import Fitted
-from dist_lstm.train.state import Learner
+from dist_lstm.train.state import TrainState
 from dist_lstm.train.step import COUNT, LOSS, make_mean_loss, make_train_steps
 from tests.model.test_fused import TRANSFORMED, random_weights
 from tests.model.test_lstm import TASK, settings
@@ -96,7 +96,7 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
         )
         optimizer = make_optimizer(own)
         optimizer.build(model.trainable_variables)
-        steps = make_train_steps(Learner(model, optimizer, tf.distribute.get_strategy()), loss, own)
+        steps = make_train_steps(TrainState(model, optimizer, tf.distribute.get_strategy()), loss, own)
         data = ({name: values[:, number] for name, values in inputs.items()}, target[:, number])
         in_order = iter(tf.data.Dataset.from_tensor_slices(data))
         _, alone = steps(in_order, tf.constant(STEPS), tf.zeros(5, tf.float64))
@@ -136,7 +136,7 @@ def make(dropout: float = 0.0, **changes: Any) -> tuple[FusedModels, ModelSettin
 
 
 def windows(whole: bool = False) -> GroupWindows:
-    return GroupWindows(panel(), TASK, Draw(BATCH, 10, "series", 1, 1, whole, 64))
+    return GroupWindows(panel(), TASK, SamplingConfig(BATCH, 10, "series", 1, 1, whole, 64))
 
 
 def members(names: str = "ABCDE", **changes: Any) -> list[Member]:
@@ -280,7 +280,7 @@ def test_a_series_without_a_training_window_is_given_back_with_the_reason():
     short = Panel(
         np.array(["S", "A"]), np.ones(2, np.int64), np.arange(48, dtype=np.float32), np.array([0, 8, 48])
     )
-    source = GroupWindows(short, TASK, Draw(BATCH, 10, "series", 1, 1, False, 64))
+    source = GroupWindows(short, TASK, SamplingConfig(BATCH, 10, "series", 1, 1, False, 64))
     given = [Member("S", np.array([0])), Member("A", np.array([1]))]
     fitted = {one.name: one for one in fused_fit(models, source, given, 3)}
     assert fitted["S"].failure == "too short: it has no window to train on"

@@ -72,7 +72,7 @@ def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising
     """The loss falls until the rate is 0.02, then rises to many times its least."""
     rates: list[float] = []
 
-    class Learner:
+    class TrainState:
         def set_rate(self, rate: float) -> None:
             rates.append(rate)
 
@@ -80,7 +80,7 @@ def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising
         loss = 3.0 - 2.9 * min(rates[-1] / 0.02, 1) if rates[-1] <= 0.02 else 50.0
         return tf.constant(1), tf.constant([loss * 8, 8.0, 0, 0, 0], tf.float64)
 
-    monkeypatch.setattr(measuring, "_start", lambda *_: (Learner(), train_steps))
+    monkeypatch.setattr(measuring, "_start", lambda *_: (TrainState(), train_steps))
     found = measure(work(learning_rate="auto"))["train.learning_rate"]
     assert 0.0015 < found < 0.0025
     np.testing.assert_allclose(np.diff(np.log(rates)), np.log(1e5) / 99, rtol=1e-6)
@@ -89,12 +89,12 @@ def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising
 
 
 def test_a_loss_that_is_no_number_from_the_start_is_the_users_error(work, monkeypatch):  # noqa: F811
-    class Learner:
+    class TrainState:
         def set_rate(self, rate: float) -> None:
             pass
 
     none = tf.constant([0.0, 0.0, 0.0, 1.0, 1.0], tf.float64)
-    monkeypatch.setattr(measuring, "_start", lambda *_: (Learner(), lambda *_: (tf.constant(1), none)))
+    monkeypatch.setattr(measuring, "_start", lambda *_: (TrainState(), lambda *_: (tf.constant(1), none)))
     with pytest.raises(UserError, match=r"train\.learning_rate: no rate trains"):
         measure(work(learning_rate="auto"))
 

@@ -16,8 +16,8 @@ from dist_lstm.model.encoder import ReplicaDropout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
-from dist_lstm.train import state as learners
-from dist_lstm.train.state import Learner, make_learner
+from dist_lstm.train import state as state_module
+from dist_lstm.train.state import TrainState, make_train_state
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -73,14 +73,14 @@ def train(
     keras.utils.set_random_seed(1)
     train = SETTINGS.model_copy(update={key: changes.pop(key) for key in SETTINGS_CHANGED & changes.keys()})
     rows = settings(**{"dropout": 0.0, "id_dropout": 0.0} | changes)
-    learner = make_learner(lambda: build_model(task, rows, train.precision), train, strategy)
-    steps = make_train_steps(learner, head_loss("quantile", task), train)
+    state = make_train_state(lambda: build_model(task, rows, train.precision), train, strategy)
+    steps = make_train_steps(state, head_loss("quantile", task), train)
     iterator = distribute(lambda _: batches(task), strategy, BATCH)
     sums = tf.zeros(5, tf.float64)
     for number in calls:
         taken, sums = steps(iterator, tf.constant(number), sums)
         assert taken == number
-    return learner.model.get_weights(), float(sums[LOSS] / sums[COUNT])
+    return state.model.get_weights(), float(sums[LOSS] / sums[COUNT])
 
 
 def test_two_replicas_and_one_end_with_the_same_weights(two_cpus):
@@ -120,7 +120,7 @@ def test_an_embedding_that_no_window_names_does_not_change():
     optimizer = keras.optimizers.SGD(1.0)
     optimizer.build(model.trainable_variables)
     before = table.numpy()
-    steps = make_train_steps(Learner(model, optimizer, ONE_DEVICE), head_loss("quantile", task), SETTINGS)
+    steps = make_train_steps(TrainState(model, optimizer, ONE_DEVICE), head_loss("quantile", task), SETTINGS)
     # Only numbers 0 to 5 are drawn.
     data = batches(RICH)
     steps(iter(data), tf.constant(1), tf.zeros(5, tf.float64))
@@ -155,7 +155,7 @@ def test_a_step_goes_down_the_clipped_mean_gradient_over_observed_targets(clip_n
     optimizer = keras.optimizers.SGD(1.0)
     optimizer.build(model.trainable_variables)
     train = SETTINGS.model_copy(update={"clip_norm": clip_norm})
-    steps = make_train_steps(Learner(model, optimizer, ONE_DEVICE), loss, train)
+    steps = make_train_steps(TrainState(model, optimizer, ONE_DEVICE), loss, train)
     steps(iter(batches()), tf.constant(1), tf.zeros(5, tf.float64))
     for was, gradient, variable in zip(before, gradients, model.trainable_variables, strict=True):
         np.testing.assert_allclose(was - variable.numpy(), gradient * min(1, clip_norm / norm), atol=1e-6)
@@ -304,13 +304,13 @@ def bad_batches(*numbers: int) -> tf.data.Dataset:
 def test_a_step_whose_loss_is_no_number_is_counted_and_changes_nothing(precision, strategy, request):
     where = ONE_DEVICE if strategy == "one device" else request.getfixturevalue("two_cpus")
     settings_ = SETTINGS.model_copy(update={"precision": precision})
-    learner = make_learner(lambda: build_model(TASK, settings(dropout=0.0), precision), settings_, where)
-    steps = make_train_steps(learner, fragile, settings_)
+    state = make_train_state(lambda: build_model(TASK, settings(dropout=0.0), precision), settings_, where)
+    steps = make_train_steps(state, fragile, settings_)
     iterator = distribute(lambda _: bad_batches(2), where, BATCH)
     _, sums = steps(iterator, tf.constant(2), tf.zeros(5, tf.float64))
-    before = learner.model.get_weights() + [one.numpy() for one in learner.optimizer.variables]
+    before = state.model.get_weights() + [one.numpy() for one in state.optimizer.variables]
     _, sums = steps(iterator, tf.constant(1), sums)
-    after = learner.model.get_weights() + [one.numpy() for one in learner.optimizer.variables]
+    after = state.model.get_weights() + [one.numpy() for one in state.optimizer.variables]
     for one, two in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, two)
     assert sums.numpy()[[SKIPPED, IN_A_ROW]].tolist() == [1.0, 1.0]
@@ -318,13 +318,13 @@ def test_a_step_whose_loss_is_no_number_is_counted_and_changes_nothing(precision
     assert sums.numpy()[[SKIPPED, IN_A_ROW]].tolist() == [1.0, 0.0]
     assert np.isfinite(sums.numpy()).all()
     assert sums[COUNT] == 4 * np.isfinite(windows(1)[1]).sum()
-    assert any((one != two).any() for one, two in zip(after[:3], learner.model.get_weights()[:3], strict=True))
+    assert any((one != two).any() for one, two in zip(after[:3], state.model.get_weights()[:3], strict=True))
 
 
 def test_too_many_bad_steps_in_a_row_end_a_call():
-    learner = make_learner(lambda: build_model(TASK, settings()), SETTINGS, ONE_DEVICE)
+    state = make_train_state(lambda: build_model(TASK, settings()), SETTINGS, ONE_DEVICE)
     limit = SETTINGS.model_copy(update={"max_bad_steps": 3})
-    steps = make_train_steps(learner, fragile, limit)
+    steps = make_train_steps(state, fragile, limit)
     taken, sums = steps(iter(bad_batches(1, 2, 4, 5, 6)), tf.constant(10), tf.zeros(5, tf.float64))
     assert int(taken) == 7
     assert sums.numpy()[[SKIPPED, IN_A_ROW]].tolist() == [5.0, 3.0]
@@ -332,18 +332,18 @@ def test_too_many_bad_steps_in_a_row_end_a_call():
 
 def test_a_gradient_that_overflows_float16_halves_the_scale_of_the_loss_and_is_no_fault():
     half = SETTINGS.model_copy(update={"precision": "float16"})
-    learner = make_learner(lambda: build_model(TASK, settings(), "float16"), half, ONE_DEVICE)
-    learner.loss_scale.scale.assign(2.0**24)
-    steps = make_train_steps(learner, head_loss("quantile", TASK), half)
+    state = make_train_state(lambda: build_model(TASK, settings(), "float16"), half, ONE_DEVICE)
+    state.loss_scale.scale.assign(2.0**24)
+    steps = make_train_steps(state, head_loss("quantile", TASK), half)
     _, sums = steps(iter(batches().repeat()), tf.constant(40), tf.zeros(5, tf.float64))
     assert sums[SKIPPED] == 0
-    assert 2.0**4 < float(learner.loss_scale.scale.numpy()) < 2.0**24
-    assert 0 < int(learner.optimizer.iterations.numpy()) < 40
+    assert 2.0**4 < float(state.loss_scale.scale.numpy()) < 2.0**24
+    assert 0 < int(state.optimizer.iterations.numpy()) < 40
 
 
 def test_the_scale_of_the_loss_doubles_after_many_good_steps(monkeypatch):
-    monkeypatch.setattr(learners, "_GROW_AFTER", 3)
-    scale = learners.LossScale()
+    monkeypatch.setattr(state_module, "_GROW_AFTER", 3)
+    scale = state_module.LossScale()
     seen = []
     for fine in (True, True, True, True, True, False, True):
         scale.update(tf.constant(fine))
@@ -354,17 +354,17 @@ def test_the_scale_of_the_loss_doubles_after_many_good_steps(monkeypatch):
 def test_the_moving_average_is_there_within_its_block_only():
     """Checked against a sum over the steps, written out."""
     averaging = SETTINGS.model_copy(update={"ema": 0.5})
-    learner = make_learner(lambda: build_model(TASK, settings()), averaging, ONE_DEVICE)
-    steps = make_train_steps(learner, head_loss("quantile", TASK), averaging)
+    state = make_train_state(lambda: build_model(TASK, settings()), averaging, ONE_DEVICE)
+    steps = make_train_steps(state, head_loss("quantile", TASK), averaging)
     iterator, sums, average = iter(batches()), tf.zeros(5, tf.float64), None
     for _ in range(4):
         _, sums = steps(iterator, tf.constant(1), sums)
-        weights = learner.model.get_weights()
+        weights = state.model.get_weights()
         average = weights if average is None else [(a + w) / 2 for a, w in zip(average, weights, strict=True)]
-    with learner.averaged():
-        for one, two in zip(learner.model.get_weights(), average, strict=True):
+    with state.averaged():
+        for one, two in zip(state.model.get_weights(), average, strict=True):
             np.testing.assert_allclose(one, two, atol=1e-6)
-    for one, two in zip(learner.model.get_weights(), weights, strict=True):
+    for one, two in zip(state.model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
@@ -391,8 +391,8 @@ def test_input_that_is_slow_shows_as_waiting():
             yield {"y": y}, target
 
     spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
-    learner = make_learner(lambda: build_model(TASK, settings()), SETTINGS, ONE_DEVICE)
-    steps = make_train_steps(learner, head_loss("quantile", TASK), SETTINGS)
+    state = make_train_state(lambda: build_model(TASK, settings()), SETTINGS, ONE_DEVICE)
+    steps = make_train_steps(state, head_loss("quantile", TASK), SETTINGS)
     iterator = iter(tf.data.Dataset.from_generator(slow, output_signature=spec))
     _, before = steps(iterator, tf.constant(1), tf.zeros(5, tf.float64))
     waited = float((steps(iterator, tf.constant(6), before)[1] - before)[WAITED])

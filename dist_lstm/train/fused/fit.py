@@ -261,22 +261,22 @@ class _Slots:
 
     def _train(self) -> np.ndarray:
         """Steps of one epoch; the loss of each model, summed, and its count, `[M, 2]`."""
-        draw = self._windows.draw
+        sampling = self._windows.sampling
         epochs = [
             None if one is None else self._windows.training(one.member.series, one.seed, len(one.history))
             for one in self.trainings
         ]
         task = self._windows.task
         # Float32; a step of the context has at most three features.
-        a_step = 4 * draw.batch_size * len(epochs) * (3 * task.context_length + task.horizon)
-        room = max(1, min(draw.steps_per_epoch, _CALL_BYTES // a_step))
+        a_step = 4 * sampling.batch_size * len(epochs) * (3 * task.context_length + task.horizon)
+        room = max(1, min(sampling.steps_per_epoch, _CALL_BYTES // a_step))
         sums = np.zeros((len(epochs), 2))
-        for first in range(0, draw.steps_per_epoch, room):
-            steps = min(room, draw.steps_per_epoch - first)
-            part = slice(first * draw.batch_size, (first + room) * draw.batch_size)
+        for first in range(0, sampling.steps_per_epoch, room):
+            steps = min(room, sampling.steps_per_epoch - first)
+            part = slice(first * sampling.batch_size, (first + room) * sampling.batch_size)
             chosen = [None if one is None else (one[0][part], one[1][part]) for one in epochs]
-            features, target = self._gather(chosen, room * draw.batch_size)
-            shape = (len(epochs), room, draw.batch_size)
+            features, target = self._gather(chosen, room * sampling.batch_size)
+            shape = (len(epochs), room, sampling.batch_size)
             features, target = (
                 np.moveaxis(one.reshape(*shape, *one.shape[2:]), 1, 0) for one in (features, target)
             )
@@ -287,7 +287,7 @@ class _Slots:
 
     def _mean_losses(self) -> np.ndarray:
         """Validation losses, `[M]`; NaN where nothing counts, infinity where the forecasts are no numbers."""
-        size = self._windows.draw.batch_size
+        size = self._windows.sampling.batch_size
         validation = [None if one is None else one.validation for one in self.trainings]
         longest = max((len(one[0]) for one in validation if one is not None), default=0)
         sums = np.zeros((len(validation), 2))
