@@ -110,9 +110,9 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
     if folder.exists() and not folder.is_dir():
         raise UserError(folder, "is a file", "choose another --out")
     if folder.exists() and not files.config.exists() and not files.shards.exists():
-        strangers = [name for name in listing(folder) if not name.startswith(".")]
-        if strangers:
-            raise UserError(folder, f"is not a run directory (it holds {strangers[0]})", "choose another --out")
+        unexpected = [name for name in listing(folder) if not name.startswith(".")]
+        if unexpected:
+            raise UserError(folder, f"is not a run directory (it holds {unexpected[0]})", "choose another --out")
     with lock(folder):
         with ingest(config, files.shards, frame) as dataset:
             resolved = resolve(config, dataset.statistics)

@@ -252,11 +252,12 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check this machine, and a cluster; say what to mend."""
-    from dist_lstm.doctor import machine as office
+    from dist_lstm.doctor.machine import as_json as as_plain
+    from dist_lstm.doctor.machine import examine, has_problem, show_checks
 
     console = _console()
-    with console.status("a quarter of a minute, please"):
-        checks = office.examine(cluster=address is not None)
+    with console.status("Checking this machine (about 15 s)"):
+        checks = examine(cluster=address is not None)
         if address:
             from dist_lstm.doctor.cluster import examine_cluster
 
@@ -264,10 +265,10 @@ def doctor(
     if as_json:
         import json
 
-        typer.echo(json.dumps(office.as_json(checks), indent=2))
+        typer.echo(json.dumps(as_plain(checks), indent=2))
     else:
-        office.show_checks(checks, console)
-    if office.has_problem(checks):
+        show_checks(checks, console)
+    if has_problem(checks):
         raise typer.Exit(1)
 
 

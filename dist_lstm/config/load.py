@@ -259,11 +259,11 @@ def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-#: Settings that change where and how fast something is computed, but not what. The memory budget is none of
-#: them: in which pools windows are drawn depends on it.
 #: Settings for which `auto` is measured when training starts; config.yaml then holds the number.
 MEASURED = ("train.batch_size", "train.learning_rate")
 
+#: Settings that change where and how fast something is computed, but not what. The memory budget is none of
+#: them: in which pools windows are drawn depends on it.
 WITHOUT_EFFECT = (
     "resources.",
     "search.",

@@ -90,8 +90,8 @@ def source_files(path: str) -> list[SourceFile]:
     if not chosen:
         raise UserError("data.path", f"{path} holds no files", _EXPECTED)
     if None in kinds:
-        stranger = next(one.path for one in chosen if _kind(one.path) is None)
-        raise UserError("data.path", f"{stranger} is neither CSV, Parquet nor Feather", _EXPECTED)
+        other = next(one.path for one in chosen if _kind(one.path) is None)
+        raise UserError("data.path", f"{other} is neither CSV, Parquet nor Feather", _EXPECTED)
     if len(kinds) > 1:
         mixed = " and ".join(sorted(map(str, kinds)))
         raise UserError("data.path", f"{path} mixes {mixed} files", "give one kind")

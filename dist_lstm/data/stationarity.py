@@ -7,7 +7,7 @@ spread follows the level. With `auto` each series is tested on its training rang
 
     part        what is taken                        where
     log1p       log(1 + y) first                     no value is below 0, and spread > 0.5
-    base        the value one season before          season_length > 1 and seasonal_strength > 0.64; otherwise
+    base        the value one season before          season_length > 1 and seasonal_strength > 0.8; otherwise
                 the last observed value              adf > 0.05 and kpss < 0.05; otherwise
                 nothing
 

@@ -40,7 +40,7 @@ def examine_cluster(address: str | None, insecure: bool, storage: str | None) ->
 
 
 def check_reach(address: str, mode: str) -> Check:
-    """Whether a cluster that answers keeps strangers out.
+    """Whether a cluster that answers asks who comes in.
 
     Args:
         address: Where it is.

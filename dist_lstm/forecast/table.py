@@ -81,13 +81,13 @@ def refuse_other_files(folder: Path) -> None:
     """
     if folder.is_dir():
         ours = (MARKER, ForecastLayout.rejected)
-        strangers = [
+        unexpected = [
             name for name in listing(folder) if name not in ours and not Path(name).match("part-*.parquet")
         ]
     else:
-        strangers = [folder.name] if folder.exists() else []
-    if strangers:
-        raise UserError(folder, f"holds something else than forecasts ({min(strangers)})", "choose another --out")
+        unexpected = [folder.name] if folder.exists() else []
+    if unexpected:
+        raise UserError(folder, f"holds something else than forecasts ({min(unexpected)})", "choose another --out")
 
 
 class PartWriter:

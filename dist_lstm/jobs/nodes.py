@@ -194,7 +194,7 @@ def _as_measured(run: Run) -> Run:
 
 
 def _checkpoints(run: Run) -> set[str]:
-    # Their room's own name for the folder would bring TensorFlow.
+    # `Checkpoints` would import TensorFlow.
     return {path.name for path in run.files.checkpoints.glob("*.npz")}
 
 

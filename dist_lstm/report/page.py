@@ -82,13 +82,13 @@ def render_report(source: Source) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    room = files("dist_lstm.report")
+    folder = files("dist_lstm.report")
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.filters |= {"number": number, "percent": percent}
-    page = jinja.from_string(room.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    page = jinja.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8"))
     backtest = source.metrics.get("backtest") if source.backtest else None
     return page.render(
-        style=Markup(room.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
+        style=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
         name=source.name,
         task=source.task,
         manifest=source.shards.manifest,

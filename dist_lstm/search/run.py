@@ -57,7 +57,7 @@ def search(config: Config, folder: Path, console: Console) -> None:
             "is empty",
             "name settings to try, such as train.learning_rate: {loguniform: [1e-4, 1e-2]}",
         )
-    _refuse_strangers(folder)
+    _refuse_other_files(folder)
     with lock(folder):
         _refuse_other_work(config, folder)
         if not is_marked(folder):
@@ -71,14 +71,14 @@ def search(config: Config, folder: Path, console: Console) -> None:
             console.print(f"{path.name:<15} {shown(path)}")
 
 
-def _refuse_strangers(folder: Path) -> None:
+def _refuse_other_files(folder: Path) -> None:
     files = SearchLayout(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(folder, "is a file", "choose another --out")
     if folder.exists() and not files.config.exists():
-        strangers = [name for name in listing(folder) if not name.startswith(".")]
-        if strangers:
-            raise UserError(folder, f"holds no search (it holds {strangers[0]})", "choose another --out")
+        unexpected = [name for name in listing(folder) if not name.startswith(".")]
+        if unexpected:
+            raise UserError(folder, f"holds no search (it holds {unexpected[0]})", "choose another --out")
 
 
 def _refuse_other_work(config: Config, folder: Path) -> None:

@@ -47,7 +47,7 @@ class Mirror:
         there = self.objects.listing()
         if self._claim is not None:
             kept = [name for name, file in keep.items() if _stamp(self.root / file) == there.get(file, ())]
-            self._drop_strangers(there, kept)
+            self._drop_unknown(there, kept)
         self._fetch(there, wanted)
 
     def fetch(self, wanted: Collection[str] | None) -> None:
@@ -70,7 +70,7 @@ class Mirror:
         self.objects.fetch((name, self.root / name) for name in missing)
         _take_times(self.root, {name: there[name] for name in missing})
 
-    def _drop_strangers(self, there: Mapping[str, Stamp], kept: Collection[str]) -> None:
+    def _drop_unknown(self, there: Mapping[str, Stamp], kept: Collection[str]) -> None:
         for path in sorted(self.root.rglob("*"), reverse=True):  # what is inside first
             if path.relative_to(self.root).parts[0] in kept:
                 continue

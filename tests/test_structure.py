@@ -1,4 +1,4 @@
-"""The rules of the house: sizes, rooms, where heavy imports stand, what the package declares."""
+"""Rules of the code: sizes, packages, where heavy imports stand, what the package declares."""
 
 import ast
 import json
@@ -44,12 +44,12 @@ def test_no_function_is_longer_than_60_lines_or_takes_more_than_6_arguments(path
         assert number - bool(own) <= 6 or name_of(path).startswith("cli/"), function.name
 
 
-def test_no_room_is_a_drawer_for_everything():
+def test_no_module_is_named_for_everything_and_nothing():
     assert not [path for path in MODULES if path.stem in ("utils", "util", "common", "helpers", "misc")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_tensorflow_is_imported_at_the_top_only_where_the_house_allows_it(path):
+def test_tensorflow_is_imported_at_the_top_only_where_it_is_allowed(path):
     imported = set()
     for node in ast.parse(path.read_text()).body:
         inner = node.body if isinstance(node, ast.With) else [node]
