@@ -128,7 +128,7 @@ class Forecaster:
             job.open_run(self._folder, self._console) as run,
         ):
             settings, task = run.config.backtest, run.task
-            windows, stride = n_windows or settings.windows or 1, step_size or settings.stride or task.horizon
+            windows, stride = n_windows or settings.windows, step_size or settings.stride
             needed = task.horizon + (windows - 1) * stride
             if needed > task.test:
                 raise UserError(

@@ -79,15 +79,15 @@ def _cgroups(controller: str, root: Path) -> list[Path]:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    found = []
+    result = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / (controller if controllers else "")
         inner = Path(path.strip("/"))
-        found += [mount / one for one in dict.fromkeys((inner, *inner.parents, Path()))]
-    return found
+        result += [mount / one for one in dict.fromkeys((inner, *inner.parents, Path()))]
+    return result
 
 
 def _number(path: Path, position: int = 0) -> int | None:

@@ -96,8 +96,8 @@ def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndar
         scores["wql"] = ratio(scores["loss_sum"], scores["y_sum"])
         for level, (low, high) in coverage_levels(list(quantiles)).items():
             inside = (y >= quantiles[low]) & (y <= quantiles[high])
-            known = ~np.isnan(quantiles[low] + quantiles[high])
-            scores[f"coverage-{level:g}"] = mean(np.where(known, inside, np.nan))
+            valid = ~np.isnan(quantiles[low] + quantiles[high])
+            scores[f"coverage-{level:g}"] = mean(np.where(valid, inside, np.nan))
     return pd.DataFrame(scores)
 
 
@@ -167,8 +167,8 @@ def skill(model: pd.DataFrame, baseline: pd.DataFrame) -> Skill:
     Returns:
         The skill, and how many series it rests on.
     """
-    known = np.isfinite(model["mase"].to_numpy()) & np.isfinite(baseline["mase"].to_numpy())
-    known &= model["points"].to_numpy() == baseline["points"].to_numpy()
-    reference = float(baseline["mase"][known].mean()) if known.any() else float("nan")
-    value = 1 - float(model["mase"][known].mean()) / reference if reference > 0 else float("nan")
-    return Skill(value, int(known.sum()), int((~known).sum()))
+    valid = np.isfinite(model["mase"].to_numpy()) & np.isfinite(baseline["mase"].to_numpy())
+    valid &= model["points"].to_numpy() == baseline["points"].to_numpy()
+    reference = float(baseline["mase"][valid].mean()) if valid.any() else float("nan")
+    value = 1 - float(model["mase"][valid].mean()) / reference if reference > 0 else float("nan")
+    return Skill(value, int(valid.sum()), int((~valid).sum()))

@@ -127,14 +127,14 @@ def _transforms(data: dict[str, Any]) -> Table:
     columns = [Column(name, justify="right") for name in numbers]
     table = Table("transform", *columns, title=title, title_justify="left")
     for name, count in data["transforms"].items():
-        found = data["evidence"].get(name, {})
-        values = [found.get(key) for key in ("adf", "kpss", "seasonal_strength", "spread")]
+        result = data["evidence"].get(name, {})
+        values = [result.get(key) for key in ("adf", "kpss", "seasonal_strength", "spread")]
         table.add_row(name, f"{count:,}", *("-" if value is None else f"{value:.2g}" for value in values))
     return table
 
 
 def _leaves(prefix: str, settings: dict[str, Any]) -> list[tuple[str, Any]]:
-    found = []
+    result = []
     for name, value in settings.items():
-        found += _leaves(f"{prefix}{name}.", value) if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return found
+        result += _leaves(f"{prefix}{name}.", value) if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return result

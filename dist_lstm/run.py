@@ -164,7 +164,7 @@ def run_all(run: Run, train_stage: Callable[[Run], Run] | None = None) -> None:
 
 
 @timed("train")
-def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run:
+def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run:
     """Choose the number of steps on the validation range, then train on whole series for as many.
 
     Leaves `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`, `tensorboard/`,
@@ -172,7 +172,7 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
 
     Args:
         run: The run; nothing happens where it is trained already.
-        told_to_end: Asked now and then for the number of a signal that came to another process.
+        stop_signal: Asked now and then for the number of a signal that came to another process.
 
     Returns:
         The run, with what `auto` was measured to be in its config.
@@ -196,7 +196,7 @@ def train(run: Run, told_to_end: Callable[[], int | None] = lambda: None) -> Run
     if dump_config(config) != dump_config(run.config):
         run = replace(run, config=config)
         write_text(run.files.config, dump_config(config))
-    training = Training(run.folder, run.shards, config, run.task, strategy, monitor, told_to_end=told_to_end)
+    training = Training(run.folder, run.shards, config, run.task, strategy, monitor, stop_signal=stop_signal)
     fitted = final = train_phase(training)
     refit = run.config.train.refit and run.task.validation + run.task.test > 0
     if refit:
@@ -244,13 +244,13 @@ def backtest(run: Run) -> None:
     from dist_lstm.evaluate.backtest import summarise
 
     settings = run.config.backtest
-    found = roll(run, (settings.windows, settings.stride), run.files.backtest)
+    result = roll(run, (settings.windows, settings.stride), run.files.backtest)
     with publish(run.files.scores) as temporary:
-        found.scores.to_parquet(temporary, index=False)
-    counts = {"windows": found.windows, "series": found.series, "series_too_short": found.too_short}
-    run.add_metrics("backtest", summarise(found.scores) | counts)
-    short = f"; {found.too_short:,} series too short, forecast all the same" if found.too_short else ""
-    run.console.print(f"backtest  {found.windows:,} windows of {found.series:,} series{short}")
+        result.scores.to_parquet(temporary, index=False)
+    counts = {"windows": result.windows, "series": result.series, "series_too_short": result.too_short}
+    run.add_metrics("backtest", summarise(result.scores) | counts)
+    short = f"; {result.too_short:,} series too short, forecast all the same" if result.too_short else ""
+    run.console.print(f"backtest  {result.windows:,} windows of {result.series:,} series{short}")
 
 
 def roll(run: Run, cutoffs: tuple[int, int], folder: Path) -> Any:

@@ -103,8 +103,8 @@ def _read_order(ctx: typer.Context, words: list[str]) -> "Order":
     }
     subject = next((metavar for metavar in ("CONFIG", "RUN") if metavar in arguments), None)
     if command is None or subject is None:
-        known = [name for name, one in root.commands.items() if _takes_work(one)]
-        raise UserError("submit", f"{verb} can't be run on a cluster", f"known are {', '.join(known)}")
+        available = [name for name, one in root.commands.items() if _takes_work(one)]
+        raise UserError("submit", f"{verb} can't be run on a cluster", f"known are {', '.join(available)}")
     inner = command.context_class(command, info_name=verb, parent=ctx.find_root())
     given, left, _ = command.make_parser(inner).parse_args(list(rest))  # which it empties
     if left or not given.get(arguments[subject]):
@@ -112,8 +112,8 @@ def _read_order(ctx: typer.Context, words: list[str]) -> "Order":
         raise UserError("submit", f"{verb}: {problem} (see dist-lstm {verb} --help)")
 
     def options(*metavars: str) -> dict[str, str]:
-        found = {one.opts[0]: given.get(one.name) for one in command.params if one.metavar in metavars}
-        return {option: value for option, value in found.items() if value and option != "--out"}
+        result = {one.opts[0]: given.get(one.name) for one in command.params if one.metavar in metavars}
+        return {option: value for option, value in result.items() if value and option != "--out"}
 
     from dist_lstm.jobs.submit import Order
 

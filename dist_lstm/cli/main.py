@@ -51,16 +51,16 @@ Out = Annotated[
 ]
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(given: bool) -> None:
+    if given:
         typer.echo(f"dist-lstm {__version__}")
         raise typer.Exit
 
 
-def _choose(ctx: typer.Context, option: typer.CallbackParam, wanted: bool) -> None:
+def _choose(ctx: typer.Context, option: typer.CallbackParam, given: bool) -> None:
     """Take -v or -q to where they act: the level of the log, and for TensorFlow the environment."""
     chosen = ctx.meta.setdefault("dist_lstm.chosen", set())  # shared by what stands before and after the verb
-    if wanted:
+    if given:
         chosen.add(option.name)
     if len(chosen) > 1:
         raise UserError("", "-v and -q contradict each other", "leave one out")
@@ -91,8 +91,8 @@ def _options(
 @app.command("run")
 def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Prepare, train, backtest, forecast and report, in one go."""
-    job, place, console = cli_runs.load(config, set_), cli_runs.place(config, out), _console()
-    with cli_cluster.trainer(job, place) as train_stage, cli_runs.started(job, place, console) as run:
+    job, location, console = cli_runs.load(config, set_), cli_runs.output_location(config, out), _console()
+    with cli_cluster.trainer(job, location) as train_stage, cli_runs.started(job, location, console) as run:
         from dist_lstm.run import run_all
 
         run_all(run, train_stage)
@@ -103,15 +103,15 @@ def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> N
 def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Check a table and write it as shards."""
     console = _console()
-    with cli_runs.started(cli_runs.load(config, set_), cli_runs.place(config, out), console) as run:
+    with cli_runs.started(cli_runs.load(config, set_), cli_runs.output_location(config, out), console) as run:
         cli_runs.show("shards", run.shards.folder, console)
 
 
 @app.command()
 def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Train a model; prepares the data where that is not done."""
-    job, place, console = cli_runs.load(config, set_), cli_runs.place(config, out), _console()
-    with cli_cluster.trainer(job, place) as train_stage, cli_runs.started(job, place, console) as run:
+    job, location, console = cli_runs.load(config, set_), cli_runs.output_location(config, out), _console()
+    with cli_cluster.trainer(job, location) as train_stage, cli_runs.started(job, location, console) as run:
         train_stage(run)
         cli_runs.show("model", run.files.model, console)
 
@@ -124,10 +124,10 @@ def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     from dist_lstm.storage import mirrored, shown
 
     job, console = cli_runs.load(config, set_), _console()
-    with mirrored(cli_runs.place(config, out), fetch=FleetLayout.read()) as folder:
-        found = run_fleet(job, folder, console)
-        if found.get("backtest"):
-            cli_runs.show_scores(found["backtest"], f"backtest of {shown(folder)}", console)
+    with mirrored(cli_runs.output_location(config, out), fetch=FleetLayout.read()) as folder:
+        result = run_fleet(job, folder, console)
+        if result.get("backtest"):
+            cli_runs.show_scores(result["backtest"], f"backtest of {shown(folder)}", console)
         files = FleetLayout(folder)
         for path in (files.forecasts, files.series_scores, files.models, files.backtest):
             cli_runs.show(path.name, path, console, width=14)
@@ -193,8 +193,8 @@ def evaluate(
         cli_runs.opened(run, console) as opened,
         mirrored(forecasts or opened.files.forecasts, own=False) as folder,
     ):
-        found = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)
-        cli_runs.show_scores(found, f"{shown(folder)} against {data}", console)
+        result = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)
+        cli_runs.show_scores(result, f"{shown(folder)} against {data}", console)
 
 
 @app.command()
@@ -216,13 +216,13 @@ def plan(
     """Show what a config would do; leaves nothing behind."""
     from dist_lstm.plan import make_plan, show_plan
 
-    found = make_plan(cli_runs.load(config, set_))
+    result = make_plan(cli_runs.load(config, set_))
     if as_json:
         import json
 
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(result, indent=2))
     else:
-        show_plan(found, _console())
+        show_plan(result, _console())
 
 
 @app.command()

@@ -19,7 +19,7 @@ def load(config: Path, settings: list[str] | None) -> "Config":
     return load_config(config, settings or ())
 
 
-def place(config: Path, out: str | None) -> str | Path:
+def output_location(config: Path, out: str | None) -> str | Path:
     """Where what a config file describes is done: a directory or a URI."""
     return Path("runs") / config.stem if out is None else out
 
@@ -81,8 +81,8 @@ def show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:
     console.print(title)  # not the table's own, which would fold a path
     console.print(table)
     value = scores.get("skill")
-    known = "unknown" if value is None or value != value else f"{value:+.1%}"
+    skill = "unknown" if value is None or value != value else f"{value:+.1%}"
     console.print(
-        f"skill {known} against SeasonalNaive (1 - MASE ratio), over {scores.get('skill_series', 0):,} series; "
+        f"skill {skill} against SeasonalNaive (1 - MASE ratio), over {scores.get('skill_series', 0):,} series; "
         f"{scores.get('skill_left_out', 0):,} left out (no scale, or not the same points)"
     )

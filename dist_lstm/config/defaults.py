@@ -53,10 +53,10 @@ def derive(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
     Returns:
         By dotted key, in the order of the schema.
     """
-    found = _season(config, statistics)
-    found |= _shape(config, statistics, found["task.season_length"].value)
-    found |= _splits(config, statistics) | _training(config, statistics)
-    return {key: found[key] for key, value in flatten(config) if value is None and key in found}
+    result = _season(config, statistics)
+    result |= _shape(config, statistics, result["task.season_length"].value)
+    result |= _splits(config, statistics) | _training(config, statistics)
+    return {key: result[key] for key, value in flatten(config) if value is None and key in result}
 
 
 def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:

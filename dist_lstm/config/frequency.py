@@ -90,9 +90,9 @@ class Frequency:
             return np.where((rest == np.zeros((), rest.dtype)) & (steps >= 0), steps, -1).astype(np.int64)
         grid = self._grid(origin.min(), last=ds.max())
         at, start = np.searchsorted(grid, ds), np.searchsorted(grid, origin)
-        known = np.append(grid, np.datetime64("NaT", "us"))
+        padded = np.append(grid, np.datetime64("NaT", "us"))
         steps, rest = np.divmod(at - start, self._offset.n)
-        on_grid = (known[at] == ds) & (known[start] == origin) & (rest == 0) & (steps >= 0)
+        on_grid = (padded[at] == ds) & (padded[start] == origin) & (rest == 0) & (steps >= 0)
         return np.where(on_grid, steps, -1)
 
     def advance(self, origin: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -186,13 +186,13 @@ class Frequency:
         month = day.astype("datetime64[M]")
         next_month = (month + np.timedelta64(1, "M")).astype("datetime64[D]")
         within = (day - month.astype("datetime64[D]")) / (next_month - month.astype("datetime64[D]"))
-        places = {
+        positions = {
             "hour": (ds - day) / np.timedelta64(1, "h"),
             # 1970 began on a Thursday.
             "weekday": (ds - np.datetime64(0, "D")) / _DAY + 3,
             "month": month.astype(np.int64) + within,
         }
-        columns = [places[cycle.name] % _FULL[cycle.name] for cycle in self.cycles]
+        columns = [positions[cycle.name] % _FULL[cycle.name] for cycle in self.cycles]
         return np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(ds), 0), np.float32)
 
 
@@ -247,9 +247,9 @@ def infer_frequency(series: list[np.ndarray]) -> Frequency:
             return Frequency(1)
         stamps = pd.DatetimeIndex(np.unique(ds))
         for first in range(0, min(len(stamps), 200) - 2, 5):
-            found = _infer(stamps[first : first + 10])
-            if found:
-                votes[found] = votes.get(found, 0) + 1
+            result = _infer(stamps[first : first + 10])
+            if result:
+                votes[result] = votes.get(result, 0) + 1
     if not votes:
         raise UserError(
             "task.freq", "the time stamps show no regular frequency", "set it to an alias such as h, D or MS"

@@ -232,8 +232,8 @@ def _explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         *sections, _ = problem["loc"]
         meant = _meant(problem["loc"])
-        known = [key.rpartition(".")[2] for key in _keys_below(sections)]
-        hint = f"did you mean {meant}?" if meant else "known are " + ", ".join(known)
+        names = [key.rpartition(".")[2] for key in _keys_below(sections)]
+        hint = f"did you mean {meant}?" if meant else "known are " + ", ".join(names)
         return f"{'.'.join(problem['loc'])} is not a setting; {hint}"
     key = ".".join(str(part) for part in problem["loc"] if part not in _TYPES)
     if problem["type"] == "missing":
@@ -307,8 +307,8 @@ def measured_before(config: Config, stored: Config) -> dict[str, Any]:
     Returns:
         What they were measured to be, by dotted key.
     """
-    found = dict(flatten(stored))
-    return {key: found[key] for key, value in flatten(config) if key in MEASURED and value == "auto"}
+    result = dict(flatten(stored))
+    return {key: result[key] for key, value in flatten(config) if key in MEASURED and value == "auto"}
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:

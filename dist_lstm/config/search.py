@@ -101,8 +101,8 @@ class SearchSettings(Section):
         """Dotted keys; sections within sections, as `--set` makes them, are the same. Null takes a setting out."""
         if not isinstance(space, Mapping):
             raise ValueError(f"search.space: expected settings, each with {_SHAPES}, got {space!r}")
-        found = dict(_leaves("", space))
-        return {key: _shaped(key, value) for key, value in found.items() if value is not None}
+        result = dict(_leaves("", space))
+        return {key: _shaped(key, value) for key, value in result.items() if value is not None}
 
     @property
     def domains(self) -> dict[str, Domain]:
@@ -111,13 +111,13 @@ class SearchSettings(Section):
 
 
 def _leaves(prefix: str, space: Mapping[Any, Any]) -> list[tuple[str, Any]]:
-    found = []
+    result = []
     for name, value in space.items():
         key = f"{prefix}{name}"
         inner = isinstance(value, Mapping) and value and not set(map(str, value)) & set(_KINDS)
         nested = inner and not any(isinstance(one, list | tuple) for one in value.values())
-        found += _leaves(f"{key}.", value) if nested else [(key, value)]
-    return found
+        result += _leaves(f"{key}.", value) if nested else [(key, value)]
+    return result
 
 
 def _shaped(key: str, value: Any) -> dict[str, Any]:
@@ -125,10 +125,10 @@ def _shaped(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in _KINDS:
         raise ValueError(f"search.space.{key}: expected {_SHAPES}, got {value!r}")
     [(kind, given)] = value.items()
-    wanted = _KINDS[kind]
-    if not isinstance(given, list | tuple) or not given or (wanted and len(given) != wanted):
-        raise ValueError(f"search.space.{key}: {kind} takes {wanted or 'a list of'} values, got {given!r}")
-    if wanted is None:
+    count = _KINDS[kind]
+    if not isinstance(given, list | tuple) or not given or (count and len(given) != count):
+        raise ValueError(f"search.space.{key}: {kind} takes {count or 'a list of'} values, got {given!r}")
+    if count is None:
         return {kind: tuple(given)}
     if any(isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one) for one in given):
         raise ValueError(f"search.space.{key}: {kind} takes numbers, got {given!r}")
@@ -160,7 +160,7 @@ def values_of(domain: Domain) -> tuple[Any, ...] | None:
         return tuple(range(int(given[0]), int(given[1]) + 1))
     if kind == "quniform":
         low, high, step = given
-        numbers = [round(low + place * step, 10) for place in range(round((high - low) / step) + 1)]
+        numbers = [round(low + index * step, 10) for index in range(round((high - low) / step) + 1)]
         whole = all(one == int(one) for one in given)
         return tuple(int(one) if whole else one for one in numbers)
     return None
@@ -182,7 +182,7 @@ def check_search(search: SearchSettings, config: type[BaseModel]) -> None:
         ValueError: If a key is no setting or can't be searched, or a value is none that the setting takes.
     """
     for key, domain in search.domains.items():
-        section, name = _place(key, config)
+        section, name = _locate(key, config)
         if (not key.startswith(_SECTIONS) and key not in _OTHERS) or key in _FIXED:
             raise ValueError(
                 f"search.space.{key}: can't be searched: trials share the prepared data and their windows; take "
@@ -203,15 +203,15 @@ def check_search(search: SearchSettings, config: type[BaseModel]) -> None:
             )
 
 
-def _place(key: str, config: type[BaseModel]) -> tuple[type[BaseModel], str]:
+def _locate(key: str, config: type[BaseModel]) -> tuple[type[BaseModel], str]:
     """The section and the name of a setting."""
     section: Any = config
     *outer, name = key.split(".")
     for one in outer:
         fields = getattr(section, "model_fields", {})
         section = fields[one].annotation if one in fields else None
-    known = getattr(section, "model_fields", {})
-    if name not in known or not outer or isinstance(known[name].annotation, type(BaseModel)):
+    fields = getattr(section, "model_fields", {})
+    if name not in fields or not outer or isinstance(fields[name].annotation, type(BaseModel)):
         names = [f"{part}.{one}" for part in ("task", "model", "train") for one in _names(part, config)]
         near = difflib.get_close_matches(key, names, n=1)
         hint = f"did you mean {near[0]}?" if near else "take a key as --set takes it, such as train.learning_rate"

@@ -67,7 +67,7 @@ def stamps(grid: np.ndarray, task: Task) -> pa.Array:
     return pa.array(utc.astype(np.int64), pa.timestamp("us", task.timezone))
 
 
-def places(grid: np.ndarray, task: Task) -> np.ndarray:
+def cycle_positions(grid: np.ndarray, task: Task) -> np.ndarray:
     """Places of time stamps in the cycles of the calendar, on the local clock.
 
     Args:

@@ -54,12 +54,12 @@ def choose_columns(settings: DataSettings, present: list[str], folders: Collecti
         UserError: If one is missing or there twice.
     """
     columns = settings.columns
-    known = {*present, *folders}
+    available = {*present, *folders}
     named = {*settings.named_columns}
 
     def usual(key: str, name: str) -> str:
         other = _OTHER_NAMES[key]
-        return other if name == key and name not in known and other in known - named else name
+        return other if name == key and name not in available and other in available - named else name
 
     unique_id = None
     if settings.layout == "long" and columns.unique_id is not None:
@@ -72,19 +72,19 @@ def choose_columns(settings: DataSettings, present: list[str], folders: Collecti
         targets = (usual("y", columns.y),) if isinstance(columns.y, str) else columns.y
     melted = settings.layout == "wide" or not isinstance(columns.y, str)
     chosen = Columns(unique_id, ds, targets, melted, settings.static_categories, settings.static_numbers)
-    _check_present(chosen, present, known, where)
+    _check_present(chosen, present, available, where)
     return chosen
 
 
-def _check_present(chosen: Columns, present: list[str], known: set[str], where: str) -> None:
+def _check_present(chosen: Columns, present: list[str], available: set[str], where: str) -> None:
     keys = {"data.columns.unique_id": [chosen.unique_id], "data.columns.ds": [chosen.ds]}
     keys |= {"data.columns.y": list(chosen.targets)}
     keys |= {"data.static_categories": list(chosen.categories), "data.static_numbers": list(chosen.numbers)}
     for key, names in keys.items():
         for name in names:
-            if name is not None and name not in known:
+            if name is not None and name not in available:
                 alone = " (null if the table is one series)" if key.endswith("unique_id") else ""
-                some = ", ".join([*present[:20], *sorted(known - {*present})]) or "those it should have"
+                some = ", ".join([*present[:20], *sorted(available - {*present})]) or "those it should have"
                 raise UserError(where, f"has no column {name!r}", f"set {key} to one of {some}{alone}")
     if not chosen.targets:
         raise UserError(where, f"has no column beside {chosen.ds!r}", "a wide table has one column a series")

@@ -48,8 +48,8 @@ class StaticValues:
                         "leave it out, or take model.series_embedding for one number a series",
                     )
             else:
-                known = values[~np.isnan(values)]
-                sums = np.array([len(known), known.sum(), (known**2).sum()])
+                observed = values[~np.isnan(values)]
+                sums = np.array([len(observed), observed.sum(), (observed**2).sum()])
                 self.numbers[name] = self.numbers.get(name, np.zeros(3)) + sums
 
     def vocabulary(self) -> tuple[dict[str, list[str]], dict[str, tuple[float, float]]]:
@@ -78,7 +78,7 @@ def encode_statics(
     """
     encoded: dict[str, np.ndarray] = {}
     for name, values in categories.items():
-        number = {value: place for place, value in enumerate(values, start=1)}
+        number = {value: index for index, value in enumerate(values, start=1)}
         given = panel.facts[STATIC + name]
         encoded[STATIC + name] = np.array([number.get(value, 0) for value in given], np.int32)
     for name, (mean, deviation) in numbers.items():

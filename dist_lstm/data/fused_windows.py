@@ -57,12 +57,10 @@ class GroupWindows:
         Returns:
             Series and cutoff of each window, `[B]`, all batches of the epoch one after the other.
         """
-        wanted = self.sampling.batch_size * self.sampling.steps_per_epoch
+        count = self.sampling.batch_size * self.sampling.steps_per_epoch
         # The same windows as `TrainingWindows` gives these series alone, as long as an epoch visits all of them.
         generator = np.random.default_rng([seed, epoch, 1])
-        chosen, cutoff = draw_windows(
-            _of(self._training, series), wanted, self.sampling.window_sampling, generator
-        )
+        chosen, cutoff = draw_windows(_of(self._training, series), count, self.sampling.window_sampling, generator)
         return series[chosen], cutoff
 
     def validation(self, series: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

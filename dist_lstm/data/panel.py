@@ -220,15 +220,15 @@ def _check_kind(freq: Frequency, ds: np.ndarray) -> None:
 def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series: np.ndarray) -> np.ndarray:
     """The one value of a static covariate of each series, `[N]`: text or None, or a number or NaN."""
     values = column.to_numpy()
-    known = ~pd.isna(values)
-    rows = np.flatnonzero(known)
+    given_rows = ~pd.isna(values)
+    rows = np.flatnonzero(given_rows)
     first = np.full(len(names), -1)
     # Assigned backwards, so that the first row of each series stays.
     first[series[rows[::-1]]] = rows[::-1]
-    differs = known & (values != values[first[series]])
+    differs = given_rows & (values != values[first[series]])
     if differs.any():
         row = int(np.argmax(differs))
-        one, other = (column[int(place)].as_py() for place in (first[series[row]], row))
+        one, other = (column[int(index)].as_py() for index in (first[series[row]], row))
         raise UserError(
             "data.path",
             (
@@ -237,9 +237,9 @@ def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series
             ),
             "give each series one value",
         )
-    found = values[first]
-    found[first < 0] = None if values.dtype == object else np.nan
-    return found
+    result = values[first]
+    result[first < 0] = None if values.dtype == object else np.nan
+    return result
 
 
 def _check_density(names: np.ndarray, length: np.ndarray, rows: np.ndarray, freq: Frequency) -> None:

@@ -124,14 +124,14 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
                 "choose another --out",
             )
         return raw
-    known = None if trained is None else _known_series(trained)
+    trained_series = None if trained is None else _known_series(trained)
     if trained is None:
         _check_length(raw.make_task(config), raw.manifest)
     else:
         _check_zone(raw.manifest, trained.manifest)
         taken = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers}
         raw = Shards(raw.folder, raw.manifest.model_copy(update=taken))
-    changes = _write_shards(raw, config, known, dataset.folder)
+    changes = _write_shards(raw, config, trained_series, dataset.folder)
     files = ShardLayout(dataset.folder)
     pq.write_table(pa.Table.from_pylist(dataset.rejected, _REJECTED_SCHEMA), files.rejected)
     manifest = raw.manifest.model_copy(update=changes | {"fingerprint": fingerprint})
@@ -241,30 +241,30 @@ def _check_zone(manifest: Manifest, trained: Manifest) -> None:
 
 
 def _write_shards(
-    raw: Shards, config: ResolvedConfig, known: dict[str, tuple[int, str]] | None, folder: Path
+    raw: Shards, config: ResolvedConfig, trained_series: dict[str, tuple[int, str]] | None, folder: Path
 ) -> dict[str, Any]:
     """Write the final shards, with transforms, statistics, covariates; returns what they add to the manifest."""
-    manifest, setting, trained = raw.manifest, config.data.transform, known or {}
+    manifest, setting, trained = raw.manifest, config.data.transform, trained_series or {}
     task = raw.make_task(config)
     # Where a trained model forecasts there is no test range to be kept from.
-    task = task if known is None else replace(task, validation=0, test=0)
+    task = task if trained_series is None else replace(task, validation=0, test=0)
     evidence = _examine(raw, task, setting)
     usual = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
     chosen: list[np.ndarray] = []
     before = 0
     with ShardWriter(folder) as writer:
-        for panel, found in zip(raw.panels(), evidence, strict=True):
+        for panel, result in zip(raw.panels(), evidence, strict=True):
             number = np.arange(before, before + len(panel.unique_id)) + 1
             before += len(panel.unique_id)
-            transform = transform_panel(panel, task.season_length, setting, found, usual)
-            for row, name in enumerate(panel.unique_id if known is not None else ()):
+            transform = transform_panel(panel, task.season_length, setting, result, usual)
+            for row, name in enumerate(panel.unique_id if trained_series is not None else ()):
                 number[row], transform[row] = trained.get(name, (0, transform[row]))
             logged = np.array([TRANSFORMS[name][0] for name in transform], bool)
             end = split_ranges(panel.length, task).train_end
             facts = {
                 "series": number,
                 "transform": transform,
-                **found,
+                **result,
                 **statistics(panel, end, task.season_length, logged),
                 **encode_statics(panel, manifest.categories, manifest.numbers),
             }
@@ -277,9 +277,9 @@ def _write_shards(
 
 def _examine(raw: Shards, task: Task, setting: str) -> list[dict[str, np.ndarray]]:
     """Evidence for a transform of each series, panel by panel; NaN where the transform is set."""
-    found = []
+    result = []
     for panel in raw.panels():
         end = split_ranges(panel.length, task).train_end
         end = end if setting == "auto" else np.zeros_like(end)
-        found.append(examine_panel(panel, end, task.season_length, raw.manifest.series))
-    return found
+        result.append(examine_panel(panel, end, task.season_length, raw.manifest.series))
+    return result

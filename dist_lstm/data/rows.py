@@ -211,8 +211,8 @@ def _parse_stamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _common_offset(rows: _Rows, name: str, text: pa.ChunkedArray, several: bool) -> str | None:
     """The offset of all time stamps, the first one where `several` are allowed; None where they have none."""
-    found = pc.struct_field(pc.extract_regex(text, _ZONE), "zone").to_pandas()
-    offsets = found.map({one: _offset(one) for one in found.dropna().unique()})
+    result = pc.struct_field(pc.extract_regex(text, _ZONE), "zone").to_pandas()
+    offsets = result.map({one: _offset(one) for one in result.dropna().unique()})
     if not len(offsets):
         return None
     first = offsets.iloc[0]

@@ -97,8 +97,8 @@ class Part(NamedTuple):
         """
         if self.of == 1:
             return windows
-        places = np.arange(windows.start, windows.stop)
-        return places[(before + places) % batch_size * self.of // batch_size == self.number]
+        positions = np.arange(windows.start, windows.stop)
+        return positions[(before + positions) % batch_size * self.of // batch_size == self.number]
 
 
 WHOLE = Part()
@@ -126,11 +126,11 @@ class TrainingWindows:
         self.task = task
         self.sampling = sampling
         cutoffs = [(group, self._cutoffs(group.lengths)) for group in shards.row_groups()]
-        self._groups = [(group, found) for group, found in cutoffs if found.total]
+        self._groups = [(group, result) for group, result in cutoffs if result.total]
         #: Windows to draw from.
-        self.windows = sum(found.total for _, found in self._groups)
+        self.windows = sum(result.total for _, result in self._groups)
         #: Series that have at least one window.
-        self.series = sum(int((found.count > 0).sum()) for _, found in self._groups)
+        self.series = sum(int((result.count > 0).sum()) for _, result in self._groups)
         self._load = lru_cache(maxsize=1)(self._load_pool)
 
     def _cutoffs(self, lengths: np.ndarray) -> Cutoffs:
@@ -154,18 +154,18 @@ class TrainingWindows:
         order = range(len(self._groups)) if fits else generator.permutation(len(self._groups))
         pools: list[list[tuple[RowGroup, Cutoffs]]] = []
         used = 0
-        for place in order:
-            group, found = self._groups[place]
+        for position in order:
+            group, result = self._groups[position]
             if not pools or used + self._bytes(group) > room:
                 pools.append([])
                 used = 0
-            pools[-1].append((group, found))
+            pools[-1].append((group, result))
             used += self._bytes(group)
         return [
             _Pool(
                 tuple(group for group, _ in pool),
-                sum(int((found.count > 0).sum()) for _, found in pool),
-                sum(found.total for _, found in pool),
+                sum(int((result.count > 0).sum()) for _, result in pool),
+                sum(result.total for _, result in pool),
             )
             for pool in pools
         ]
@@ -175,8 +175,8 @@ class TrainingWindows:
         return 4 * (int(group.lengths.sum()) + padding)
 
     def _load_pool(self, groups: tuple[tuple[Path, int], ...]) -> tuple[WindowCutter, Cutoffs]:
-        known = {(group.path, group.number): group for group, _ in self._groups}
-        panel = join_panels([read_panel(known[key]) for key in groups])
+        by_key = {(group.path, group.number): group for group, _ in self._groups}
+        panel = join_panels([read_panel(by_key[key]) for key in groups])
         return WindowCutter(panel, self.task), self._cutoffs(panel.length)
 
     def blocks(self, epoch: int, batch: int = 0, part: Part = WHOLE) -> Iterator[dict[str, np.ndarray]]:
@@ -192,12 +192,12 @@ class TrainingWindows:
             inputs beside `y`, each `[b, ...]`.
         """
         size, length = self._epoch_size, self._pass_length
-        place, end = epoch * size + batch * self.sampling.batch_size, (epoch + 1) * size
-        while place < end:
-            number, begin = divmod(place, length)
+        position, end = epoch * size + batch * self.sampling.batch_size, (epoch + 1) * size
+        while position < end:
+            number, begin = divmod(position, length)
             until = min(end - number * length, length)
             yield from self._part_of_pass(number, begin, until, part)
-            place = number * length + until
+            position = number * length + until
 
     def _part_of_pass(self, number: int, begin: int, end: int, part: Part) -> Iterator[dict[str, np.ndarray]]:
         """The windows of a pass from one place in it to another."""
@@ -208,17 +208,19 @@ class TrainingWindows:
         # Cumulated and rounded, so that the pass has exactly its number of windows.
         share = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
         bounds = np.rint(share * length).astype(np.int64)
-        for place, pool in enumerate(pools):
-            first, last = max(begin, bounds[place]), min(end, bounds[place + 1])
+        for position, pool in enumerate(pools):
+            first, last = max(begin, bounds[position]), min(end, bounds[position + 1])
             if first >= last:
                 continue
             cutter, cutoffs = self._load(tuple((group.path, group.number) for group in pool.groups))
-            generator = np.random.default_rng([sampling.seed, number, place + 1])
-            wanted = int(bounds[place + 1] - bounds[place])
-            series, cutoff = draw_windows(cutoffs, wanted, sampling.window_sampling, generator)
-            for here in range(first - bounds[place], last - bounds[place], BLOCK * sampling.batch_size):
-                until = min(here + BLOCK * sampling.batch_size, int(last - bounds[place]))
-                chosen = part.among(slice(here, until), number * length + int(bounds[place]), sampling.batch_size)
+            generator = np.random.default_rng([sampling.seed, number, position + 1])
+            count = int(bounds[position + 1] - bounds[position])
+            series, cutoff = draw_windows(cutoffs, count, sampling.window_sampling, generator)
+            for here in range(first - bounds[position], last - bounds[position], BLOCK * sampling.batch_size):
+                until = min(here + BLOCK * sampling.batch_size, int(last - bounds[position]))
+                chosen = part.among(
+                    slice(here, until), number * length + int(bounds[position]), sampling.batch_size
+                )
                 yield {
                     "window": cutter.windows(series[chosen], cutoff[chosen]),
                     **cutter.covariates(series[chosen], cutoff[chosen]),
@@ -226,22 +228,22 @@ class TrainingWindows:
 
 
 def draw_windows(
-    cutoffs: Cutoffs, wanted: int, sampling: str, generator: np.random.Generator
+    cutoffs: Cutoffs, count: int, sampling: str, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw windows at random, each as often as any other, give or take one.
 
     Args:
         cutoffs: What to draw from; at least one.
-        wanted: How many.
+        count: How many.
         sampling: How, as in `SamplingConfig`.
         generator: Where chance comes from.
 
     Returns:
-        Series and cutoffs of the windows, each `[wanted]`.
+        Series and cutoffs of the windows, each `[count]`.
     """
 
     def shuffled(size: int) -> np.ndarray:
-        rounds, rest = divmod(wanted, size)
+        rounds, rest = divmod(count, size)
         whole = generator.permuted(np.tile(np.arange(size), (rounds, 1)), axis=1)
         return np.concatenate([whole.ravel(), generator.choice(size, rest, replace=False)])
 
@@ -253,8 +255,8 @@ def draw_windows(
     else:
         usable = np.flatnonzero(cutoffs.count)
         series = usable[shuffled(len(usable))]
-        place = generator.random(wanted)
+        position = generator.random(count)
         # The distribution whose density rises linearly.
-        place = np.sqrt(place) if sampling == "recent" else place
-        number = (place * cutoffs.count[series]).astype(np.int64)
+        position = np.sqrt(position) if sampling == "recent" else position
+        number = (position * cutoffs.count[series]).astype(np.int64)
     return series, cutoffs.first[series] + number * cutoffs.stride

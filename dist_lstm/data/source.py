@@ -77,15 +77,15 @@ def source_files(path: str) -> list[SourceFile]:
     except (OSError, ValueError) as error:
         raise UserError("data.path", f"{path!r} can't be looked up: {str(error).splitlines()[0]}") from error
     if info.type == fs.FileType.NotFound and globbing.has_magic(where) and "://" not in path:
-        found = files.get_file_info(sorted(globbing.glob(where, recursive=True)))  # noqa: PTH207
+        result = files.get_file_info(sorted(globbing.glob(where, recursive=True)))  # noqa: PTH207
     elif info.type == fs.FileType.NotFound:
         raise UserError("data.path", f"{path} does not exist")
     elif info.type == fs.FileType.Directory:
-        found = files.get_file_info(fs.FileSelector(where, recursive=True))
-        found = [one for one in found if not _hidden(one.path.removeprefix(where))]
+        result = files.get_file_info(fs.FileSelector(where, recursive=True))
+        result = [one for one in result if not _hidden(one.path.removeprefix(where))]
     else:
-        found = [info]
-    chosen = [one for one in found if one.type == fs.FileType.File and not one.base_name.startswith(("_", "."))]
+        result = [info]
+    chosen = [one for one in result if one.type == fs.FileType.File and not one.base_name.startswith(("_", "."))]
     kinds = {_kind(one.path) for one in chosen}
     if not chosen:
         raise UserError("data.path", f"{path} holds no files", _EXPECTED)
@@ -154,9 +154,9 @@ def read(settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame) ->
         row = 0
         for columns, piece in pieces:
             table = check_rows(piece, columns, settings.timezone, where, row)
-            found = table.schema.field("ds").type
-            check_same_times(found, kind or found, columns.ds, f"{where}, near row {row + 1}")
-            kind = found
+            result = table.schema.field("ds").type
+            check_same_times(result, kind or result, columns.ds, f"{where}, near row {row + 1}")
+            kind = result
             yield table
             row += piece.num_rows
 
@@ -210,8 +210,8 @@ def _with_folders(table: pa.Table, columns: Columns, folders: dict[str, str | No
 
 def _inside(columns: Columns, present: list[str]) -> list[str]:
     """The columns that a file holds itself."""
-    known = {*present}
-    return [name for name in columns.names if name in known]
+    available = {*present}
+    return [name for name in columns.names if name in available]
 
 
 def _reason(error: Exception) -> str:
@@ -225,8 +225,8 @@ def _parquet_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     with file.filesystem.open_input_file(file.path) as stream:
         parquet = pq.ParquetFile(stream)
         columns = choose(parquet.schema_arrow.names)
-        wanted = _inside(columns, parquet.schema_arrow.names)
-        for batch in parquet.iter_batches(_rows_at_once(columns), columns=wanted):
+        included = _inside(columns, parquet.schema_arrow.names)
+        for batch in parquet.iter_batches(_rows_at_once(columns), columns=included):
             yield columns, pa.Table.from_batches([batch])
 
 
@@ -239,8 +239,8 @@ def _feather_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
         schema = open_(stream).schema
         columns = choose(schema.names)
         stream.seek(0)
-        wanted = [schema.get_field_index(name) for name in _inside(columns, schema.names)]
-        reader = open_(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+        included = [schema.get_field_index(name) for name in _inside(columns, schema.names)]
+        reader = open_(stream, options=pa.ipc.IpcReadOptions(included_fields=included))
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         for batch in batches:
             # Arrow trusts a file's offsets and would read beyond its end.
@@ -266,11 +266,11 @@ def _csv_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     with open_csv() as head:
         present = head.schema.names
     columns = choose(present)
-    wanted = _inside(columns, present)
-    text = dict.fromkeys(wanted, pa.string())
+    included = _inside(columns, present)
+    text = dict.fromkeys(included, pa.string())
     # A series may be called NA; what a missing value looks like is for the numbers to say.
     options = {"strings_can_be_null": True, "null_values": [""]}
-    with open_csv(include_columns=wanted, column_types=text, **options) as stream:
+    with open_csv(include_columns=included, column_types=text, **options) as stream:
         for batch in stream:
             yield columns, pa.Table.from_batches([batch])
 

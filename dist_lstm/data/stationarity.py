@@ -245,13 +245,13 @@ def examine_panel(panel: Panel, end: np.ndarray, season_length: int, total: int)
     Returns:
         The fields of `Evidence` by name, each `[N]`, float64; NaN where not tested.
     """
-    found = {key: np.full(len(panel.unique_id), np.nan) for key in EVIDENCE}
+    result = {key: np.full(len(panel.unique_id), np.nan) for key in EVIDENCE}
     for number in np.flatnonzero(sampled(panel.unique_id, total)):
         begin = panel.offset[number]
         evidence = examine(panel.y[begin : begin + end[number]], season_length)
         for key in EVIDENCE:
-            found[key][number] = getattr(evidence, key)
-    return found
+            result[key][number] = getattr(evidence, key)
+    return result
 
 
 def _rows(evidence: dict[str, np.ndarray]) -> list[Evidence]:
@@ -304,10 +304,10 @@ def transform_panel(
     chosen = np.empty(len(panel.unique_id), object)
     for number, one in enumerate(_rows(evidence)):
         y = panel.y[panel.offset[number] : panel.offset[number + 1]]
-        wanted = setting
+        choice = setting
         if setting == "auto":
-            wanted = decide(one, season_length) if one.tested else default
-        chosen[number] = allowed(wanted, y, season_length)
+            choice = decide(one, season_length) if one.tested else default
+        chosen[number] = allowed(choice, y, season_length)
         if setting.startswith("log1p") and not chosen[number].startswith("log1p"):
             raise UserError(
                 "data.transform",

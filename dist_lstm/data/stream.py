@@ -127,12 +127,12 @@ def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -
     """
     available, sample = sample_validation(shards, task, _VALIDATION_WINDOWS, seed)
     none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
-    found, targets = [none], [np.zeros((0, task.horizon), np.float32)]
+    result, targets = [none], [np.zeros((0, task.horizon), np.float32)]
     for panel, series, cutoff in sample:
         inputs, target = WindowCutter(panel, task).cut(series, cutoff)
-        found.append(inputs)
+        result.append(inputs)
         targets.append(target)
-    inputs = {name: np.concatenate([one[name] for one in found]) for name in none}
+    inputs = {name: np.concatenate([one[name] for one in result]) for name in none}
     return ValidationWindows(inputs, np.concatenate(targets), available, batch_size)
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from dist_lstm.config.task import Task
-from dist_lstm.data.calendar import places
+from dist_lstm.data.calendar import cycle_positions
 from dist_lstm.data.covariates import series_inputs
 from dist_lstm.data.panel import Panel
 
@@ -155,8 +155,8 @@ class WindowCutter:
         buffer = np.full(len(panel.y) + max(number, 1) * (context + horizon), np.nan, np.float32)
         # One copy a series: an index of every step would take several times the memory of the values.
         first, last = panel.offset[:-1].tolist(), panel.offset[1:].tolist()
-        for place, begin, end in zip((self._origin + context).tolist(), first, last, strict=True):
-            buffer[place : place + end - begin] = panel.y[begin:end]
+        for position, begin, end in zip((self._origin + context).tolist(), first, last, strict=True):
+            buffer[position : position + end - begin] = panel.y[begin:end]
         self._windows = np.lib.stride_tricks.sliding_window_view(buffer, context + horizon)
         self._panel = panel
         self._task = task
@@ -187,10 +187,12 @@ class WindowCutter:
         Returns:
             Model inputs by name as in `input_spec`, all but `y`, each `[B, ...]`.
         """
-        found = {name: values[series] for name, values in self._of_series.items()}
+        result = {name: values[series] for name, values in self._of_series.items()}
         if self._task.calendar:
-            found["calendar"] = places(self._task.freq.advance(self._panel.start[series], cutoff), self._task)
-        return found
+            result["calendar"] = cycle_positions(
+                self._task.freq.advance(self._panel.start[series], cutoff), self._task
+            )
+        return result
 
     def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`."""

@@ -28,15 +28,15 @@ def examine_cluster(address: str | None, insecure: bool, storage: str | None) ->
     try:
         client = connect(address, insecure)
         mode = ask(client, "/api/authentication_mode")["authentication_mode"]
-        found = [check_reach(client.get_address(), mode)]
+        result = [check_reach(client.get_address(), mode)]
         with make_runtime_env() as (runtime_env, _):
-            told = ask_cluster(client, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
+            answer = ask_cluster(client, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
     except UserError as error:
         return [Check("cluster", error.what, "problem", error.advice or "mend what it says and ask again")]
     here = versions()
-    for node in told["nodes"]:
-        found += check_node(node, here)
-    return found
+    for node in answer["nodes"]:
+        result += check_node(node, here)
+    return result
 
 
 def check_reach(address: str, mode: str) -> Check:
@@ -76,11 +76,11 @@ def check_node(node: Mapping[str, Any], here: Mapping[str, str]) -> Iterator[Che
         yield Check(name, f"{what}; {there['error']}", "problem", advice)
     else:
         differ = compare_versions(here, there)
-        told = ", ".join(f"{package} {version}" for package, version in there.items())
+        listing = ", ".join(f"{package} {version}" for package, version in there.items())
         advice = f"{'; '.join(differ)}; install the same versions on both"
         yield Check(
             f"{name}{' (head)' if node['head'] else ''}",
-            f"{what}; {told}",
+            f"{what}; {listing}",
             "warning" if differ else "ok",
             advice if differ else "",
         )
@@ -107,26 +107,26 @@ def check_storage(name: str, refused: str | Mapping[str, str]) -> Check:
     return Check(name, f"can't be written: {why}", "problem", advice)
 
 
-def check_nccl(name: str, gpus: int, found: Mapping[str, Any]) -> Check:
+def check_nccl(name: str, gpus: int, result: Mapping[str, Any]) -> Check:
     """Whether the GPUs of a node add up through NCCL.
 
     Args:
         name: What is checked.
         gpus: GPUs that Ray gives out there.
-        found: As `dist_lstm.jobs.nccl.sum_through_nccl` tells it; `error` alone where it could not be tried.
+        result: As `dist_lstm.jobs.nccl.sum_through_nccl` tells it; `error` alone where it could not be tried.
 
     Returns:
         A problem where they don't, or TensorFlow sees fewer than Ray; a warning where it could not be tried.
     """
-    if "gpus" not in found:
-        return Check(name, f"not tried: {found['error']}", "warning", "ask again when its GPUs are idle")
-    if found["error"]:
+    if "gpus" not in result:
+        return Check(name, f"not tried: {result['error']}", "warning", "ask again when its GPUs are idle")
+    if result["error"]:
         advice = "install TensorFlow's CUDA libraries on the node (cluster/Dockerfile); NCCL_DEBUG=INFO says more"
-        return Check(name, found["error"], "problem", advice)
-    version = f" {found['nccl']}" if found["nccl"] else ""
-    what = f"TensorFlow adds up over {found['gpus']} GPUs through NCCL{version}"
-    if found["gpus"] < gpus:
+        return Check(name, result["error"], "problem", advice)
+    version = f" {result['nccl']}" if result["nccl"] else ""
+    what = f"TensorFlow adds up over {result['gpus']} GPUs through NCCL{version}"
+    if result["gpus"] < gpus:
         return Check(
-            name, what, "problem", f"Ray gives out {gpus}; start the node's Ray with --num-gpus={found['gpus']}"
+            name, what, "problem", f"Ray gives out {gpus}; start the node's Ray with --num-gpus={result['gpus']}"
         )
     return Check(name, what)

@@ -41,35 +41,35 @@ class Check:
 
     Attributes:
         name: What was looked at.
-        found: What was found.
+        result: What was found.
         state: `ok`; `warning`: works, but slowly or not for long; `problem`: does not work as it should.
         advice: What to do about it; empty where the state is ok.
     """
 
     name: str
-    found: str
+    result: str
     state: State = "ok"
     advice: str = ""
 
 
-def check_version(name: str, found: str | None, bounds: str, only_for: str = "") -> Check:
+def check_version(name: str, result: str | None, bounds: str, only_for: str = "") -> Check:
     """Whether a package lies inside the bounds that dist-lstm declares.
 
     Args:
         name: The package, or `Python`.
-        found: Its version; None where it is not installed.
+        result: Its version; None where it is not installed.
         bounds: Such as `>=2.21,<3`.
         only_for: The verbs that need it, where the others work without it; empty where all need it.
 
     Returns:
         A problem where it does not; a warning where it is not installed and only some verbs need it.
     """
-    if found is not None and SpecifierSet(bounds).contains(found, prereleases=True):
-        return Check(name, found)
-    if found is None and only_for:
+    if result is not None and SpecifierSet(bounds).contains(result, prereleases=True):
+        return Check(name, result)
+    if result is None and only_for:
         advice = f"needed for {only_for} only; `uv sync` installs {name} {bounds}"
         return Check(name, "not installed", "warning", advice)
-    return Check(name, found or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
+    return Check(name, result or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
 
 
 def check_device(device: dict[str, Any], memory_mib: dict[str, int]) -> Check:
@@ -82,12 +82,12 @@ def check_device(device: dict[str, Any], memory_mib: dict[str, int]) -> Check:
     Returns:
         Never a problem: one it has not seen is found by `check_driver`.
     """
-    found = [str(device["model"])]
+    result = [str(device["model"])]
     if device["type"] == "GPU":
-        found.append(f"compute capability {device.get('compute_capability') or 'unknown'}")
+        result.append(f"compute capability {device.get('compute_capability') or 'unknown'}")
         size = memory_mib.get(device["model"])
-        found.append(f"{size / KIB:.1f} GiB" if size else "memory unknown")
-    return Check(device["name"], ", ".join(found))
+        result.append(f"{size / KIB:.1f} GiB" if size else "memory unknown")
+    return Check(device["name"], ", ".join(result))
 
 
 def check_driver(driver: Driver, gpus: int, hidden: bool) -> Check:
@@ -103,23 +103,23 @@ def check_driver(driver: Driver, gpus: int, hidden: bool) -> Check:
         the driver does not answer.
     """
     name = "NVIDIA driver"
-    found = driver.version or "none that answers"
+    result = driver.version or "none that answers"
     if gpus:
-        return Check(name, found)
+        return Check(name, result)
     if driver.complaint:
         return Check(
             name,
-            f"{found}; {driver.complaint}",
+            f"{result}; {driver.complaint}",
             "warning",
             "runs on the CPU; to use a GPU, load or reinstall the driver until nvidia-smi works",
         )
     if driver.version is None:
         return Check(name, "no NVIDIA driver; runs on the CPU")
-    found += ", but TensorFlow sees no GPU"
+    result += ", but TensorFlow sees no GPU"
     if hidden:
         advice = "CUDA_VISIBLE_DEVICES hides every GPU; unset it to use them"
-        return Check(name, found, "warning", advice)
-    return Check(name, found, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
+        return Check(name, result, "warning", advice)
+    return Check(name, result, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
 
 
 def check_build(info: dict[str, Any], driver: Driver) -> Check:
@@ -154,11 +154,11 @@ def check_memory(total: int, available: int | None) -> Check:
     """
     free = total if available is None else available
     said = "free unknown" if available is None else f"{available / GIB:.1f} GiB available"
-    found = f"{total / GIB:.1f} GiB, {said}"
+    result = f"{total / GIB:.1f} GiB, {said}"
     if free >= 4 * GIB:
-        return Check("memory", found)
+        return Check("memory", result)
     advice = "end other programs or raise the container's limit, or lower train.batch_size and data.memory_budget"
-    return Check("memory", found, "warning", advice)
+    return Check("memory", result, "warning", advice)
 
 
 def check_cpus(usable: float, installed: int) -> Check:
@@ -181,10 +181,10 @@ def check_folder(name: str, folder: str, free: int, refused: str, advice: str) -
     """
     if refused:
         return Check(name, f"{folder}: can't be written: {refused}", "problem", advice)
-    found = f"{folder}: {free / GIB:,.1f} GiB free"
+    result = f"{folder}: {free / GIB:,.1f} GiB free"
     if free >= 10 * GIB:
-        return Check(name, found)
-    return Check(name, found, "problem" if free < GIB else "warning", f"free the disk, or {advice}")
+        return Check(name, result)
+    return Check(name, result, "problem" if free < GIB else "warning", f"free the disk, or {advice}")
 
 
 def check_shared_memory(size: int | None) -> Check:
@@ -214,15 +214,15 @@ def check_speed(speed: Speed) -> Check:
         A problem where there is a GPU and the training graph does not hold cuDNN's op.
     """
     name = "training step"
-    found = f"{speed.windows_per_second:,.0f} windows/s"
+    result = f"{speed.windows_per_second:,.0f} windows/s"
     if not speed.on_gpu:
-        return Check(name, f"{found}; no cuDNN on a CPU")
+        return Check(name, f"{result}; no cuDNN on a CPU")
     if speed.without_cudnn is not None:
-        found += f", {speed.without_cudnn:,.0f} with use_cudnn=False"
+        result += f", {speed.without_cudnn:,.0f} with use_cudnn=False"
     if speed.cudnn:
-        return Check(name, f"{found}; through cuDNN")
+        return Check(name, f"{result}; through cuDNN")
     advice = f"Keras did not choose cuDNN, training is slow; reinstall the libraries: `{GPU_LIBRARIES}`"
-    return Check(name, f"{found}; no CudnnRNNV3 in the graph", "problem", advice)
+    return Check(name, f"{result}; no CudnnRNNV3 in the graph", "problem", advice)
 
 
 def _attempt(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
@@ -262,13 +262,15 @@ def _versions(only_for: Mapping[str, str]) -> Iterator[Check]:
     python, packages = _declared()
     yield check_version("Python", platform.python_version(), python)
     for line in packages:
-        wanted = Requirement(line)
-        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             try:
-                found = metadata.version(wanted.name)
+                result = metadata.version(requirement.name)
             except metadata.PackageNotFoundError:
-                found = None
-            yield check_version(wanted.name, found, str(wanted.specifier), only_for.get(wanted.name, ""))
+                result = None
+            yield check_version(
+                requirement.name, result, str(requirement.specifier), only_for.get(requirement.name, "")
+            )
 
 
 def _declared() -> tuple[str, list[str]]:
@@ -332,7 +334,7 @@ def show_checks(checks: list[Check], console: Console) -> None:
     """
     table = Table("check", Column("found", overflow="fold"), Column("state", no_wrap=True))
     for check in checks:
-        table.add_row(check.name, check.found, check.state)
+        table.add_row(check.name, check.result, check.state)
     console.print(table)
     for check in checks:
         if check.state != "ok":

@@ -57,11 +57,11 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
         raise UserError(folder, "holds no finished forecasts", "run dist-lstm forecast first")
     forecasts = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)
     # What describes a series says nothing about what happened.
-    wanted = {"data.path": data, "data.static_categories": [], "data.static_numbers": []}
-    actuals = _actuals(override(config, wanted), forecasts)
+    changes = {"data.path": data, "data.static_categories": [], "data.static_numbers": []}
+    actuals = _actuals(override(config, changes), forecasts)
     joined = forecasts.merge(actuals, on=_KEY, how="left", validate="one_to_one")
-    known = joined["y"].notna()
-    if not known.any():
+    has_actual = joined["y"].notna()
+    if not has_actual.any():
         raise UserError(
             "--data",
             (
@@ -83,9 +83,9 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
         table = series_scores(rows, scales["absolute"].to_numpy(), scales["squared"].to_numpy())
         tables.append(table.assign(unique_id=scales.index, model=name))
     return summarise(pd.concat(tables)) | {
-        "points": int(known.sum()),
-        "series": int(joined.loc[known, "unique_id"].nunique()),
-        "points_without_actual": int((~known).sum()),
+        "points": int(has_actual.sum()),
+        "series": int(joined.loc[has_actual, "unique_id"].nunique()),
+        "points_without_actual": int((~has_actual).sum()),
     }
 
 
@@ -106,12 +106,12 @@ def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
     return actuals
 
 
-def _context(shards: Shards, task: Task, wanted: set[str]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+def _context(shards: Shards, task: Task, names: set[str]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Seasonal naive forecasts and scales of the run's series, one pair a panel."""
 
     def of_panels() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
         for whole in shards.panels():
-            panel = whole.take(np.isin(whole.unique_id, list(wanted)))
+            panel = whole.take(np.isin(whole.unique_id, list(names)))
             cutoffs = forecast_cutoffs(panel.length)
             series, cutoff = cutoffs.enumerate()
             steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()

@@ -150,8 +150,8 @@ def score_windows(
         `series_scores`.
     """
     series = np.repeat(cutoffs.enumerate()[0], task.horizon)
-    known = split_ranges(panel.length, task).validation_end
-    scales = [seasonal_error(panel, known, task.season_length, power) for power in (1, 2)]
+    scale_end = split_ranges(panel.length, task).validation_end
+    scales = [seasonal_error(panel, scale_end, task.season_length, power) for power in (1, 2)]
     flat = values.reshape(len(series), values.shape[-1])
     levels = {level: flat[:, task.quantiles.index(level)] for level in value_columns(task).values()}
     median = levels.pop(0.5)
@@ -182,5 +182,5 @@ def summarise(scores: pd.DataFrame) -> dict[str, Any]:
         return {}
     by_model = {name: table.reset_index(drop=True) for name, table in scores.groupby("model", sort=False)}
     summary: dict[str, Any] = {str(name): total_scores(table) for name, table in by_model.items()}
-    found = skill(by_model[MODEL], by_model[baselines.NAME])
-    return summary | {"skill": found.skill, "skill_series": found.series, "skill_left_out": found.left_out}
+    result = skill(by_model[MODEL], by_model[baselines.NAME])
+    return summary | {"skill": result.skill, "skill_series": result.series, "skill_left_out": result.left_out}

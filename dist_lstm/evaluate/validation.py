@@ -63,9 +63,9 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
             scaled_errors(median(graph(model, inputs).numpy(), task), target, scale)
             for inputs, target, scale in windows
         ]
-        found = np.concatenate([np.zeros(0), *errors])
-        found = found[~np.isnan(found)]
-        return float(found.mean()) if len(found) else float("nan")
+        result = np.concatenate([np.zeros(0), *errors])
+        result = result[~np.isnan(result)]
+        return float(result.mean()) if len(result) else float("nan")
 
     return score
 
@@ -89,6 +89,6 @@ def scaled_errors(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -
     counted = ~np.isnan(target)
     error = np.abs(np.where(counted, forecast.astype(np.float64) - target, 0.0))
     error[~np.isfinite(error)] = np.inf
-    points, known = counted.sum(axis=1), (scale > 0) & counted.any(axis=1)
+    points, defined = counted.sum(axis=1), (scale > 0) & counted.any(axis=1)
     unknown = np.full(len(scale), np.nan)
-    return np.divide(error.sum(axis=1), points * scale, out=unknown, where=known)
+    return np.divide(error.sum(axis=1), points * scale, out=unknown, where=defined)

@@ -65,8 +65,8 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
         "ds": stamps(task.freq.advance(panel.start[rows], steps), task),
     }
     for name, level in value_columns(task).items():
-        place = task.quantiles.index(level) if flat.shape[1] > 1 else 0
-        columns[name] = pa.array(flat[:, place], pa.float32(), from_pandas=True)
+        column = task.quantiles.index(level) if flat.shape[1] > 1 else 0
+        columns[name] = pa.array(flat[:, column], pa.float32(), from_pandas=True)
     return columns
 
 

@@ -54,8 +54,8 @@ class KnownNumbers(keras.layers.Layer):
     def call(self, numbers: keras.KerasTensor) -> keras.KerasTensor:
         """Numbers, `[B, K]`, NaN missing, to numbers with 0 there and 1 where known, `[B, 2K]`."""
         missing = ops.isnan(numbers)
-        known = ops.cast(ops.logical_not(missing), numbers.dtype)
-        return ops.concatenate([ops.where(missing, ops.zeros_like(numbers), numbers), known], axis=-1)
+        observed = ops.cast(ops.logical_not(missing), numbers.dtype)
+        return ops.concatenate([ops.where(missing, ops.zeros_like(numbers), numbers), observed], axis=-1)
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
@@ -85,10 +85,10 @@ class CalendarFeatures(keras.layers.Layer):
         steps = ops.reshape(ops.array(self.steps, dtype=calendar.dtype), (1, -1))
         waves = []
         for number, (name, period, advance) in enumerate(self.cycles):
-            place = calendar[:, number : number + 1] + advance * steps
+            position = calendar[:, number : number + 1] + advance * steps
             # All hours of a day are the same weekday; less than a step makes up for rounding.
-            place = ops.floor(place + min(1e-3, advance / 2)) if name == "weekday" else place
-            phase = place * (2 * math.pi / period)
+            position = ops.floor(position + min(1e-3, advance / 2)) if name == "weekday" else position
+            phase = position * (2 * math.pi / period)
             waves += [wave(harmonic * phase) for harmonic in _HARMONICS for wave in (ops.sin, ops.cos)]
         return ops.stack(waves, axis=-1)
 
@@ -112,15 +112,15 @@ def describe_series(
     """
     parts = []
     if "series" in inputs:
-        known = IdDropout(settings.id_dropout, name="series_dropout")(inputs["series"])
+        ids = IdDropout(settings.id_dropout, name="series_dropout")(inputs["series"])
         layer = keras.layers.Embedding(task.series + 1, settings.series_embedding, name="series_embedding")
-        parts.append(layer(known)[:, 0])
+        parts.append(layer(ids)[:, 0])
     if "categories" in inputs:
-        known = IdDropout(settings.id_dropout, name="category_dropout")(inputs["categories"])
+        ids = IdDropout(settings.id_dropout, name="category_dropout")(inputs["categories"])
         for number, (_, size) in enumerate(task.vocabulary.categories):
             width = min(16, math.ceil(math.sqrt(size + 1)))
             layer = keras.layers.Embedding(size + 1, width, name=f"category_{number}")
-            parts.append(layer(known[:, number]))
+            parts.append(layer(ids[:, number]))
     if "numbers" in inputs:
         parts.append(KnownNumbers(name="numbers_known")(inputs["numbers"]))
     return ops.concatenate(parts, axis=-1) if parts else None

@@ -24,8 +24,8 @@ def decode_directly(
     Returns:
         Raw head parameters, `[B, H, P]`.
     """
-    known = state[0] if about is None else ops.concatenate([state[0], about], axis=-1)
-    flat = keras.layers.Dense(horizon * parameters, name="decoder")(known)
+    inputs = state[0] if about is None else ops.concatenate([state[0], about], axis=-1)
+    flat = keras.layers.Dense(horizon * parameters, name="decoder")(inputs)
     return ops.reshape(flat, (-1, horizon, parameters))
 
 

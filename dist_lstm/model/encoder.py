@@ -55,7 +55,7 @@ def encode(
         if settings.bidirectional:
             layer = keras.layers.Bidirectional(layer, name=f"both_ways_{number}")
         output, *states = layer(sequence)
-        hidden, cell = (_side_by_side(states[place::2]) for place in (0, 1))
+        hidden, cell = (_side_by_side(states[direction::2]) for direction in (0, 1))
         if settings.residual:
             skip = _as_wide(sequence if number < last else sequence[:, -1], hidden.shape[-1], f"skip_{number}")
             output, hidden = output + skip, hidden + (skip if number == last else skip[:, -1])

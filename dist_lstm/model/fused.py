@@ -262,8 +262,8 @@ def _drop(values: tf.Tensor, noise: Noise, layer: int) -> tf.Tensor:
         Values that are 0 or larger by what the others lost, `[M, ...]`.
     """
     key = _mix(_mix(_mix(tf.cast(noise.seed, tf.uint32)) + tf.cast(noise.step, tf.uint32)) + np.uint32(layer))
-    place = tf.cast(tf.range(math.prod(_sizes(values)[1:])), tf.uint32) * np.uint32(_GOLDEN)
-    bits = tf.reshape(_mix(key[:, None] + place), values.shape)
+    counter = tf.cast(tf.range(math.prod(_sizes(values)[1:])), tf.uint32) * np.uint32(_GOLDEN)
+    bits = tf.reshape(_mix(key[:, None] + counter), values.shape)
     # 24 bits are what a float32 holds.
     uniform = tf.cast(tf.bitwise.right_shift(bits, np.uint32(8)), tf.float32) * 2.0**-24
     rate = tf.reshape(noise.rate, (-1,) + (1,) * (values.shape.rank - 1))

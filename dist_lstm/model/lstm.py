@@ -141,10 +141,10 @@ def _decode(
     if settings.decoder == "direct":
         # Where the first step lies in the calendar says where all others do.
         first = calendar_waves(inputs, task, [0], "calendar_next")
-        known = [part for part in (series, None if first is None else first[:, 0]) if part is not None]
-        about = ops.concatenate(known, axis=-1) if len(known) > 1 else (known[0] if known else None)
+        parts = [part for part in (series, None if first is None else first[:, 0]) if part is not None]
+        about = ops.concatenate(parts, axis=-1) if len(parts) > 1 else (parts[0] if parts else None)
         return decoder.decode_directly(state, about, task.horizon, parameters)
-    segment = min(settings.segment_length or 1, task.horizon)
+    segment = min(settings.segment_length, task.horizon)
     segments = -(-task.horizon // segment)
     calendar = calendar_waves(inputs, task, range(0, segments * segment, segment), "calendar_next")
     decode = decoder.decode_segments if settings.decoder == "segment" else decoder.decode_recursively

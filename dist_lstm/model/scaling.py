@@ -114,12 +114,12 @@ class Normalise(keras.layers.Layer):
         values = _signed_log(ops.where(missing, ops.zeros_like(y), y), transform)
         none = ops.full_like(ops.repeat(values[:, :1], 2, axis=1), float("nan"))
         given = none if series_scale is None else series_scale
-        known = ops.isfinite(given[:, 1:])
-        given = ops.where(known, given, ops.zeros_like(given))
+        is_given = ops.isfinite(given[:, 1:])
+        given = ops.where(is_given, given, ops.zeros_like(given))
         unit = self._unit(values, given)
         values, given = values / unit, given / unit
         location, scale = self._location_and_scale(values, observed, unit)
-        location, scale = ops.where(known, given[:, :1], location), ops.where(known, given[:, 1:], scale)
+        location, scale = ops.where(is_given, given[:, :1], location), ops.where(is_given, given[:, 1:], scale)
         # Rounding of a large constant must not pass for variation.
         varies = scale > _ROUNDING * ops.abs(location)
         varies = ops.logical_and(varies, ops.any(observed > 0, axis=1, keepdims=True))
@@ -214,8 +214,8 @@ class Normalise(keras.layers.Layer):
         seen = ops.reshape(ops.pad(observed, padding), (-1, periods, period))
         number = ops.reshape(ops.arange(1, periods + 1, dtype=values.dtype), (1, periods, 1))
         last = ops.max(seen * number, axis=1, keepdims=True)
-        found = ops.sum(ops.where(number == last, seasons, ops.zeros_like(seasons)), axis=1)
-        return ops.where(last[:, 0] > 0, found, otherwise)
+        result = ops.sum(ops.where(number == last, seasons, ops.zeros_like(seasons)), axis=1)
+        return ops.where(last[:, 0] > 0, result, otherwise)
 
     def get_config(self) -> dict[str, object]:
         """Settings to make the same layer again."""

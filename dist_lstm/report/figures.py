@@ -34,9 +34,9 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
     largest = max(map(abs, ticks), default=0.0)
     size, letter = next((unit for unit in _UNITS if unit[0] <= largest < 1000 * unit[0]), (1.0, ""))
     scaled, slack = [tick / size for tick in ticks], 1e-6 * largest / size
-    exact = (place for place in range(6) if all(abs(round(tick, place) - tick) <= slack for tick in scaled))
-    places = next(exact, None)
-    text = f"{value:.3g}" if places is None or largest >= 1e15 else f"{value / size:,.{places}f}{letter}"
+    exact = (index for index in range(6) if all(abs(round(tick, index) - tick) <= slack for tick in scaled))
+    digits = next(exact, None)
+    text = f"{value:.3g}" if digits is None or largest >= 1e15 else f"{value / size:,.{digits}f}{letter}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -61,8 +61,8 @@ def learning_curve(title: str, step: np.ndarray, losses: Mapping[str, np.ndarray
                 axes.plot(chosen, loss[step == chosen], "o", color=MODEL, markersize=7)
         if chosen is not None:
             axes.axvline(chosen, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        known = np.concatenate([loss[np.isfinite(loss)] for loss in losses.values()])
-        if len(known) and known.min() > 0 and known.max() > 20 * known.min():
+        finite = np.concatenate([loss[np.isfinite(loss)] for loss in losses.values()])
+        if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
             axes.set_yscale("log")
         _label(axes, "mean loss of an epoch", "training step")
 
@@ -128,10 +128,10 @@ def error_by_step(title: str, errors: Mapping[str, np.ndarray]) -> "Markup":
     """
 
     def paint(axes: Any) -> None:
-        for place, values in enumerate(errors.values()):
-            dashes = _BASELINE_STYLE[(place - 1) % len(_BASELINE_STYLE)] if place else "-"
-            colour = BASELINE if place else MODEL
-            _over_horizon(axes, values, color=colour, linewidth=1.6 if place else 2, linestyle=dashes)
+        for index, values in enumerate(errors.values()):
+            dashes = _BASELINE_STYLE[(index - 1) % len(_BASELINE_STYLE)] if index else "-"
+            colour = BASELINE if index else MODEL
+            _over_horizon(axes, values, color=colour, linewidth=1.6 if index else 2, linestyle=dashes)
         axes.set_ylim(bottom=0)
         _label(axes, "mean absolute error, in units of scale", "steps ahead")
 
@@ -180,7 +180,7 @@ def skill_histogram(title: str, skill: np.ndarray) -> "Markup":
         from matplotlib.ticker import MaxNLocator
 
         middle = (edges[:-1] + edges[1:]) / 2
-        colours = [BASELINE if place < 0 else MODEL for place in middle]
+        colours = [BASELINE if index < 0 else MODEL for index in middle]
         axes.bar(middle, count, width=0.86 * _BIN, color=colours, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=1)
         _label(axes, "series", "skill in percent")
@@ -201,8 +201,8 @@ def _finite(values: np.ndarray) -> np.ndarray:
 def _line(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     """A line, and a dot where a value has no neighbour to be joined with."""
     y = _finite(y)
-    known = np.concatenate([[False], ~np.isnan(y), [False]])
-    alone = known[1:-1] & ~known[:-2] & ~known[2:]
+    finite = np.concatenate([[False], ~np.isnan(y), [False]])
+    alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
     axes.plot(x, y, **style)
     axes.plot(x[alone], y[alone], "o", color=style["color"], markersize=3 * style["linewidth"])
 

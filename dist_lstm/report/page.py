@@ -128,8 +128,8 @@ def _scored(source: Source, totals: Mapping[str, Any] | None) -> dict[str, Any]:
 def _choose(names: list[str]) -> dict[str, str]:
     """The best, the median and the worst of sorted series, as far as there are three."""
     labels = {0: (), 1: ("Only",), 2: ("Better", "Worse")}.get(len(names), ("Best", "Median", "Worst"))
-    places = np.linspace(0, len(names) - 1, len(labels)).astype(int)
-    return {label: names[place] for label, place in zip(labels, places, strict=True)}
+    indices = np.linspace(0, len(names) - 1, len(labels)).astype(int)
+    return {label: names[index] for label, index in zip(labels, indices, strict=True)}
 
 
 def _scores(totals: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,8 +141,8 @@ def _scores(totals: Mapping[str, Any]) -> dict[str, Any]:
         values = [model.get(metric) for model in models.values()]
         exact = float(metric.removeprefix("coverage-")) / 100 if coverage else 0.0
         distance = [float("nan") if value is None else abs(value - exact) for value in values]
-        known = [value for value in distance if value == value]
-        best = min(known) if len(set(known)) > 1 else None
+        numbers = [value for value in distance if value == value]
+        best = min(numbers) if len(set(numbers)) > 1 else None
         texts = [percent(value) if coverage else number(value) for value in values]
         name, meaning = metric_words(metric)
         cells = [{"text": text, "best": one == best} for text, one in zip(texts, distance, strict=True)]
@@ -210,7 +210,7 @@ def _by_series(series: pd.DataFrame) -> dict[str, Any] | None:
     if len(series) < 2:
         return None
     skill = series["skill"].to_numpy()
-    found = {
+    result = {
         "series": len(skill),
         "better": int((skill > 0).sum()),
         "median": float(np.median(skill)),
@@ -219,12 +219,12 @@ def _by_series(series: pd.DataFrame) -> dict[str, Any] | None:
         "figure": None,
     }
     if len(skill) <= FEW_SERIES:
-        return found | {"rows": series.reset_index(names="unique_id").to_dict("records")}
+        return result | {"rows": series.reset_index(names="unique_id").to_dict("records")}
     title = (
         f"Histogram of skill over {len(skill):,} series: better than the seasonal naive forecast in "
-        f"{found['better']:,}, median {percent(found['median'], sign=True)}."
+        f"{result['better']:,}, median {percent(result['median'], sign=True)}."
     )
-    return found | {"figure": figures.skill_histogram(title, skill)}
+    return result | {"figure": figures.skill_histogram(title, skill)}
 
 
 def _transforms(manifest: Manifest) -> list[dict[str, Any]]:
@@ -251,9 +251,9 @@ def _rejected(path: Path) -> list[dict[str, Any]]:
 
 
 def _environment(path: Path) -> Iterator[tuple[str, str]]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    for key in sorted(found, key=lambda name: list(_ENVIRONMENT).index(name) if name in _ENVIRONMENT else 99):
-        value = found[key]
+    result = json.loads(path.read_text(encoding="utf-8"))
+    for key in sorted(result, key=lambda name: list(_ENVIRONMENT).index(name) if name in _ENVIRONMENT else 99):
+        value = result[key]
         if key == "devices":
             text = ", ".join(f"{device['name']} ({device['model']})" for device in value)
         elif key == "input_wait_share":

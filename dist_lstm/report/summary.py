@@ -121,9 +121,9 @@ def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str])
                 ahead = (step + np.arange(len(table))) % task.horizon
                 _add(digest, table, scale.reindex(names.categories).to_numpy()[names.codes], ahead)
                 step += len(table)
-                for one, found in rows.items():
-                    found.append(table[(table["unique_id"] == one).to_numpy()].iloc[-task.horizon :])
-        digest.examples |= {one: _example(pasts[one], found, task) for one, found in rows.items()}
+                for one, result in rows.items():
+                    result.append(table[(table["unique_id"] == one).to_numpy()].iloc[-task.horizon :])
+        digest.examples |= {one: _example(pasts[one], result, task) for one, result in rows.items()}
     return digest or _empty((MODEL,), task)
 
 
@@ -141,15 +141,15 @@ def _of_panels(
     # Enough to see what the forecast goes on from.
     steps = max(2 * task.horizon, min(2 * task.season_length, 6 * task.horizon), 20)
     for panel in panels:
-        known = split_ranges(panel.length, task).validation_end
-        scales.append(pd.Series(seasonal_error(panel, known, task.season_length, power=1), panel.unique_id))
-        for place in np.flatnonzero(np.isin(panel.unique_id, list(chosen))):
-            end = panel.length[place] - task.horizon
+        observed = split_ranges(panel.length, task).validation_end
+        scales.append(pd.Series(seasonal_error(panel, observed, task.season_length, power=1), panel.unique_id))
+        for index in np.flatnonzero(np.isin(panel.unique_id, list(chosen))):
+            end = panel.length[index] - task.horizon
             number = np.arange(max(end - steps, 0), end)
-            ds = task.freq.advance(np.repeat(panel.start[place], len(number)), number)
-            pasts[str(panel.unique_id[place])] = (
+            ds = task.freq.advance(np.repeat(panel.start[index], len(number)), number)
+            pasts[str(panel.unique_id[index])] = (
                 _clock(stamps(ds, task).to_pandas()),
-                panel.y[panel.offset[place] + number],
+                panel.y[panel.offset[index] + number],
             )
     return pd.concat(scales), pasts
 
@@ -160,22 +160,22 @@ def _add(digest: Digest, table: pd.DataFrame, scale: np.ndarray, ahead: np.ndarr
     counted = np.isfinite(y) & np.isfinite(scale) & (scale > 0)
     for values in forecasts.values():
         counted &= np.isfinite(values)
-    number, place = len(digest.points), ahead[counted]
+    number, index = len(digest.points), ahead[counted]
     scaled = {name: (y[counted] - values[counted]) / scale[counted] for name, values in forecasts.items()}
-    digest.points += np.bincount(place, minlength=number)
-    digest.residual += np.bincount(place, scaled[MODEL], number)
+    digest.points += np.bincount(index, minlength=number)
+    digest.residual += np.bincount(index, scaled[MODEL], number)
     for name, residual in scaled.items():
-        digest.error[name] += np.bincount(place, np.abs(residual), number)
+        digest.error[name] += np.bincount(index, np.abs(residual), number)
     for level, count in digest.intervals.items():
         low, high = (table[f"{MODEL}-{end}-{level}"].to_numpy(np.float64) for end in ("lo", "hi"))
-        known = ~np.isnan(y) & ~np.isnan(low) & ~np.isnan(high)
-        below, above = (y < low) & known, (y > high) & known
-        count += [below.sum(), known.sum() - below.sum() - above.sum(), above.sum()]
+        observed = ~np.isnan(y) & ~np.isnan(low) & ~np.isnan(high)
+        below, above = (y < low) & observed, (y > high) & observed
+        count += [below.sum(), observed.sum() - below.sum() - above.sum(), above.sum()]
 
 
-def _example(past: tuple[np.ndarray, np.ndarray], found: list[pd.DataFrame], task: Task) -> Example:
+def _example(past: tuple[np.ndarray, np.ndarray], result: list[pd.DataFrame], task: Task) -> Example:
     """The last window of a series, from its rows."""
-    last = pd.concat(found).iloc[-task.horizon :]
+    last = pd.concat(result).iloc[-task.horizon :]
     values = last.drop(columns=["unique_id", "ds", "cutoff"])
     return Example(past, _clock(last["ds"]), {name: values[name].to_numpy(np.float64) for name in values})
 

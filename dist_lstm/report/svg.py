@@ -69,13 +69,13 @@ def draw(name: str, title: str, paint: Callable[[Any], None], height: int | None
     return Markup("\n".join(_clean(_plot(paint, size, height), f"{name}-{size}", title) for size in _SIZES))  # noqa: S704
 
 
-def _plot(paint: Callable[[Any], None], size: str, wanted: int | None) -> str:
+def _plot(paint: Callable[[Any], None], size: str, fixed_height: int | None) -> str:
     """The SVG as Matplotlib writes it. Neither pyplot nor a setting of the user's has a part in it."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
     width, height = _SIZES[size]
-    height = wanted or height
+    height = fixed_height or height
     text = io.StringIO()
     with style.context(["default", _STYLE | {"svg.hashsalt": size}]), warnings.catch_warnings():
         # The page's font may well have what Matplotlib's own lacks.
@@ -136,7 +136,7 @@ def _attributes(element: ET.Element, used: set[str], name: str) -> Iterator[tupl
             yield key, _themed(value)
         elif key in ("d", "x", "y", "transform"):
             # A hundredth of a pixel is finer than any screen.
-            yield key, re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found.group()):.2f}", value).strip()
+            yield key, re.sub(r"-?\d+\.\d{3,}", lambda result: f"{float(result.group()):.2f}", value).strip()
         elif key in ("clip-path", "href"):
             yield key, value.replace("#", f"#{name}-")
         elif key not in ("width", "height") or element.tag == "rect":

@@ -77,8 +77,8 @@ class Checkpoints:
     def _files(self) -> list[Path]:
         """Newest first."""
         name = re.compile(rf"{re.escape(self._phase)}-(\d+)-[0-9a-f]+\.npz")
-        found = self._folder.iterdir() if self._folder.is_dir() else ()
-        named = [(name.fullmatch(path.name), path) for path in found]
+        result = self._folder.iterdir() if self._folder.is_dir() else ()
+        named = [(name.fullmatch(path.name), path) for path in result]
         # The same step is saved anew where training went back to it.
         placed = [(int(match[1]), path.stat().st_mtime_ns, path) for match, path in named if match]
         return [path for *_, path in sorted(placed, reverse=True)]

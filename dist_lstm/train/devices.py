@@ -56,26 +56,26 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
     visible = tf.config.list_physical_devices("GPU")
     if gpus != 0 and not visible:
         _warn_of_unseen_gpus()
-    wanted = len(visible) if gpus == "auto" else gpus
-    if wanted > len(visible):
+    count = len(visible) if gpus == "auto" else gpus
+    if count > len(visible):
         raise UserError(
-            "resources.gpus", f"{wanted} asked for, {len(visible)} visible", "lower it or set it to auto"
+            "resources.gpus", f"{count} asked for, {len(visible)} visible", "lower it or set it to auto"
         )
-    if wanted < len(visible):
+    if count < len(visible):
         try:
-            tf.config.set_visible_devices(visible[:wanted], "GPU")
+            tf.config.set_visible_devices(visible[:count], "GPU")
         except RuntimeError as error:
             raise UserError(
                 "resources.gpus", "can't be changed after TensorFlow started in this process"
             ) from error
-    for device in visible[:wanted]:
+    for device in visible[:count]:
         # A process that used TensorFlow before, such as a notebook, goes on taking memory as it began.
         with suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(device, True)
     if nodes > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if wanted > 1:
-        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
+    if count > 1:
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(count)])
     return tf.distribute.get_strategy()
 
 
@@ -90,12 +90,12 @@ def _warn_of_unseen_gpus() -> None:
 
 
 def _limit_threads(threads: int | Literal["auto"]) -> None:
-    wanted = 0 if threads == "auto" else threads  # 0 is TensorFlow's word for all cores
-    if tf.config.threading.get_intra_op_parallelism_threads() == wanted:
+    count = 0 if threads == "auto" else threads  # 0 is TensorFlow's word for all cores
+    if tf.config.threading.get_intra_op_parallelism_threads() == count:
         return
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(wanted)
-        tf.config.threading.set_inter_op_parallelism_threads(wanted)
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+        tf.config.threading.set_inter_op_parallelism_threads(count)
     except RuntimeError as error:
         raise UserError(
             "resources.threads", "can't be changed after TensorFlow started in this process"

@@ -57,7 +57,7 @@ class Phase:
         validation: Makes the batches to choose the number of steps on; None to take all steps.
         checkpoints: Where the training is saved, and goes on from.
         after_epoch: Called after every epoch; None where nobody asks.
-        told_to_end: Asked between two calls for the number of a signal that came to another process, which this
+        stop_signal: Asked between two calls for the number of a signal that came to another process, which this
             one works for; None where there is none.
     """
 
@@ -67,7 +67,7 @@ class Phase:
     validation: Callable[[], Iterator[Any]] | None
     checkpoints: Checkpoints
     after_epoch: AfterEpoch | None = None
-    told_to_end: Callable[[], int | None] = lambda: None
+    stop_signal: Callable[[], int | None] = lambda: None
 
 
 def fit(
@@ -105,22 +105,22 @@ def fit(
     with closing(_Training(state, processes, settings, phase, monitor)) as training:
         training.start()
         with monitor.phase(phase.name, phase.steps, uses_cudnn(state.model)), HeldSignals() as held:
-            told = 0
-            while not training.ended and not told:
+            signal_number = 0
+            while not training.ended and not signal_number:
                 training.call(train_steps)
                 epoch_ended = training.at_end_of_epoch
                 if epoch_ended:
                     training.end_epoch(mean_loss)
-                told = int(processes.broadcast(held.number or phase.told_to_end() or 0))
+                signal_number = int(processes.broadcast(held.number or phase.stop_signal() or 0))
                 if training.diverged:
                     training.go_back_at_half_rate()
                 elif epoch_ended and phase.after_epoch:
                     training.save()
                     training.tell(phase.after_epoch)
-                elif training.ended or training.checkpoint_is_due or told:
+                elif training.ended or training.checkpoint_is_due or signal_number:
                     training.save()
-            if told and held.number is None:
-                raise SystemExit(128 + told)
+            if signal_number and held.number is None:
+                raise SystemExit(128 + signal_number)
         return training.finish()
 
 
@@ -210,14 +210,14 @@ class _Training:
 
     def _steps(self) -> int:
         """Steps of the next call."""
-        progress, wanted = self._progress, self._settings.steps_per_call
-        if wanted == "auto":
+        progress, call_steps = self._progress, self._settings.steps_per_call
+        if call_steps == "auto":
             speed = progress.speed
-            wanted = max(1, int(_SECONDS_A_CALL * speed.steps / speed.seconds)) if speed.steps else 1
-            wanted = int(self._processes.broadcast(wanted))
+            call_steps = max(1, int(_SECONDS_A_CALL * speed.steps / speed.seconds)) if speed.steps else 1
+            call_steps = int(self._processes.broadcast(call_steps))
         every = self._settings.checkpoint_every
-        to_checkpoint = every - progress.step % every if every else wanted
-        return min(wanted, self._end_of_epoch - progress.step, to_checkpoint)
+        to_checkpoint = every - progress.step % every if every else call_steps
+        return min(call_steps, self._end_of_epoch - progress.step, to_checkpoint)
 
     def _profile(self) -> Any:
         """Profile the second call; the first one traces the graph."""
@@ -263,23 +263,23 @@ class _Training:
         """Write a checkpoint; the chief alone does, and when is its own affair: all processes hold the same."""
         if not self._processes.chief:
             return
-        arrays = {f"variable/{place}": value for place, value in enumerate(self._state.read())}
-        arrays |= {f"best/{place}": value for place, value in enumerate(self._best)}
+        arrays = {f"variable/{index}": value for index, value in enumerate(self._state.read())}
+        arrays |= {f"best/{index}": value for index, value in enumerate(self._best)}
         self._phase.checkpoints.save(self._progress.step, asdict(self._progress), arrays)
         self._saved = time.perf_counter()
 
     def _go_back(self) -> bool:
         """Return to the last checkpoint; False where there is none."""
-        found = self._phase.checkpoints.load(self._processes)
-        if found is None:
+        result = self._phase.checkpoints.load(self._processes)
+        if result is None:
             return False
-        values, arrays = found
+        values, arrays = result
         self._progress, self._batches = Progress.parse(values), None
         self._validation_is_number = True
 
         def group(name: str) -> list[np.ndarray]:
             return [
-                arrays[f"{name}/{place}"] for place in range(sum(key.startswith(f"{name}/") for key in arrays))
+                arrays[f"{name}/{index}"] for index in range(sum(key.startswith(f"{name}/") for key in arrays))
             ]
 
         self._state.write(group("variable"))

@@ -62,12 +62,12 @@ def measure(config: ResolvedConfig, work: Workload, say: Callable[[str], None]) 
     Raises:
         UserError: If no learning rate trains, or not even the smallest batch fits into memory.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key in [key for key, value in flatten(config) if key in MEASURED and value == "auto"]:
-        here = override(config, found)
-        found[key] = _batch_size(work, here) if key == "train.batch_size" else _learning_rate(work, here)
-        say(f"measured  {key} {found[key]:g}")
-    return as_measured(config, found)
+        here = override(config, result)
+        result[key] = _batch_size(work, here) if key == "train.batch_size" else _learning_rate(work, here)
+        say(f"measured  {key} {result[key]:g}")
+    return as_measured(config, result)
 
 
 def _start(work: Workload, config: ResolvedConfig, batch_size: int) -> tuple[TrainState, TrainSteps]:
@@ -150,7 +150,7 @@ def _learning_rate(work: Workload, config: ResolvedConfig) -> float:
         config.train.accumulate,
     )
     rates = np.geomspace(_FIRST_RATE, _LAST_RATE, _SWEEP)
-    smoothed, best, found = 0.0, math.inf, None
+    smoothed, best, result = 0.0, math.inf, None
     for step, rate in enumerate(rates, start=1):
         state.set_rate(rate)
         _, sums = train_steps(batches, tf.constant(1), tf.zeros(5, tf.float64))
@@ -162,9 +162,9 @@ def _learning_rate(work: Workload, config: ResolvedConfig) -> float:
         if here > _DIVERGED * best:
             break
         if here < best:
-            best, found = here, rate
-    if found is None:
+            best, result = here, rate
+    if result is None:
         raise UserError(
             "train.learning_rate", "no rate trains: the first loss is no number", "scale or check the data"
         )
-    return float(f"{found / 10:.1e}")
+    return float(f"{result / 10:.1e}")

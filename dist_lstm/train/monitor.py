@@ -178,8 +178,8 @@ class Monitor:
     def epoch(self, record: EpochRecord) -> None:
         """Print the numbers of an epoch where there is no bar."""
         if not self._console.is_terminal:
-            known = record.validation_loss == record.validation_loss
-            validation = f"  validation {record.validation_loss:.4f}" if known else ""
+            is_number = record.validation_loss == record.validation_loss
+            validation = f"  validation {record.validation_loss:.4f}" if is_number else ""
             self._console.print(f"  step {record.step}  loss {record.loss:.4f}{validation}{self._speed}")
 
     def close(self, history: Sequence[EpochRecord]) -> None:

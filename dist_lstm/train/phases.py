@@ -33,7 +33,7 @@ class Training:
         strategy: The strategy to train under.
         monitor: Follows the training.
         after_epoch: Called after every epoch of the first; None where nobody asks.
-        told_to_end: As in `dist_lstm.train.fit.Phase`.
+        stop_signal: As in `dist_lstm.train.fit.Phase`.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Training:
     strategy: Any
     monitor: Monitor
     after_epoch: AfterEpoch | None = None
-    told_to_end: Callable[[], int | None] = lambda: None
+    stop_signal: Callable[[], int | None] = lambda: None
 
 
 def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
@@ -84,7 +84,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         ),
         validation=validation.batches if validation and validation.used else None,
         checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.say),
-        told_to_end=training.told_to_end,
+        stop_signal=training.stop_signal,
         after_epoch=None if whole else training.after_epoch,
     )
     loss = head_loss(config.model.head, task)

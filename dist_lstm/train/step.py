@@ -48,8 +48,8 @@ def summed_loss(
     outputs, transform = model(inputs, training=training), inputs.get("transform")
     counted = tf.logical_and(tf.logical_not(tf.math.is_nan(target)), outputs["scale"] > 0)
     # Masked before the loss: the gradient of where() would be NaN for a NaN that is only masked after.
-    known = tf.where(counted, target, tf.zeros_like(target))
-    scaled = normalise_target(known, outputs, transform)
+    observed = tf.where(counted, target, tf.zeros_like(target))
+    scaled = normalise_target(observed, outputs, transform)
     errors = loss(tf.where(counted, scaled, tf.zeros_like(scaled)), outputs["scaled"])
     weight = tf.cast(counted, errors.dtype)
     return tf.reduce_sum(errors * weight), tf.reduce_sum(weight)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_lstm.config.frequency import parse_frequency
-from dist_lstm.data.calendar import local_clock, places, stamps, to_grid, zone_of
+from dist_lstm.data.calendar import cycle_positions, local_clock, stamps, to_grid, zone_of
 from dist_lstm.data.panel import make_panel, sample_frequency
 from dist_lstm.errors import UserError
 from tests.data.conftest import to_table
@@ -150,7 +150,7 @@ def test_the_local_clock_shows_what_python_reads_from_it(zone, found):
 def test_places_of_hours_are_those_of_the_local_clock(zone, year, make_task):
     task = make_task(freq=parse_frequency("h"), timezone=zone)
     utc = np.datetime64(f"{year}-01-01T00:00", "us") + np.arange(0, 24 * 366, 5) * np.timedelta64(1, "h")
-    found = places(utc, task)
+    found = cycle_positions(utc, task)
     for row, one in enumerate(utc.tolist()):
         local = pd.Timestamp(one, tz="UTC").tz_convert(zone)
         hour = local.hour + local.minute / 60
@@ -161,8 +161,10 @@ def test_places_of_hours_are_those_of_the_local_clock(zone, year, make_task):
 def test_places_of_days_are_those_of_the_days_whatever_the_zone(make_task):
     grid = np.datetime64("2018-11-01", "us") + np.arange(60) * np.timedelta64(1, "D")
     daily = {zone: make_task(freq=parse_frequency("D"), timezone=zone) for zone in (None, "America/Sao_Paulo")}
-    np.testing.assert_array_equal(places(grid, daily[None]), places(grid, daily["America/Sao_Paulo"]))
-    assert places(grid, daily[None])[:, 0].tolist() == [(3 + day) % 7 for day in range(60)]
+    np.testing.assert_array_equal(
+        cycle_positions(grid, daily[None]), cycle_positions(grid, daily["America/Sao_Paulo"])
+    )
+    assert cycle_positions(grid, daily[None])[:, 0].tolist() == [(3 + day) % 7 for day in range(60)]
 
 
 @pytest.mark.parametrize("alias", ["15min", "h", "D", "W-SUN", "MS", "QS-JAN"])

@@ -313,15 +313,15 @@ class _Slots:
         Returns:
             Features, `[M, size, T, F]`, and targets, `[M, size, H]`.
         """
-        places = np.full((2, len(chosen), size), -1, np.int64)
+        indices = np.full((2, len(chosen), size), -1, np.int64)
         for slot, pair in enumerate(chosen):
             if pair is not None:
-                places[:, slot, : len(pair[0])] = pair
-        wanted = places.reshape(2, -1)
-        code = wanted[0] * (wanted[1].max() + 2) + wanted[1]
+                indices[:, slot, : len(pair[0])] = pair
+        flat = indices.reshape(2, -1)
+        code = flat[0] * (flat[1].max() + 2) + flat[1]
         _, where, back = np.unique(code, return_index=True, return_inverse=True)
-        missing = wanted[0, where] < 0
-        series, cutoff = np.where(missing, 0, wanted[:, where])
+        missing = flat[0, where] < 0
+        series, cutoff = np.where(missing, 0, flat[:, where])
         normalised = self._models.steps.normalise(*self._windows.cut(series, cutoff))
         features, target = (one.numpy() for one in normalised)
         target = np.where(missing[:, None], np.float32(np.nan), target)

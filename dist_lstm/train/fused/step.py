@@ -151,10 +151,10 @@ def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: MeasuredTrainSe
     """
     steps = train.max_steps
     warmup = min(train.warmup_steps, steps // 2)
-    place = tf.cast(step, tf.float32)
-    share = tf.minimum(place - warmup, steps - warmup) / (steps - warmup)
+    step_number = tf.cast(step, tf.float32)
+    share = tf.minimum(step_number - warmup, steps - warmup) / (steps - warmup)
     falling = highest * 0.5 * (1 + tf.cos(math.pi * share))
-    return tf.where(place < warmup, highest * place / max(warmup, 1), falling)
+    return tf.where(step_number < warmup, highest * step_number / max(warmup, 1), falling)
 
 
 def _clip(gradients: dict[str, Any], norm: float) -> tuple[Weights, tf.Tensor]:
@@ -182,8 +182,8 @@ def _apply(state: State, gradients: Weights, rates: tuple[tf.Tensor, tf.Tensor],
         The state, at the same step.
     """
     rate, decay = rates
-    place = tf.cast(state.step + 1, tf.float32)
-    alpha = rate * tf.sqrt(1 - tf.pow(_BETA_2, place)) / (1 - tf.pow(_BETA_1, place))
+    step_number = tf.cast(state.step + 1, tf.float32)
+    alpha = rate * tf.sqrt(1 - tf.pow(_BETA_2, step_number)) / (1 - tf.pow(_BETA_1, step_number))
     weights, means, squares = {}, {}, {}
     for name, gradient in gradients.items():
         weight, mean, square = (part[name] for part in (state.weights, state.mean, state.square))
