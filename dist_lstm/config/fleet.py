@@ -4,20 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, field_validator
 
-from dist_lstm.config.section import Section, told_once
+from dist_lstm.config.section import Section, expects
 from dist_lstm.config.table import Name
 
 Grouping = Annotated[
     Literal["series", "cluster"] | Annotated[tuple[Name, ...], Field(min_length=1)],
-    told_once("'series', 'cluster' or a list of columns"),
+    expects("'series', 'cluster' or a list of columns"),
 ]
 Group = Annotated[
     Literal["cluster"] | Annotated[tuple[Name, ...], Field(min_length=1)] | None,
-    told_once("'cluster', a list of columns or null"),
+    expects("'cluster', a list of columns or null"),
 ]
-Whole = Annotated[
-    Annotated[int, Field(ge=1)] | Literal["auto"], told_once("'auto' or a whole number of at least 1")
-]
+Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
 
 #: What a small model of its own is trained with where neither `fleet.settings` says so nor `init_from`.
 SMALL = {

@@ -15,19 +15,13 @@ from pydantic import (
 
 from dist_lstm.config.fleet import FleetSettings
 from dist_lstm.config.search import SearchSettings, check_search
-from dist_lstm.config.section import Section, told_once
+from dist_lstm.config.section import Section, expects
 from dist_lstm.config.table import DataSettings
 
 Level = Annotated[float, Field(gt=0, lt=100)]
-Whole = Annotated[
-    Annotated[int, Field(ge=1)] | Literal["auto"], told_once("'auto' or a whole number of at least 1")
-]
-GPUs = Annotated[
-    Annotated[int, Field(ge=0)] | Literal["auto"], told_once("'auto' or a whole number of at least 0")
-]
-Rate = Annotated[
-    Annotated[float, Field(gt=0, le=1)] | Literal["auto"], told_once("'auto' or above 0 and at most 1")
-]
+Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
+GPUs = Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], expects("'auto' or a whole number of at least 0")]
+Rate = Annotated[Annotated[float, Field(gt=0, le=1)] | Literal["auto"], expects("'auto' or above 0 and at most 1")]
 Units = Annotated[int, Field(ge=1, le=65536)]
 
 

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 _T = TypeVar("_T")
 
 
-def told_once(expected: LiteralString) -> WrapValidator:
+def expects(expected: LiteralString) -> WrapValidator:
     """Tell what a setting of several types must be in one sentence, instead of one a type.
 
     Args:

@@ -120,9 +120,9 @@ class FallbackSelector:
             self.level[series[taken]] = candidate.level
 
     def _refuse(self, level: str, series: np.ndarray, taken: np.ndarray, reasons: list[str]) -> None:
-        for place, kept, reason in zip(series.tolist(), taken.tolist(), reasons, strict=True):
+        for index, kept, reason in zip(series.tolist(), taken.tolist(), reasons, strict=True):
             if not kept:
-                self.reasons[place].append(f"{level}: {reason}")
+                self.reasons[index].append(f"{level}: {reason}")
 
     def _skill(self, part: Panel, cutoffs: Cutoffs, predict: Predict) -> np.ndarray:
         """1 - MAE / seasonal naive's MAE of each series; NaN where nothing can be compared."""
@@ -141,8 +141,8 @@ class FallbackSelector:
         )
         # A naive forecast without any error can't be beaten, and is matched by nothing else.
         perfect = np.where(mine > 0, -np.inf, 0.0)
-        found = 1 - np.divide(mine, theirs, out=np.ones_like(mine), where=theirs > 0)
-        return np.where(np.isnan(theirs), np.nan, np.where(theirs > 0, found, perfect))
+        skill = 1 - np.divide(mine, theirs, out=np.ones_like(mine), where=theirs > 0)
+        return np.where(np.isnan(theirs), np.nan, np.where(theirs > 0, skill, perfect))
 
     def _put(self, name: str, series: np.ndarray, values: np.ndarray) -> None:
         owner, _ = self._cutoffs(self.panel)[name].enumerate()

@@ -90,8 +90,8 @@ def small_task(shards: Shards, config: ResolvedConfig) -> Task:
 
 def slots_of(config: ResolvedConfig) -> int:
     """Models a pack trains at once; the same on every worker, since results depend on it in their last bits."""
-    wanted = config.fleet.slots
-    return _SLOTS["GPU" if config.fleet.gpus else "CPU"] if wanted == "auto" else wanted
+    members = config.fleet.slots
+    return _SLOTS["GPU" if config.fleet.gpus else "CPU"] if members == "auto" else members
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Trained:
         return {
             "name": self.group.name,
             "level": level,
-            "series": len(self.group.places),
+            "series": len(self.group.indices),
             "steps": self.before.steps,
             "validation_loss": self.before.validation_loss,
             "stopped_early": self.before.stopped_early,
@@ -162,9 +162,9 @@ class PackWorker:
             `models`; and for `OWN` the number of series by the level that forecasts them.
         """
         groups = read_pack(self._job.packs(stage), number)
-        places = np.sort(np.concatenate([group.places for group in groups]))
-        panel = self._shards.read_series(places)
-        here = [replace(group, places=np.searchsorted(places, group.places)) for group in groups]
+        indices = np.sort(np.concatenate([group.indices for group in groups]))
+        panel = self._shards.read_series(indices)
+        here = [replace(group, indices=np.searchsorted(indices, group.indices)) for group in groups]
         trained = self._train(panel, here)
         counts = {"models": len(trained)}
         if stage == OWN:
@@ -188,7 +188,7 @@ class PackWorker:
 
         def member(group: Group, which: int, steps: int | None = None) -> Member:
             weights = initial[group.name][which] if group.name in initial else None
-            return Member(group.name, group.places, steps, weights=weights)
+            return Member(group.name, group.indices, steps, weights=weights)
 
         before = fit(False, [member(group, 0) for group in groups])
         if not (self._job.local.train.refit and self._task.validation + self._task.test):
@@ -215,7 +215,7 @@ class PackWorker:
             if failure is None and self._task.validation and np.isnan(one.before.validation_loss):
                 failure = "too short: it has no window to be validated on"
             before, after = self._with(one.before.weights), self._with(one.after.weights)
-            selector.consider(Candidate("own", before, after, failure), one.group.places)
+            selector.consider(Candidate("own", before, after, failure), one.group.indices)
         self._offer_groups(selector, trained)
         if selector.waiting.any() and self._job.global_folder is not None:
             before, after = self._global
@@ -225,19 +225,19 @@ class PackWorker:
         return dict(zip(levels.tolist(), counts.tolist(), strict=True))
 
     def _offer_groups(self, selector: FallbackSelector, trained: Sequence[_Trained]) -> None:
-        wanted: dict[str, list[int]] = {}
+        members: dict[str, list[int]] = {}
         for one in trained:
-            waiting = [int(place) for place in one.group.places if selector.waiting[place]]
+            waiting = [int(index) for index in one.group.indices if selector.waiting[index]]
             if one.group.fallback is not None and waiting:
-                wanted.setdefault(one.group.fallback, []).extend(waiting)
-        if not wanted:
+                members.setdefault(one.group.fallback, []).extend(waiting)
+        if not members:
             return
         files = part_files(self._job.files.models, "group")
-        rows = models_named(files, list(wanted), ["name", "failure", "weights", "weights_backtest"])
+        rows = models_named(files, list(members), ["name", "failure", "weights", "weights_backtest"])
         shapes = [one.shape for one in self._models.ordinary.get_weights()]
         for row in rows:
             before, after = (self._with(shaped(row[name], shapes)) for name in ("weights_backtest", "weights"))
-            selector.consider(Candidate("group", before, after, row["failure"]), np.sort(wanted[row["name"]]))
+            selector.consider(Candidate("group", before, after, row["failure"]), np.sort(members[row["name"]]))
 
     @cached_property
     def _global(self) -> tuple[Predict, Predict]:
@@ -281,8 +281,8 @@ def shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.
 
 def models_named(files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of some models out of the tables of packs."""
-    found = ds.dataset([str(file) for file in files], schema=_MODELS_SCHEMA)
-    return found.to_table(columns=list(columns), filter=pc.field("name").isin(list(names))).to_pylist()
+    dataset = ds.dataset([str(file) for file in files], schema=_MODELS_SCHEMA)
+    return dataset.to_table(columns=list(columns), filter=pc.field("name").isin(list(names))).to_pylist()
 
 
 class Initial:

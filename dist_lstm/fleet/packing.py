@@ -33,12 +33,12 @@ class Group:
 
     Attributes:
         name: Its name; the series' own where it is one.
-        places: Numbers of its series in the order of the shards, from 0, rising.
+        indices: Numbers of its series in the order of the shards, from 0, rising.
         fallback: Name of the group whose model stands in for it; None where there is none.
     """
 
     name: str
-    places: np.ndarray
+    indices: np.ndarray
     fallback: str | None = None
 
 
@@ -59,7 +59,7 @@ def make_groups(shards: Shards, task: Task, config: ResolvedConfig) -> tuple[lis
     if by != "series" or fallback is None:
         return own, []
     keys = _keys(shards, task, config, fallback)
-    return [Group(one.name, one.places, str(keys[one.places[0]])) for one in own], _gather(keys)
+    return [Group(one.name, one.indices, str(keys[one.indices[0]])) for one in own], _gather(keys)
 
 
 def _keys(shards: Shards, task: Task, config: ResolvedConfig, by: str | tuple[str, ...]) -> np.ndarray:
@@ -69,8 +69,8 @@ def _keys(shards: Shards, task: Task, config: ResolvedConfig, by: str | tuple[st
         return np.concatenate([panel.unique_id for panel in panels])
     if by == "cluster":
         features = np.concatenate([similarity_features(panel, task) for panel in panels])
-        wanted = config.fleet.clusters
-        number = cluster_series(features, None if wanted == "auto" else wanted, config.train.seed)
+        clusters = config.fleet.clusters
+        number = cluster_series(features, None if clusters == "auto" else clusters, config.train.seed)
         return np.array([f"cluster {one}" for one in number], dtype=object)
     columns = tuple(by)
     return np.concatenate([category_groups(panel, columns, shards.manifest.categories) for panel in panels])
@@ -80,8 +80,8 @@ def _gather(keys: np.ndarray) -> list[Group]:
     names, first, group = np.unique(keys.astype(str), return_index=True, return_inverse=True)
     order = np.argsort(group, kind="stable")
     ends = np.cumsum(np.bincount(group))[:-1]
-    groups = [Group(str(name), places) for name, places in zip(names, np.split(order, ends), strict=True)]
-    return [groups[place] for place in np.argsort(first)]
+    groups = [Group(str(name), indices) for name, indices in zip(names, np.split(order, ends), strict=True)]
+    return [groups[index] for index in np.argsort(first)]
 
 
 def pack_groups(groups: Sequence[Group], steps: int, slots: int, most: int) -> list[list[Group]]:
@@ -99,17 +99,17 @@ def pack_groups(groups: Sequence[Group], steps: int, slots: int, most: int) -> l
         The packs, each in the order of `groups`, and so in the order of the shards.
     """
     number = min(most, -(-len(groups) // (_WAVES * slots)))
-    cost = np.array([steps + _STEPS_A_SERIES * len(one.places) for one in groups])
+    cost = np.array([steps + _STEPS_A_SERIES * len(one.indices) for one in groups])
     if (cost == cost[0]).all():  # neighbours stay together, which reads the fewest row groups
-        return [[groups[place] for place in part] for part in np.array_split(np.arange(len(groups)), number)]
+        return [[groups[index] for index in part] for part in np.array_split(np.arange(len(groups)), number)]
     packs: list[list[int]] = [[] for _ in range(number)]
     heap = [(0, pack) for pack in range(number)]
     heapify(heap)
-    for place in np.argsort(-cost, kind="stable").tolist():
+    for index in np.argsort(-cost, kind="stable").tolist():
         total, pack = heap[0]
-        packs[pack].append(place)
-        heapreplace(heap, (total + int(cost[place]), pack))
-    return [[groups[place] for place in sorted(pack)] for pack in packs]
+        packs[pack].append(index)
+        heapreplace(heap, (total + int(cost[index]), pack))
+    return [[groups[index] for index in sorted(pack)] for pack in packs]
 
 
 _SCHEMA = pa.schema([("name", pa.string()), ("places", pa.list_(pa.int64())), ("fallback", pa.string())])
@@ -121,7 +121,7 @@ def write_packs(packs: Sequence[Sequence[Group]], path: Path) -> None:
         for pack in packs:
             rows = {
                 "name": [one.name for one in pack],
-                "places": [one.places for one in pack],
+                "places": [one.indices for one in pack],
                 "fallback": [one.fallback for one in pack],
             }
             writer.write_table(pa.table(rows, _SCHEMA), row_group_size=max(len(pack), 1))

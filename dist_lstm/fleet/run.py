@@ -115,8 +115,8 @@ def _check_small(local: ResolvedConfig) -> MeasuredConfig:
         "ema": train.ema > 0,
         "precision": train.precision in ("float16", "bfloat16"),
     }
-    for key, found in wrong.items():
-        if found:
+    for key, is_wrong in wrong.items():
+        if is_wrong:
             value = getattr(train, key)
             raise UserError(
                 f"train.{key}",
@@ -146,8 +146,8 @@ def _pack(run: Run, job: FleetJob) -> None:
 def _train_global(run: Run, cluster: Cluster) -> None:
     import ray
 
-    wanted = run.config.resources.gpus
-    gpus = min(1.0, cluster.gpus) if wanted == "auto" else wanted
+    needed = run.config.resources.gpus
+    gpus = min(1.0, cluster.gpus) if needed == "auto" else needed
     options = {"num_cpus": run.config.fleet.cpus, "num_gpus": gpus, "max_retries": run.config.fleet.max_failures}
     work = ray.remote(_train_quietly).options(**options)
     problem = ray.get(work.remote(origin(run.folder), run.config, run.manifest))
@@ -162,8 +162,8 @@ def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> Us
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
     hide_gpus_of_others()
     try:
-        wanted = set(RunLayout.read()) - {RunLayout.backtest, RunLayout.forecasts}
-        with mirrored(where, own=False, fetch=wanted) as folder:
+        needed = set(RunLayout.read()) - {RunLayout.backtest, RunLayout.forecasts}
+        with mirrored(where, own=False, fetch=needed) as folder:
             train_stage(Run(folder, config, manifest, manifest.make_task(config), Console(quiet=True)))
     except UserError as error:
         return error
@@ -228,7 +228,7 @@ def _trial() -> type:
 
         def setup(self, config: dict[str, Any], job: FleetJob, stage: str) -> None:  # pyright: ignore
             self._pack, self._stage, self._job = config["pack"], stage, job
-            self._place = ExitStack()
+            self._resources = ExitStack()
             self._worker: PackWorker | None = None
             self._problem: UserError | None = None
             hide_gpus_of_others()
@@ -242,7 +242,7 @@ def _trial() -> type:
                 try:
                     # Not in `setup`: Tune ends an actor that is slow to start once another has time for its pack.
                     if self._worker is None:
-                        here = self._place.enter_context(_here(self._job, self._stage))
+                        here = self._resources.enter_context(_here(self._job, self._stage))
                         self._worker = PackWorker(here)
                     return {"done": True, "counts": self._worker.work(self._stage, self._pack)}
                 except UserError as error:
@@ -250,7 +250,7 @@ def _trial() -> type:
             return {"done": True, "problem": self._problem}
 
         def cleanup(self) -> None:
-            self._place.close()
+            self._resources.close()
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
             """Nothing: a pack that was cut short is done again."""

@@ -37,20 +37,20 @@ def similarity_features(panel: Panel, task: Task) -> np.ndarray:
     series = panel.series_of_step
     step = (np.arange(len(panel.y)) - panel.offset[series]).astype(np.float64)
     y = panel.y.astype(np.float64)
-    known = (step < end[series]) & ~np.isnan(y)
+    observed = (step < end[series]) & ~np.isnan(y)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return np.nan_to_num(series_mean(panel, values, known))
+        return np.nan_to_num(series_mean(panel, values, observed))
 
     centred, time = y - mean(y)[series], step - mean(step)[series]
     slope = _share(mean(time * centred), mean(time**2))
     straight = centred - slope[series] * time
     total, left = mean(centred**2), mean(straight**2)
-    place = series * task.season_length + (step % task.season_length).astype(np.int64)
+    position = series * task.season_length + (step % task.season_length).astype(np.int64)
     size = len(panel.unique_id) * task.season_length
-    count = np.bincount(place[known], minlength=size)
-    seasonal = np.bincount(place[known], weights=straight[known], minlength=size) / np.maximum(count, 1)
-    rest = mean((straight - seasonal[place]) ** 2)
+    count = np.bincount(position[observed], minlength=size)
+    seasonal = np.bincount(position[observed], weights=straight[observed], minlength=size) / np.maximum(count, 1)
+    rest = mean((straight - seasonal[position]) ** 2)
     return np.stack(
         [np.log(np.maximum(end, 1)), mean(y == 0), 1 - _share(left, total, 1.0), 1 - _share(rest, left, 1.0)],
         axis=1,
@@ -75,17 +75,17 @@ def cluster_series(features: np.ndarray, clusters: int | None, seed: int) -> np.
     from scipy.cluster.vq import kmeans2, vq
 
     number = len(features)
-    wanted = clusters or min(max(number // _SERIES_A_CLUSTER, _FEWEST), _MOST)
+    count_asked = clusters or min(max(number // _SERIES_A_CLUSTER, _FEWEST), _MOST)
     deviation = features.std(axis=0)
     scaled = (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(number, min(number, _SAMPLE), replace=False))
     different = np.unique(scaled[chosen], axis=0)
-    if len(different) <= wanted:
+    if len(different) <= count_asked:
         return vq(scaled, different)[0]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
-        centres, _ = kmeans2(scaled[chosen], wanted, minit="++", rng=generator)
+        centres, _ = kmeans2(scaled[chosen], count_asked, minit="++", rng=generator)
     return vq(scaled, centres)[0]
 
 

@@ -98,11 +98,11 @@ def find_job(client: "JobSubmissionClient", name: str) -> Job:
     Raises:
         UserError: If there is none.
     """
-    found = jobs_called(client, name)
-    if not found:
-        known = ", ".join(dict.fromkeys(job.name for job in list_jobs(client))) or "none"
-        raise UserError(name, f"{client.get_address()} has no job of that name", f"known are: {known}")
-    return found[-1]
+    matching = jobs_called(client, name)
+    if not matching:
+        names = ", ".join(dict.fromkeys(job.name for job in list_jobs(client))) or "none"
+        raise UserError(name, f"{client.get_address()} has no job of that name", f"known are: {names}")
+    return matching[-1]
 
 
 def show_jobs(jobs: list[Job], console: Console) -> None:
@@ -242,8 +242,8 @@ def stop(client: "JobSubmissionClient", job: Job, console: Console, seconds: flo
             if asked == "pending":
                 _withdraw(client, job)
         time.sleep(_POLL / 4)
-    told = "withdrawn before it began" if asked == "pending" else f"{now.state}"
-    console.print(f"{job.name} {told}" if asked else f"{job.name} had ended already: {now.state}")
+    outcome = "withdrawn before it began" if asked == "pending" else f"{now.state}"
+    console.print(f"{job.name} {outcome}" if asked else f"{job.name} had ended already: {now.state}")
     return True
 
 

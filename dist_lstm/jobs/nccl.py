@@ -17,9 +17,9 @@ def sum_through_nccl() -> dict[str, Any]:
     import tensorflow as tf
 
     gpus = len(tf.config.list_physical_devices("GPU"))
-    found = {"gpus": gpus, "nccl": _version(), "error": ""}
+    result = {"gpus": gpus, "nccl": _version(), "error": ""}
     if not gpus:
-        return found | {"error": "TensorFlow sees no GPU"}
+        return result | {"error": "TensorFlow sees no GPU"}
 
     @tf.function
     def add() -> list[Any]:
@@ -35,8 +35,8 @@ def sum_through_nccl() -> dict[str, Any]:
     try:
         wrong = [one for one in add() if not (one.numpy() == gpus).all()]
     except tf.errors.OpError as error:
-        return found | {"error": error.message.splitlines()[0]}
-    return found | {"error": "the sum is wrong"} if wrong else found
+        return result | {"error": error.message.splitlines()[0]}
+    return result | {"error": "the sum is wrong"} if wrong else result
 
 
 def _version() -> str:

@@ -96,11 +96,11 @@ def node_share(nodes: Sequence[Mapping[str, float]], resources: ResourceSettings
     able = [(int(one.get("GPU", 0)), int(one.get("CPU", 0))) for one in nodes]
     able = sorted((one for one in able if one[0] >= gpus and one[1] >= 1), reverse=True)[: resources.nodes]
     if len(able) < resources.nodes:
-        wanted = f"1 CPU and {gpus} GPUs" if gpus else "1 CPU"
+        needed = f"1 CPU and {gpus} GPUs" if gpus else "1 CPU"
         raise UserError(
             "resources.nodes",
             (
-                f"{resources.nodes} nodes asked for, {len(able)} of the cluster's {len(nodes)} have {wanted}: "
+                f"{resources.nodes} nodes asked for, {len(able)} of the cluster's {len(nodes)} have {needed}: "
                 f"start {resources.nodes - len(able)} more, or lower resources.nodes"
             ),
         )
@@ -202,7 +202,7 @@ def _follow(attempt: Any, coordinator: Any, console: Console, held: HeldSignals)
     """Print what the workers say until they have ended, and pass on a signal; why they failed, if they did."""
     import ray
 
-    started = told = False
+    started = signalled = False
     while True:
         ended, _ = ray.wait([attempt], timeout=_LOOK)
         said = ray.get(coordinator.take_output.remote())
@@ -210,25 +210,27 @@ def _follow(attempt: Any, coordinator: Any, console: Console, held: HeldSignals)
         started = started or bool(said)
         if ended:
             return ray.get(attempt)
-        if held.number is not None and not told:
+        if held.number is not None and not signalled:
             if not started:  # there is nothing to save
                 return ""
-            told = True
+            signalled = True
             ray.get(coordinator.set_signal.remote(held.number))
 
 
 def _reason(failure: Exception) -> str:
     """What failed, in a line a worker: of an exception its last line, less what Ray adds in further sentences."""
     of_workers = getattr(failure, "worker_failures", {}).items()
-    told = [(f"worker {rank}: ", one) for rank, one in of_workers] or [("", failure)]
-    return "; ".join(who + _last_sentence(str(one)) for who, one in told)
+    reasons = [(f"worker {rank}: ", one) for rank, one in of_workers] or [("", failure)]
+    return "; ".join(who + _last_sentence(str(one)) for who, one in reasons)
 
 
 def _last_sentence(text: str) -> str:
     # TensorFlow ends with advice, and a line that names a node of its graph.
     lines = [line.strip() for line in text.splitlines()]
-    told = [line for line in lines if line and not line.startswith(("[[", "The error could be from a previous"))]
-    return told[-1].split(". ")[0] if told else "no reason given"
+    sentences = [
+        line for line in lines if line and not line.startswith(("[[", "The error could be from a previous"))
+    ]
+    return sentences[-1].split(". ")[0] if sentences else "no reason given"
 
 
 def _launch(work: Work, share: dict[str, float]) -> str:

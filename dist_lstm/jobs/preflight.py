@@ -32,13 +32,13 @@ _BUSY_SECONDS = 60.0
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what a job stands on; packages that are not installed are left out."""
-    found = {"Python": platform.python_version()}
+    result = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            result[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return result
 
 
 def ask_cluster(
@@ -101,9 +101,9 @@ def answer(questions: Mapping[str, Any]) -> dict[str, Any]:
     checks = {"tables": _find_table, "reads": _find, "writes": _find_parent}
     refused = {}
     for kind, check in checks.items():
-        for purpose, place in questions.get(kind, {}).items():
+        for purpose, location in questions.get(kind, {}).items():
             try:
-                check(place)
+                check(location)
             except UserError as error:
                 # The setting that the place stands in is named by the purpose.
                 where = "" if error.where == "data.path" else error.where
@@ -119,38 +119,38 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _find_table(place: str) -> None:
+def _find_table(location: str) -> None:
     from dist_lstm.data.source import source_files
 
-    source_files(place)
+    source_files(location)
 
 
-def _find(place: str) -> None:
+def _find(location: str) -> None:
     from dist_lstm.storage import exists
 
-    if not exists(place):
-        raise UserError("", f"{place} does not exist")
+    if not exists(location):
+        raise UserError("", f"{location} does not exist")
 
 
-def _find_parent(place: str) -> None:
+def _find_parent(location: str) -> None:
     """Whether a folder could be made there; on a store, which has no folders, whether it takes a file."""
     from dist_lstm.storage import local_path, try_to_write
 
-    path = local_path(place)
+    path = local_path(location)
     if path is None:
-        try_to_write(place)
+        try_to_write(location)
         return
     folder = next(one for one in (path, *path.absolute().parents) if one.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise UserError(place, f"{folder} can't be written")
+        raise UserError(location, f"{folder} can't be written")
 
 
-def try_storage(place: str) -> str:
+def try_storage(location: str) -> str:
     """Why this process can't write to a place; empty where it can."""
     from dist_lstm.storage import try_to_write
 
     try:
-        try_to_write(place)
+        try_to_write(location)
     except (UserError, OSError) as error:
         return _one_line(str(error))
     return ""
@@ -169,26 +169,28 @@ def _look_around(storage: str | None) -> list[dict[str, Any]]:
     for node in alive:
         here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         gpus = node["Resources"].get("GPU", 0)
-        place = {"scheduling_strategy": here, "num_cpus": 0, "max_retries": 0}
-        facts[node["NodeID"], "versions"] = ray.remote(versions).options(**place).remote()
+        location = {"scheduling_strategy": here, "num_cpus": 0, "max_retries": 0}
+        facts[node["NodeID"], "versions"] = ray.remote(versions).options(**location).remote()
         if storage:
-            facts[node["NodeID"], "storage"] = ray.remote(try_storage).options(**place).remote(storage)
+            facts[node["NodeID"], "storage"] = ray.remote(try_storage).options(**location).remote(storage)
         if gpus:
-            facts[node["NodeID"], "nccl"] = ray.remote(sum_through_nccl).options(**place, num_gpus=gpus).remote()
+            facts[node["NodeID"], "nccl"] = (
+                ray.remote(sum_through_nccl).options(**location, num_gpus=gpus).remote()
+            )
     ray.wait(list(facts.values()), num_returns=len(facts), timeout=_BUSY_SECONDS)
-    told = {key: _told(ref) for key, ref in facts.items()}
+    answers = {key: _answer_of(ref) for key, ref in facts.items()}
     return [
         {
             "name": node["NodeManagerAddress"],
             "head": "node:__internal_head__" in node["Resources"],
             "resources": {name: node["Resources"].get(name, 0) for name in ("CPU", "GPU", "memory")},
-            **{key: told.get((node["NodeID"], key)) for key in ("versions", "storage", "nccl")},
+            **{key: answers.get((node["NodeID"], key)) for key in ("versions", "storage", "nccl")},
         }
         for node in alive
     ]
 
 
-def _told(ref: Any) -> Any:
+def _answer_of(ref: Any) -> Any:
     """What a task said; `{"error": why}` where it has not."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError

@@ -97,7 +97,7 @@ def submit(
     if not re.fullmatch(r"\w[\w.-]{0,59}", name, re.ASCII):
         raise UserError(f"--name {name}", "expected up to 60 letters, digits, '.', '_' or '-'")
     config = load_config(order.config, order.settings) if order.config else None
-    questions = _places(order, config, shared)
+    questions = _locations(order, config, shared)
     former = jobs_called(client, name)
     for job in former:
         if not job.ended:
@@ -112,12 +112,12 @@ def submit(
     resources = choose_resources(order.verb, config, read_cluster(client), console)
     with make_runtime_env(order.config) as (runtime_env, shipped):
         console.print(f"shipping  {shipped}")
-        found = ask_cluster(client, runtime_env, questions, _SURVEY_SECONDS)
-        for problem in compare_versions(versions(), found["versions"]):
+        answer = ask_cluster(client, runtime_env, questions, _SURVEY_SECONDS)
+        for problem in compare_versions(versions(), answer["versions"]):
             console.print(f"warning   {problem}")
-        if found["refused"]:
-            told = "; ".join(f"{purpose}: {why}" for purpose, why in found["refused"].items())
-            raise UserError("", f"{told} (as seen from the head of {client.get_address()})")
+        if answer["refused"]:
+            listing = "; ".join(f"{purpose}: {why}" for purpose, why in answer["refused"].items())
+            raise UserError("", f"{listing} (as seen from the head of {client.get_address()})")
         job_id = f"{name}-{1 + max((job.number for job in former), default=0)}"
         client.submit_job(
             entrypoint=shlex.join([*_COMMAND, *_words(order, config)]),
@@ -130,7 +130,7 @@ def submit(
     return Job(name, job_id, "pending", order.verb)
 
 
-def _places(order: Order, config: Config | None, shared: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def _locations(order: Order, config: Config | None, shared: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """Questions about places, all of which the cluster may see."""
     tables = dict(order.tables) | ({"data.path": config.data.path} if config else {})
     if config and order.out is None and order.verb != "plan":
@@ -142,25 +142,25 @@ def _places(order: Order, config: Config | None, shared: tuple[str, ...]) -> dic
     if order.verb == "tune":
         require_shared_folder(order.out or "", on_cluster=True)
     writes = {} if order.out is None else {"--out": order.out}
-    for purpose, place in (tables | dict(order.reads) | writes).items():
-        _check_place(purpose, place, shared)
+    for purpose, location in (tables | dict(order.reads) | writes).items():
+        _check_location(purpose, location, shared)
     return {"tables": tables, "reads": dict(order.reads), "writes": writes}
 
 
-def _check_place(purpose: str, place: str, shared: tuple[str, ...]) -> None:
-    if "://" in place and not place.startswith("file:"):
+def _check_location(purpose: str, location: str, shared: tuple[str, ...]) -> None:
+    if "://" in location and not location.startswith("file:"):
         return
-    path = Path(place.removeprefix("file://"))
+    path = Path(location.removeprefix("file://"))
     # Not resolved: a link of this machine says nothing about the cluster.
     if path.is_absolute() and ".." not in path.parts and any(path.is_relative_to(one) for one in shared):
         return
-    known = " or ".join(shared) or "none is named"
+    folders = " or ".join(shared) or "none is named"
     raise UserError(
         purpose,
-        f"{place}: the cluster does not see this machine's disk",
+        f"{location}: the cluster does not see this machine's disk",
         (
             "give a URI such as s3://BUCKET/DIR, or a path in a folder that every node sees and name that "
-            f"folder with --shared DIR ({known})"
+            f"folder with --shared DIR ({folders})"
         ),
     )
 
@@ -249,8 +249,8 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
         node_share(nodes.resources, config.resources)
         return {}
     settings = dict(flatten(config)) if config else {}
-    wanted, threads = settings.get("resources.gpus", "auto"), settings.get("resources.threads", "auto")
-    gpus = int(nodes.most("GPU")) if wanted == "auto" else wanted
+    gpus_asked, threads = settings.get("resources.gpus", "auto"), settings.get("resources.threads", "auto")
+    gpus = int(nodes.most("GPU")) if gpus_asked == "auto" else gpus_asked
     _refuse_more("resources.gpus", gpus, nodes, "GPU")
     if config and verb in _SPREAD:
         section = getattr(config, _SPREAD[verb])
@@ -259,7 +259,7 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
         return {}
     if verb in _WHOLE_NODE and gpus:
         return {"entrypoint_num_gpus": gpus}
-    if verb in _WHOLE_NODE and wanted == "auto" and nodes.grows:
+    if verb in _WHOLE_NODE and gpus_asked == "auto" and nodes.grows:
         console.print(
             "warning   no GPU is up and none was asked for: runs on a CPU; --set resources.gpus=N asks for N"
         )
@@ -281,8 +281,8 @@ def _refuse_more(setting: str, asked: float, nodes: Nodes, kind: str) -> None:
 
 
 def _summary(resources: Mapping[str, Any]) -> str:
-    told = {"entrypoint_num_gpus": "GPU", "entrypoint_num_cpus": "CPU"}
-    words = [f"{value:g} {told[key]}{'s' * (value != 1)} of one node" for key, value in resources.items()]
+    listing = {"entrypoint_num_gpus": "GPU", "entrypoint_num_cpus": "CPU"}
+    words = [f"{value:g} {listing[key]}{'s' * (value != 1)} of one node" for key, value in resources.items()]
     return ", ".join(words) or "from the head"
 
 
@@ -296,9 +296,9 @@ def compare_versions(here: Mapping[str, str], there: Mapping[str, str]) -> list[
     Returns:
         A line a package whose first two numbers differ.
     """
-    found = []
+    answer = []
     for name, breaks in _BREAKS.items():
         mine, other = here.get(name, "none"), there.get(name, "none")
         if mine.split(".")[:2] != other.split(".")[:2]:
-            found.append(f"{name} is {other} on the cluster, {mine} here: {breaks}")
-    return found
+            answer.append(f"{name} is {other} on the cluster, {mine} here: {breaks}")
+    return answer

@@ -28,12 +28,12 @@ class Scale:
 
     Attributes:
         name: What is shown on it.
-        place: Where each trial lies, `[N]`, 0 to 1.
+        position: Where each trial lies, `[N]`, 0 to 1.
         ticks: Places and texts of its labels.
     """
 
     name: str
-    place: np.ndarray
+    position: np.ndarray
     ticks: Sequence[tuple[float, str]]
 
 
@@ -51,8 +51,8 @@ def number_scale(name: str, values: np.ndarray, ends: tuple[float, float], log: 
     """
     low, high = np.log(ends) if log else np.asarray(ends, float)
     numbers = np.log(values.astype(float)) if log else values.astype(float)
-    place = np.clip((numbers - low) / (high - low), 0, 1)
-    return Scale(name, place, [(0.0, _short(ends[0])), (1.0, _short(ends[1]))])
+    position = np.clip((numbers - low) / (high - low), 0, 1)
+    return Scale(name, position, [(0.0, _short(ends[0])), (1.0, _short(ends[1]))])
 
 
 def choice_scale(name: str, number: np.ndarray, labels: Sequence[str]) -> Scale:
@@ -68,8 +68,8 @@ def choice_scale(name: str, number: np.ndarray, labels: Sequence[str]) -> Scale:
     """
     gap = 1 / len(labels)
     offset = (np.arange(len(number)) * 0.618034 % 1 - 0.5) * gap * _SPREAD
-    place = (number + 0.5) * gap + offset
-    return Scale(name, place, [((one + 0.5) * gap, label) for one, label in enumerate(labels)])
+    position = (number + 0.5) * gap + offset
+    return Scale(name, position, [((one + 0.5) * gap, label) for one, label in enumerate(labels)])
 
 
 def _short(value: float) -> str:
@@ -89,7 +89,7 @@ def parallel_coordinates(title: str, scales: Sequence[Scale], rank: np.ndarray, 
         The figure.
     """
     rows = -np.arange(len(scales), dtype=float)
-    places = np.stack([scale.place for scale in scales])
+    positions = np.stack([scale.position for scale in scales])
 
     def paint(axes: Any) -> None:
         axes.grid(False)
@@ -107,15 +107,15 @@ def parallel_coordinates(title: str, scales: Sequence[Scale], rank: np.ndarray, 
                 style = {"color": MODEL, "linewidth": 2.6}
             elif trial == own:
                 style = {"color": BASELINE, "linewidth": 1.8, "linestyle": (0, (4, 2))}
-            axes.plot(places[:, trial], rows, **style)
+            axes.plot(positions[:, trial], rows, **style)
         width = axes.get_figure().get_figwidth() * 72 - 20 - 7.5 * max(len(scale.name) for scale in scales)
         for row, scale in zip(rows, scales, strict=True):
             room = max(2, int(width / len(scale.ticks) / _DIGIT))
-            for place, text in scale.ticks:
+            for position, text in scale.ticks:
                 shown = text if len(text) <= room else text[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
-                ends = len(scale.ticks) == 2 and place in (0.0, 1.0)
-                align = {0.0: "left", 1.0: "right"}[place] if ends else "center"
-                axes.text(place, row - 0.12, shown, ha=align, va="top", fontsize=11, color=MUTED)
+                ends = len(scale.ticks) == 2 and position in (0.0, 1.0)
+                align = {0.0: "left", 1.0: "right"}[position] if ends else "center"
+                axes.text(position, row - 0.12, shown, ha=align, va="top", fontsize=11, color=MUTED)
 
     return draw("parallel", title, paint, height=_ROW * len(scales) + _BELOW)
 
@@ -138,8 +138,8 @@ def score_curves(title: str, curves: Sequence[tuple[np.ndarray, np.ndarray]], be
     def paint(axes: Any) -> None:
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-        for place, (step, score) in enumerate(curves):
-            if place not in (best, own):
+        for position, (step, score) in enumerate(curves):
+            if position not in (best, own):
                 axes.plot(step, score, color=MUTED, linewidth=0.9, alpha=0.45)
                 axes.plot(step[-1:], score[-1:], "o", color=MUTED, markersize=3, alpha=0.6)
         if own is not None and own != best:

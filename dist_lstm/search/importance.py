@@ -47,15 +47,15 @@ def importance(trials: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str,
         Shares by setting, the largest first, that add up to 1; None where fewer than eight trials have a score, or
         all have the same.
     """
-    known = trials[trials["score"].notna()]
-    if len(known) < _FEWEST or known["score"].min() == known["score"].max():
+    scored = trials[trials["score"].notna()]
+    if len(scored) < _FEWEST or scored["score"].min() == scored["score"].max():
         return None
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     distributions = {key: distribution_of(domain) for key, domain in domains.items()}
-    for _, row in known.iterrows():
+    for _, row in scored.iterrows():
         params = {
             key: label_of(row[key], domain) if domain[0] == "choice" else row[key]
             for key, domain in domains.items()
@@ -65,5 +65,5 @@ def importance(trials: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str,
         )
     # What tells the best quarter from all that could have been tried, not from what a sampler preferred.
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25, evaluate_on_local=False)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+    result = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return dict(sorted(result.items(), key=lambda pair: -pair[1]))

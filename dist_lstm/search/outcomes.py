@@ -28,7 +28,7 @@ class Outcome:
     Attributes:
         number: Its number, from 0.
         sample: What it tried.
-        told: What it reported last; empty where that is nothing.
+        last_result: What it reported last; empty where that is nothing.
         reason: Why it failed; empty where it did not.
         over: Whether it is over.
         checkpoint: Its last checkpoint, as Tune has it.
@@ -36,7 +36,7 @@ class Outcome:
 
     number: int
     sample: Sample
-    told: Mapping[str, Any]
+    last_result: Mapping[str, Any]
     reason: str
     over: bool
     checkpoint: Any
@@ -44,18 +44,18 @@ class Outcome:
     @property
     def score(self) -> float:
         """Score of the weights it would keep; NaN where it failed, or has none that is a number."""
-        score = self.told.get("score")
+        score = self.last_result.get("score")
         return float(score) if score is not None and math.isfinite(score) and not self.reason else math.nan
 
     @property
     def status(self) -> str:
         """`done`, `failed`, or `stopped` before its end."""
-        return FAILED if self.reason else DONE if self.told.get("status") == DONE else STOPPED
+        return FAILED if self.reason else DONE if self.last_result.get("status") == DONE else STOPPED
 
     @property
     def seconds(self) -> float:
         """How long it took."""
-        return float(self.told.get("time_total_s", 0.0))
+        return float(self.last_result.get("time_total_s", 0.0))
 
 
 def outcome_of(trial: Any) -> Outcome:
@@ -67,16 +67,16 @@ def outcome_of(trial: Any) -> Outcome:
     Returns:
         The outcome.
     """
-    told = trial.run_metadata.last_result
+    last_result = trial.run_metadata.last_result
     reason = ""
-    if told.get("status") == FAILED:
-        reason = str(told["reason"])
+    if last_result.get("status") == FAILED:
+        reason = str(last_result["reason"])
     elif trial.status == trial.ERROR:
         reason = reason_of(_error_of(trial))
-    elif trial.status == trial.TERMINATED and "score" not in told:
+    elif trial.status == trial.TERMINATED and "score" not in last_result:
         reason = "ended before its first epoch"
     number = int(Path(trial.path).name.split("-")[0])
-    return Outcome(number, trial.config["sample"], told, reason, trial.is_finished(), trial.checkpoint)
+    return Outcome(number, trial.config["sample"], last_result, reason, trial.is_finished(), trial.checkpoint)
 
 
 def _error_of(trial: Any) -> Exception | None:
@@ -108,8 +108,8 @@ def reason_of(error: Exception | None) -> str:
 
 def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
     """The trial with the least score, the first of several; None where none has one."""
-    known = [one for one in outcomes if one.score == one.score]
-    return min(known, key=lambda one: (one.score, one.number), default=None)
+    scored = [one for one in outcomes if one.score == one.score]
+    return min(scored, key=lambda one: (one.score, one.number), default=None)
 
 
 def table_of(outcomes: Sequence[Outcome], own: Sample, domains: Mapping[str, Domain]) -> pd.DataFrame:
@@ -127,7 +127,7 @@ def table_of(outcomes: Sequence[Outcome], own: Sample, domains: Mapping[str, Dom
     """
     rows = []
     for one in sorted(outcomes, key=lambda one: one.number):
-        settings, curve = changes_of(one.sample, domains), one.told.get("curve", [])
+        settings, curve = changes_of(one.sample, domains), one.last_result.get("curve", [])
         row = {
             "trial": one.number,
             "own": one.sample == own,
@@ -135,7 +135,7 @@ def table_of(outcomes: Sequence[Outcome], own: Sample, domains: Mapping[str, Dom
             "status": one.status,
             "reason": one.reason,
         }
-        row |= {"epochs": int(one.told.get("epoch", 0)), "seconds": one.seconds}
+        row |= {"epochs": int(one.last_result.get("epoch", 0)), "seconds": one.seconds}
         row |= {key: _column_value(settings[key], domain) for key, domain in domains.items()}
         row |= {
             "curve_step": [int(step) for step, _ in curve],
@@ -175,15 +175,17 @@ class Watch:
         width, best = len(str(self._total)), best_of(outcomes)
         settings = settings_text(changes_of(last.sample, self._domains))
         if last.reason:
-            told = f"failed: {last.reason}"
+            outcome = f"failed: {last.reason}"
         else:
             beside = (
                 "best so far" if best is None or best is last else f"best {best.score:.4f}, trial {best.number}"
             )
             how = "" if last.status == DONE else ", stopped"
-            told = f"score {last.score:.4f} ({beside}), {last.told['epoch']} epochs{how}, {last.seconds:.0f} s"
+            outcome = (
+                f"score {last.score:.4f} ({beside}), {last.last_result['epoch']} epochs{how}, {last.seconds:.0f} s"
+            )
         self._console.print(
-            f"{len(outcomes):>{width}}/{self._total}  trial {last.number:<{width}}  {told}; {settings}"
+            f"{len(outcomes):>{width}}/{self._total}  trial {last.number:<{width}}  {outcome}; {settings}"
         )
 
 

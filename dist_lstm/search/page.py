@@ -68,8 +68,8 @@ def render_search(name: str, config: Config, trials: pd.DataFrame, has_run: bool
 
 
 def _trial(row: pd.Series, domains: Mapping[str, Domain]) -> dict[str, Any]:
-    found = {key: row[key] for key in ("trial", "score", "status", "epochs", "seconds")}
-    return found | {"settings": {key: _text(row[key]) for key in domains}}
+    result = {key: row[key] for key in ("trial", "score", "status", "epochs", "seconds")}
+    return result | {"settings": {key: _text(row[key]) for key in domains}}
 
 
 def _text(value: Any) -> str:
@@ -82,23 +82,23 @@ def _text(value: Any) -> str:
 def _sentence(scored: pd.DataFrame, trials: pd.DataFrame) -> str:
     """What came of it, in one plain sentence."""
     best, own = scored.iloc[0], scored.loc[scored["own"], "score"]
-    found = f"The best of {len(trials):,} trials has a score of {number(best['score'])}"
+    result = f"The best of {len(trials):,} trials has a score of {number(best['score'])}"
     if own.empty:
-        return f"{found}; the config\N{RIGHT SINGLE QUOTATION MARK}s own settings have none."
+        return f"{result}; the config\N{RIGHT SINGLE QUOTATION MARK}s own settings have none."
     if best["own"]:
-        return f"{found}: no other settings were better than the config\N{RIGHT SINGLE QUOTATION MARK}s own."
+        return f"{result}: no other settings were better than the config\N{RIGHT SINGLE QUOTATION MARK}s own."
     share = 1 - best["score"] / own.iloc[0]
-    return f"{found}, {percent(share)} below that of the config\N{RIGHT SINGLE QUOTATION MARK}s own settings."
+    return f"{result}, {percent(share)} below that of the config\N{RIGHT SINGLE QUOTATION MARK}s own settings."
 
 
 def _facts(config: Config, trials: pd.DataFrame) -> list[tuple[str, str]]:
     counts = trials["status"].value_counts()
-    found = [("Trials", number(len(trials)))]
+    result = [("Trials", number(len(trials)))]
     names = {"done": "Trained to the end", "stopped": "Stopped early", "failed": "Failed"}
-    found += [(label, number(int(counts[key]))) for key, label in names.items() if key in counts]
+    result += [(label, number(int(counts[key]))) for key, label in names.items() if key in counts]
     spent = timedelta(seconds=round(float(trials["seconds"].sum())))
     return [
-        *found,
+        *result,
         ("Epochs", number(int(trials["epochs"].sum()))),
         ("Time of all trials", str(spent)),
         ("Settings searched", number(len(config.search.space))),
@@ -116,30 +116,30 @@ def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, A
     """Parallel coordinates and learning curves; None with one trial, whose lines say nothing."""
     drawn = scored.head(_DRAWN)
     scores = drawn["score"].to_numpy(float)
-    place = drawn.index[drawn["own"]]
-    own = int(place[0]) if len(place) else None
+    position = drawn.index[drawn["own"]]
+    own = int(position[0]) if len(position) else None
     curves = [
         (np.asarray(row["curve_step"]), np.asarray(row["curve_score"], float)) for _, row in drawn.iterrows()
     ]
-    found: dict[str, Any] = {"parallel": None, "capped": False, "drawn": len(drawn)}
+    result: dict[str, Any] = {"parallel": None, "capped": False, "drawn": len(drawn)}
     if len(drawn) > 1 and scores.max() > scores.min():
         cap = _cap(scores)
         scales = [_scale(key, drawn[key], domain) for key, domain in domains.items()]
         score = figures.number_scale("score", scores, (scores.min(), cap), log=False)
-        found["capped"] = bool(cap < scores.max())
-        if found["capped"]:
-            low, (place, label) = score.ticks
-            score = replace(score, ticks=[low, (place, f"{label} and more")])
+        result["capped"] = bool(cap < scores.max())
+        if result["capped"]:
+            low, (position, label) = score.ticks
+            score = replace(score, ticks=[low, (position, f"{label} and more")])
         scales.append(score)
         title = (
             f"Parallel coordinates of {len(drawn)} trials: a line a trial, a row a setting, the last the score."
         )
-        found["parallel"] = figures.parallel_coordinates(title, scales, np.arange(len(drawn)), own)
+        result["parallel"] = figures.parallel_coordinates(title, scales, np.arange(len(drawn)), own)
     ends = np.concatenate([curve[1][np.isfinite(curve[1])] for curve in curves])
     cap = max(_cap(ends), float(np.nanmin(ends)) * 1.02)
     title = f"Scores of {len(curves)} trials over training steps; the best ends at {number(scores[0])}."
-    found["curves"] = figures.score_curves(title, curves, 0, own, cap)
-    return found
+    result["curves"] = figures.score_curves(title, curves, 0, own, cap)
+    return result
 
 
 def _scale(key: str, values: pd.Series, domain: Domain) -> figures.Scale:
@@ -147,8 +147,8 @@ def _scale(key: str, values: pd.Series, domain: Domain) -> figures.Scale:
     name = key.rsplit(".", maxsplit=1)[-1]
     if kind == "choice":
         labels = labels_of(domain)
-        places = np.array([labels.index(label_of(value, domain)) for value in values])
-        return figures.choice_scale(name, places, [label.strip('"') for label in labels])
+        positions = np.array([labels.index(label_of(value, domain)) for value in values])
+        return figures.choice_scale(name, positions, [label.strip('"') for label in labels])
     return figures.number_scale(name, values.to_numpy(), (given[0], given[1]), log=kind == "loguniform")
 
 

@@ -87,17 +87,19 @@ def _refuse_other_work(config: Config, folder: Path) -> None:
         write_text(files.config, dump_config(config))
         return
     stored = load_config(files.config)
-    found = differences(stored, config)
+    different = differences(stored, config)
     old, new = (dict(flatten(one.search)) | {"space": None} for one in (stored, config))
-    found += [f"search.{key} is {value!r}, not {new[key]!r}" for key, value in old.items() if value != new[key]]
+    different += [
+        f"search.{key} is {value!r}, not {new[key]!r}" for key, value in old.items() if value != new[key]
+    ]
     spaces = stored.search.domains, config.search.domains
-    found += [
+    different += [
         f"search.space.{key} is {_said(spaces[0].get(key))}, not {_said(spaces[1].get(key))}"
         for key in dict.fromkeys([*spaces[0], *spaces[1]])
         if spaces[0].get(key) != spaces[1].get(key)
     ]
-    if found:
-        raise UserError(folder, f"holds another search: {'; '.join(found)}", "choose another --out")
+    if different:
+        raise UserError(folder, f"holds another search: {'; '.join(different)}", "choose another --out")
 
 
 def _said(domain: Domain | None) -> str:

@@ -141,17 +141,17 @@ def contradictions(config: Config, statistics: DatasetStatistics) -> str:
     Raises:
         UserError: If all do.
     """
-    samples, found = draw_samples(config, _LOOKED_AT, config.search.seed), []
+    samples, problems = draw_samples(config, _LOOKED_AT, config.search.seed), []
     for sample in samples:
         try:
             trial_config(config, sample, statistics)
         except UserError as error:
-            found.append(str(error))
-    if len(found) == len(samples):
+            problems.append(str(error))
+    if len(problems) == len(samples):
         raise UserError(
-            "search.space", f"its settings contradict each other in every combination, as in: {found[0]}"
+            "search.space", f"its settings contradict each other in every combination, as in: {problems[0]}"
         )
-    if not found:
+    if not problems:
         return ""
-    share = len(found) / len(samples)
-    return f"about {share:.0%} of the combinations contradict each other and will fail, as in: {found[0]}"
+    share = len(problems) / len(samples)
+    return f"about {share:.0%} of the combinations contradict each other and will fail, as in: {problems[0]}"

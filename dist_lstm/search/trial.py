@@ -207,7 +207,7 @@ class _Report:
         self._steps = steps
         self._watchdog = watchdog
         saved = TrialLayout(folder).trial_score
-        self._told: dict[str, Any] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
+        self._reported: dict[str, Any] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
 
     def epoch(self, model: Any, record: Any, best: bool) -> None:
         """Score the epoch's weights, and report the score of those that would be kept."""
@@ -224,23 +224,23 @@ class _Report:
                 "give split.validation more steps",
             )
         # A training that went back to a checkpoint comes by an epoch twice.
-        curve = [[step, one] for step, one in self._told.get("curve", []) if step < record.step]
-        self._told = {
-            "score": score if best else self._told["score"],
+        curve = [[step, one] for step, one in self._reported.get("curve", []) if step < record.step]
+        self._reported = {
+            "score": score if best else self._reported["score"],
             "epoch": record.epoch,
             "status": DONE if record.step >= self._steps else RUNNING,
             "curve": [*curve, [record.step, score]],
         }
-        write_text(TrialLayout(self._folder).trial_score, json.dumps(self._told))  # infinity too
+        write_text(TrialLayout(self._folder).trial_score, json.dumps(self._reported))  # infinity too
         with self._watchdog.waiting():
-            tune.report(dict(self._told), checkpoint=tune.Checkpoint.from_directory(str(self._folder)))
+            tune.report(dict(self._reported), checkpoint=tune.Checkpoint.from_directory(str(self._folder)))
 
     def end(self) -> None:
         """Report that training came to its end, where that was not said with its last epoch."""
         from ray import tune
 
-        if self._told["status"] != DONE:
-            tune.report(self._told | {"status": DONE})
+        if self._reported["status"] != DONE:
+            tune.report(self._reported | {"status": DONE})
 
 
 def finish_run(where: str, names: tuple[str, str]) -> None:

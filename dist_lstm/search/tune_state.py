@@ -22,11 +22,11 @@ def claim(state: Path) -> None:
         UserError: If it belongs to another user or is a link.
     """
     state.mkdir(mode=0o700, exist_ok=True)
-    found = state.lstat()
-    if state.is_symlink() or found.st_uid != os.getuid():
+    status = state.lstat()
+    if state.is_symlink() or status.st_uid != os.getuid():
         raise UserError(
             state,
-            f"belongs to another user ({found.st_uid}); Ray's state is read back by its owner alone",
+            f"belongs to another user ({status.st_uid}); Ray's state is read back by its owner alone",
             "choose another --out",
         )
     state.chmod(0o700)
@@ -74,14 +74,14 @@ def mend_checkpoints(state: Path) -> None:
             noted[path.parent.name].add(_number(path))
     for folder in {path.parent for path in state.glob(f"*/{_CHECKPOINTS}")}:
         there = {_number(path): path for path in folder.glob(_CHECKPOINTS)}
-        wanted = noted[folder.name]
-        for number in wanted - there.keys():
+        needed = noted[folder.name]
+        for number in needed - there.keys():
             later = [one for one in there if one > number]
             if later:
                 path = there[min(later)]
                 shutil.copytree(path, path.with_name(f"checkpoint_{number:06d}"))
-        for number in there.keys() - wanted:
-            if number > max(wanted, default=-1):
+        for number in there.keys() - needed:
+            if number > max(needed, default=-1):
                 shutil.rmtree(there[number])
 
 

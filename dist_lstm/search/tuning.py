@@ -237,9 +237,9 @@ def _ended_by_signals() -> Iterator[None]:
         raise SystemExit(128 + noted[0])
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    wanted = {signal.SIGINT: note, signal.SIGTERM: note, signal.SIGUSR1: not_heard_yet}
-    before = {number: signal.getsignal(number) for number in wanted}
-    for number, handler in wanted.items():
+    handlers = {signal.SIGINT: note, signal.SIGTERM: note, signal.SIGUSR1: not_heard_yet}
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
         # One that is ignored, as SIGINT is in the background, stays so.
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, handler)

@@ -34,11 +34,11 @@ class Mirror:
         self.where = where
         self._claim = claim
 
-    def pull(self, wanted: Collection[str] | None, keep: Mapping[str, str]) -> None:
+    def pull(self, names: Collection[str] | None, keep: Mapping[str, str]) -> None:
         """Begin: delete what the store does not hold where no other process works here, and fetch what it does.
 
         Args:
-            wanted: Files and folders right below the URI; None for all.
+            names: Files and folders right below the URI; None for all.
             keep: What right below the mirror stays as long as the store holds the same file, by name.
 
         Raises:
@@ -48,24 +48,24 @@ class Mirror:
         if self._claim is not None:
             kept = [name for name, file in keep.items() if _stamp(self.root / file) == there.get(file, ())]
             self._drop_unknown(there, kept)
-        self._fetch(there, wanted)
+        self._fetch(there, names)
 
-    def fetch(self, wanted: Collection[str] | None) -> None:
+    def fetch(self, names: Collection[str] | None) -> None:
         """Fetch what is not there yet.
 
         Args:
-            wanted: Files and folders right below the URI; None for all.
+            names: Files and folders right below the URI; None for all.
 
         Raises:
             UserError: If the store can't be reached or the disk is full.
         """
-        self._fetch(self.objects.listing(), wanted)
+        self._fetch(self.objects.listing(), names)
 
-    def _fetch(self, there: Mapping[str, Stamp], wanted: Collection[str] | None) -> None:
+    def _fetch(self, there: Mapping[str, Stamp], names: Collection[str] | None) -> None:
         missing = [
             name
             for name, stamp in there.items()
-            if (wanted is None or name.split("/")[0] in (*wanted, MARKER)) and _stamp(self.root / name) != stamp
+            if (names is None or name.split("/")[0] in (*names, MARKER)) and _stamp(self.root / name) != stamp
         ]
         self.objects.fetch((name, self.root / name) for name in missing)
         _take_times(self.root, {name: there[name] for name in missing})
@@ -104,17 +104,17 @@ class Mirror:
             self.objects.send([(path, name)])
             _take_times(self.root, {name: self.objects.stamp(name)})
             return
-        place = self.objects.below(name) if name else self.objects
+        target = self.objects.below(name) if name else self.objects
         files = [one for one in sorted(path.rglob("*")) if one.is_file()]
         pairs = [(one, one.relative_to(path).as_posix()) for one in files]
         pairs = [(one, inside) for one, inside in pairs if not hidden(inside)]
-        place.put(b"", INCOMPLETE)
-        self._clear(place)
-        place.send(pair for pair in pairs if pair[1] != MARKER)
-        place.send(pair for pair in pairs if pair[1] == MARKER)
-        sent = place.raw()
+        target.put(b"", INCOMPLETE)
+        self._clear(target)
+        target.send(pair for pair in pairs if pair[1] != MARKER)
+        target.send(pair for pair in pairs if pair[1] == MARKER)
+        sent = target.raw()
         _take_times(path, {inside: sent.get(inside) for _, inside in pairs})
-        place.delete([INCOMPLETE])
+        target.delete([INCOMPLETE])
 
     def drop(self, path: Path) -> None:
         """Delete at the store what was deleted here.
@@ -129,16 +129,16 @@ class Mirror:
         if name is None:
             return
         self._check()
-        place = self.objects.below(name) if name else self.objects
-        self._clear(place)
-        place.delete([INCOMPLETE])
+        target = self.objects.below(name) if name else self.objects
+        self._clear(target)
+        target.delete([INCOMPLETE])
         if name:
             self.objects.delete([name])
 
-    def _clear(self, place: Objects) -> None:
-        names = {name for name in place.raw() if not hidden(name)}
-        place.delete(names & {MARKER})
-        place.delete(names - {MARKER})
+    def _clear(self, target: Objects) -> None:
+        names = {name for name in target.raw() if not hidden(name)}
+        target.delete(names & {MARKER})
+        target.delete(names - {MARKER})
 
     def _check(self) -> None:
         if self._claim is not None:
@@ -160,8 +160,8 @@ def mirror_of(path: Path) -> Mirror | None:
 def _stamp(path: Path) -> Stamp | None:
     if not path.is_file():
         return None
-    found = path.stat()
-    return Stamp(found.st_size, found.st_mtime_ns)
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _take_times(folder: Path, stamps: Mapping[str, Stamp | None]) -> None:

@@ -107,12 +107,12 @@ class Objects:
 
     Args:
         uri: The URI of a folder.
-        place: File system and path, where they are known.
+        located: File system and path, where they are known.
     """
 
-    def __init__(self, uri: str, place: tuple[Any, str] | None = None) -> None:
+    def __init__(self, uri: str, located: tuple[Any, str] | None = None) -> None:
         self.uri = without_keys(uri).rstrip("/")
-        self.filesystem, root = place or filesystem(uri)
+        self.filesystem, root = located or filesystem(uri)
         self._root = root.rstrip("/")
 
     def below(self, name: str) -> Self:
@@ -144,19 +144,21 @@ class Objects:
         start = self._path(inside)
         with self._explained(inside):
             selector = fs.FileSelector(start, recursive=True, allow_not_found=True)
-            found = self.filesystem.get_file_info(selector)
+            result = self.filesystem.get_file_info(selector)
         return {
             one.path.removeprefix(f"{self._root}/"): Stamp(one.size, one.mtime_ns)
-            for one in found
+            for one in result
             if one.type == fs.FileType.File
         }
 
     def listing(self) -> dict[str, Stamp]:
         """The objects that are there for readers: none of a folder that is not yet whole."""
-        found = self.raw()
-        halves = [name.removesuffix(INCOMPLETE) for name in found if f"/{name}".endswith(f"/{INCOMPLETE}")]
+        result = self.raw()
+        halves = [name.removesuffix(INCOMPLETE) for name in result if f"/{name}".endswith(f"/{INCOMPLETE}")]
         return {
-            name: stamp for name, stamp in found.items() if not hidden(name) and not name.startswith(tuple(halves))
+            name: stamp
+            for name, stamp in result.items()
+            if not hidden(name) and not name.startswith(tuple(halves))
         }
 
     def stamp(self, name: str = "") -> Stamp | None:
@@ -164,8 +166,8 @@ class Objects:
         from pyarrow import fs
 
         with self._explained(name):
-            found = self.filesystem.get_file_info(self._path(name))
-        return Stamp(found.size, found.mtime_ns) if found.type == fs.FileType.File else None
+            result = self.filesystem.get_file_info(self._path(name))
+        return Stamp(result.size, result.mtime_ns) if result.type == fs.FileType.File else None
 
     def put(self, content: bytes, name: str = "") -> None:
         """Write one object.

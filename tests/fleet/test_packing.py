@@ -23,7 +23,7 @@ def groups(sizes) -> list[Group]:
 
 
 def cost(group: Group, steps: int) -> int:
-    return steps + 20 * len(group.places)
+    return steps + 20 * len(group.indices)
 
 
 @given(groups_of_sizes, st.integers(1, 20), st.integers(1, 8), st.integers(1, 1000))
@@ -54,8 +54,8 @@ def test_a_pack_is_read_back_as_it_was_written(tmp_path):
     assert count_packs(tmp_path / "packs" / "own.parquet") == len(packs) == 3
     for number, pack in enumerate(packs):
         found = read_pack(tmp_path / "packs" / "own.parquet", number)
-        assert [(one.name, one.places.tolist(), one.fallback) for one in found] == [
-            (one.name, one.places.tolist(), one.fallback) for one in pack
+        assert [(one.name, one.indices.tolist(), one.fallback) for one in found] == [
+            (one.name, one.indices.tolist(), one.fallback) for one in pack
         ]
 
 
@@ -75,15 +75,15 @@ def shops(prepare_frame):
 def test_each_series_has_a_model_of_its_own_and_one_of_its_group(shops):
     config = override(shops.config, {"fleet.by": "series", "fleet.group": ["shop"]})
     own, stand_ins = make_groups(shops.shards, shops.task, config)
-    assert [(one.name, one.places.tolist()) for one in own] == [(f"s{number}", [number]) for number in range(6)]
+    assert [(one.name, one.indices.tolist()) for one in own] == [(f"s{number}", [number]) for number in range(6)]
     assert [one.fallback for one in own] == ["south", "north"] * 3
-    assert [(one.name, one.places.tolist()) for one in stand_ins] == [("south", [0, 2, 4]), ("north", [1, 3, 5])]
+    assert [(one.name, one.indices.tolist()) for one in stand_ins] == [("south", [0, 2, 4]), ("north", [1, 3, 5])]
 
 
 def test_by_columns_there_is_a_model_for_each_combination_and_nothing_to_stand_in(shops):
     config = override(shops.config, {"fleet.by": ["shop"]})
     own, stand_ins = make_groups(shops.shards, shops.task, config)
-    assert [(one.name, one.places.tolist(), one.fallback) for one in own] == [
+    assert [(one.name, one.indices.tolist(), one.fallback) for one in own] == [
         ("south", [0, 2, 4], None),
         ("north", [1, 3, 5], None),
     ]
@@ -94,4 +94,4 @@ def test_by_cluster_every_series_is_in_one_cluster(shops):
     config = override(shops.config, {"fleet.by": "cluster", "fleet.clusters": 2})
     own, _ = make_groups(shops.shards, shops.task, config)
     assert len(own) == 2
-    assert sorted(np.concatenate([one.places for one in own])) == list(range(6))
+    assert sorted(np.concatenate([one.indices for one in own])) == list(range(6))

@@ -118,12 +118,12 @@ def test_a_password_in_a_url_is_refused_and_not_repeated():
 )
 def test_a_path_of_this_machine_is_refused_with_what_to_do(place):
     with pytest.raises(UserError, match=r"--out: .*does not see this machine's disk; give a URI.*--shared DIR"):
-        submit._check_place("--out", place, ("/shared",))
+        submit._check_location("--out", place, ("/shared",))
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/x", "gs://b/x", "/shared/x/y.csv", "/shared", "file:///shared/x"])
 def test_a_uri_and_a_path_in_a_folder_that_is_named_as_shared_are_taken(place):
-    submit._check_place("--out", place, ("/data", "/shared"))
+    submit._check_location("--out", place, ("/data", "/shared"))
 
 
 def config(**resources):

@@ -19,7 +19,7 @@ from dist_lstm.cli import main as cli
 from dist_lstm.errors import UserError
 from dist_lstm.jobs import preflight as survey
 from dist_lstm.jobs import session as cluster
-from dist_lstm.jobs.submit import Order, _places
+from dist_lstm.jobs.submit import Order, _locations
 from dist_lstm.storage import mirrored
 from dist_lstm.storage.objects import Objects
 from tests.search.test_search import make_job
@@ -175,7 +175,7 @@ def test_a_search_on_a_cluster_needs_a_folder_that_its_nodes_share(call, job, mo
     assert error.startswith("error: --out s3://bucket/x: a search on a cluster keeps its state in a folder")
     order = Order("tune", (), config=str(job), out="s3://bucket/x")
     with pytest.raises(UserError, match="--out s3://bucket/x: a search on a cluster keeps its state in a folder"):
-        _places(order, None, ())
+        _locations(order, None, ())
 
 
 def test_submit_and_the_doctor_ask_of_a_store_what_a_run_needs_of_it(uri, objects):
