@@ -29,7 +29,6 @@ def decode_directly(
     return ops.reshape(flat, (-1, horizon, parameters))
 
 
-# Its name in the files of models from the first on.
 @keras.saving.register_keras_serializable("dist_lstm", name="Places")
 class SegmentEmbedding(keras.layers.Layer):
     """A learned vector for each segment of the horizon.
@@ -54,6 +53,10 @@ class SegmentEmbedding(keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         """Settings to make the same layer again."""
         return super().get_config() | {"segments": self.segments, "width": self.width}
+
+
+# Keras finds a layer's weights in the file of a model by the name of its class, which was another in 0.1.0.
+SegmentEmbedding.__name__ = "Places"
 
 
 def decode_segments(
