@@ -22,7 +22,7 @@ SETTINGS = {
 
 #: The command line, which says at its end whether TensorFlow was imported.
 TELLING = (
-    "import sys; from dist_lstm import cli\n"
+    "import sys; from dist_lstm.cli import main as cli\n"
     "try: cli.main()\n"
     "finally: print('IMPORTED', sorted({'tensorflow', 'keras'} & set(sys.modules)))"
 )
