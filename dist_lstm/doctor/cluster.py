@@ -28,15 +28,15 @@ def examine_cluster(address: str | None, insecure: bool, storage: str | None) ->
     try:
         client = connect(address, insecure)
         mode = ask(client, "/api/authentication_mode")["authentication_mode"]
-        result = [check_reach(client.get_address(), mode)]
+        found = [check_reach(client.get_address(), mode)]
         with make_runtime_env() as (runtime_env, _):
             answer = ask_cluster(client, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
     except UserError as error:
         return [Check("cluster", error.what, "problem", error.advice or "mend what it says and ask again")]
     here = versions()
     for node in answer["nodes"]:
-        result += check_node(node, here)
-    return result
+        found += check_node(node, here)
+    return found
 
 
 def check_reach(address: str, mode: str) -> Check:
@@ -107,26 +107,26 @@ def check_storage(name: str, refused: str | Mapping[str, str]) -> Check:
     return Check(name, f"can't be written: {why}", "problem", advice)
 
 
-def check_nccl(name: str, gpus: int, result: Mapping[str, Any]) -> Check:
+def check_nccl(name: str, gpus: int, found: Mapping[str, Any]) -> Check:
     """Whether the GPUs of a node add up through NCCL.
 
     Args:
         name: What is checked.
         gpus: GPUs that Ray gives out there.
-        result: As `dist_lstm.jobs.nccl.sum_through_nccl` tells it; `error` alone where it could not be tried.
+        found: As `dist_lstm.jobs.nccl.sum_through_nccl` tells it; `error` alone where it could not be tried.
 
     Returns:
         A problem where they don't, or TensorFlow sees fewer than Ray; a warning where it could not be tried.
     """
-    if "gpus" not in result:
-        return Check(name, f"not tried: {result['error']}", "warning", "ask again when its GPUs are idle")
-    if result["error"]:
+    if "gpus" not in found:
+        return Check(name, f"not tried: {found['error']}", "warning", "ask again when its GPUs are idle")
+    if found["error"]:
         advice = "install TensorFlow's CUDA libraries on the node (cluster/Dockerfile); NCCL_DEBUG=INFO says more"
-        return Check(name, result["error"], "problem", advice)
-    version = f" {result['nccl']}" if result["nccl"] else ""
-    what = f"TensorFlow adds up over {result['gpus']} GPUs through NCCL{version}"
-    if result["gpus"] < gpus:
+        return Check(name, found["error"], "problem", advice)
+    version = f" {found['nccl']}" if found["nccl"] else ""
+    what = f"TensorFlow adds up over {found['gpus']} GPUs through NCCL{version}"
+    if found["gpus"] < gpus:
         return Check(
-            name, what, "problem", f"Ray gives out {gpus}; start the node's Ray with --num-gpus={result['gpus']}"
+            name, what, "problem", f"Ray gives out {gpus}; start the node's Ray with --num-gpus={found['gpus']}"
         )
     return Check(name, what)

@@ -41,35 +41,35 @@ class Check:
 
     Attributes:
         name: What was looked at.
-        result: What was found.
+        found: What was found.
         state: `ok`; `warning`: works, but slowly or not for long; `problem`: does not work as it should.
         advice: What to do about it; empty where the state is ok.
     """
 
     name: str
-    result: str
+    found: str
     state: State = "ok"
     advice: str = ""
 
 
-def check_version(name: str, result: str | None, bounds: str, only_for: str = "") -> Check:
+def check_version(name: str, found: str | None, bounds: str, only_for: str = "") -> Check:
     """Whether a package lies inside the bounds that dist-lstm declares.
 
     Args:
         name: The package, or `Python`.
-        result: Its version; None where it is not installed.
+        found: Its version; None where it is not installed.
         bounds: Such as `>=2.21,<3`.
         only_for: The verbs that need it, where the others work without it; empty where all need it.
 
     Returns:
         A problem where it does not; a warning where it is not installed and only some verbs need it.
     """
-    if result is not None and SpecifierSet(bounds).contains(result, prereleases=True):
-        return Check(name, result)
-    if result is None and only_for:
+    if found is not None and SpecifierSet(bounds).contains(found, prereleases=True):
+        return Check(name, found)
+    if found is None and only_for:
         advice = f"needed for {only_for} only; `uv sync` installs {name} {bounds}"
         return Check(name, "not installed", "warning", advice)
-    return Check(name, result or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
+    return Check(name, found or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
 
 
 def check_device(device: dict[str, Any], memory_mib: dict[str, int]) -> Check:
@@ -82,12 +82,12 @@ def check_device(device: dict[str, Any], memory_mib: dict[str, int]) -> Check:
     Returns:
         Never a problem: one it has not seen is found by `check_driver`.
     """
-    result = [str(device["model"])]
+    found = [str(device["model"])]
     if device["type"] == "GPU":
-        result.append(f"compute capability {device.get('compute_capability') or 'unknown'}")
+        found.append(f"compute capability {device.get('compute_capability') or 'unknown'}")
         size = memory_mib.get(device["model"])
-        result.append(f"{size / KIB:.1f} GiB" if size else "memory unknown")
-    return Check(device["name"], ", ".join(result))
+        found.append(f"{size / KIB:.1f} GiB" if size else "memory unknown")
+    return Check(device["name"], ", ".join(found))
 
 
 def check_driver(driver: Driver, gpus: int, hidden: bool) -> Check:
@@ -103,23 +103,23 @@ def check_driver(driver: Driver, gpus: int, hidden: bool) -> Check:
         the driver does not answer.
     """
     name = "NVIDIA driver"
-    result = driver.version or "none that answers"
+    found = driver.version or "none that answers"
     if gpus:
-        return Check(name, result)
+        return Check(name, found)
     if driver.complaint:
         return Check(
             name,
-            f"{result}; {driver.complaint}",
+            f"{found}; {driver.complaint}",
             "warning",
             "runs on the CPU; to use a GPU, load or reinstall the driver until nvidia-smi works",
         )
     if driver.version is None:
         return Check(name, "no NVIDIA driver; runs on the CPU")
-    result += ", but TensorFlow sees no GPU"
+    found += ", but TensorFlow sees no GPU"
     if hidden:
         advice = "CUDA_VISIBLE_DEVICES hides every GPU; unset it to use them"
-        return Check(name, result, "warning", advice)
-    return Check(name, result, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
+        return Check(name, found, "warning", advice)
+    return Check(name, found, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
 
 
 def check_build(info: dict[str, Any], driver: Driver) -> Check:
@@ -154,11 +154,11 @@ def check_memory(total: int, available: int | None) -> Check:
     """
     free = total if available is None else available
     said = "free unknown" if available is None else f"{available / GIB:.1f} GiB available"
-    result = f"{total / GIB:.1f} GiB, {said}"
+    found = f"{total / GIB:.1f} GiB, {said}"
     if free >= 4 * GIB:
-        return Check("memory", result)
+        return Check("memory", found)
     advice = "end other programs or raise the container's limit, or lower train.batch_size and data.memory_budget"
-    return Check("memory", result, "warning", advice)
+    return Check("memory", found, "warning", advice)
 
 
 def check_cpus(usable: float, installed: int) -> Check:
@@ -181,10 +181,10 @@ def check_folder(name: str, folder: str, free: int, refused: str, advice: str) -
     """
     if refused:
         return Check(name, f"{folder}: can't be written: {refused}", "problem", advice)
-    result = f"{folder}: {free / GIB:,.1f} GiB free"
+    found = f"{folder}: {free / GIB:,.1f} GiB free"
     if free >= 10 * GIB:
-        return Check(name, result)
-    return Check(name, result, "problem" if free < GIB else "warning", f"free the disk, or {advice}")
+        return Check(name, found)
+    return Check(name, found, "problem" if free < GIB else "warning", f"free the disk, or {advice}")
 
 
 def check_shared_memory(size: int | None) -> Check:
@@ -214,15 +214,15 @@ def check_speed(speed: Speed) -> Check:
         A problem where there is a GPU and the training graph does not hold cuDNN's op.
     """
     name = "training step"
-    result = f"{speed.windows_per_second:,.0f} windows/s"
+    found = f"{speed.windows_per_second:,.0f} windows/s"
     if not speed.on_gpu:
-        return Check(name, f"{result}; no cuDNN on a CPU")
+        return Check(name, f"{found}; no cuDNN on a CPU")
     if speed.without_cudnn is not None:
-        result += f", {speed.without_cudnn:,.0f} with use_cudnn=False"
+        found += f", {speed.without_cudnn:,.0f} with use_cudnn=False"
     if speed.cudnn:
-        return Check(name, f"{result}; through cuDNN")
+        return Check(name, f"{found}; through cuDNN")
     advice = f"Keras did not choose cuDNN, training is slow; reinstall the libraries: `{GPU_LIBRARIES}`"
-    return Check(name, f"{result}; no CudnnRNNV3 in the graph", "problem", advice)
+    return Check(name, f"{found}; no CudnnRNNV3 in the graph", "problem", advice)
 
 
 def _attempt(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
@@ -265,11 +265,11 @@ def _versions(only_for: Mapping[str, str]) -> Iterator[Check]:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             try:
-                result = metadata.version(requirement.name)
+                found = metadata.version(requirement.name)
             except metadata.PackageNotFoundError:
-                result = None
+                found = None
             yield check_version(
-                requirement.name, result, str(requirement.specifier), only_for.get(requirement.name, "")
+                requirement.name, found, str(requirement.specifier), only_for.get(requirement.name, "")
             )
 
 
@@ -334,7 +334,7 @@ def show_checks(checks: list[Check], console: Console) -> None:
     """
     table = Table("check", Column("found", overflow="fold"), Column("state", no_wrap=True))
     for check in checks:
-        table.add_row(check.name, check.result, check.state)
+        table.add_row(check.name, check.found, check.state)
     console.print(table)
     for check in checks:
         if check.state != "ok":
