@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from dist_lstm import hardware as machine
+from dist_lstm import hardware
 from dist_lstm.hardware import GIB, MIB, Driver, cpus, memory, nvidia_driver
 
 MEMINFO = "MemTotal:       16777216 kB\nMemFree:         1 kB\nMemAvailable:   8388608 kB\nHugePages_Total:   0\n"
@@ -69,14 +69,14 @@ def test_a_limit_of_cgroup_1_counts_where_a_container_does_not_show_the_path(mak
 
 @pytest.mark.parametrize(("text", "share"), [("50000 100000", 0.5), ("max 100000", None)])
 def test_a_quota_of_cgroup_2_counts(make_root, monkeypatch, text, share):
-    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     root = make_root({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": text})
     assert cpus(root) == (share or 3, 8)
 
 
 def test_a_quota_of_minus_1_is_none(make_root, monkeypatch):
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     files = {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}
     root = make_root({"proc/self/cgroup": "5:cpu:/\n"} | {f"sys/fs/cgroup/cpu/{k}": v for k, v in files.items()})
     assert cpus(root)[0] == 2

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dist_lstm.config.frequency import parse_frequency
-from dist_lstm.config.load import flatten, override, validate
+from dist_lstm.config.load import changed_values, flatten, validate
 from dist_lstm.config.resolved import MeasuredConfig, MeasuredTrainSettings, ResolvedConfig, as_measured
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
@@ -72,8 +72,8 @@ def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
     Raises:
         UserError: If the settings contradict each other once filled in.
     """
-    filled = override(config, {key: default.value for key, default in derive(config, statistics).items()})
-    resolved = validate(filled.model_dump(), "", ResolvedConfig)
+    defaults = {key: default.value for key, default in derive(config, statistics).items()}
+    resolved = validate(changed_values(config, defaults), "", ResolvedConfig)
     windows, stride, test = resolved.backtest.windows, resolved.backtest.stride, resolved.split.test
     needed = config.task.horizon + (windows - 1) * stride
     if 0 < test < needed:

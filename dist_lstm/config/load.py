@@ -157,10 +157,15 @@ def override(config: _Config, changes: Mapping[str, Any]) -> _Config:
     Raises:
         UserError: If a key is unknown or a value is of a wrong type or out of bounds.
     """
+    return validate(changed_values(config, changes), "", type(config))
+
+
+def changed_values(config: Config, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of a config with some settings changed, to be checked as another kind of config."""
     values = config.model_dump(mode="python")
     for key, value in changes.items():
         _assign(values, key, value)
-    return validate(values, "", type(config))
+    return values
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:

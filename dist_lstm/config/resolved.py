@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dist_lstm.config.load import load_config, override, validate
+from dist_lstm.config.load import changed_values, load_config, validate
 from dist_lstm.config.schema import (
     BacktestSettings,
     Config,
@@ -121,4 +121,4 @@ def as_measured(config: ResolvedConfig, changes: Mapping[str, Any] | None = None
     Raises:
         UserError: If something is still to be measured, or a value is out of bounds.
     """
-    return validate(override(config, changes or {}).model_dump(), "", MeasuredConfig)
+    return validate(changed_values(config, changes or {}), "", MeasuredConfig)

@@ -45,7 +45,6 @@ class Dataset:
         source: What tells whether the table changed.
         shards: Its series without transforms; or the finished shards, where an earlier command left them.
         rejected: Series that can't be used, and why.
-        finished: Whether the shards were there already.
     """
 
     folder: Path
@@ -53,7 +52,11 @@ class Dataset:
     source: list[list[str | int]]
     shards: Shards
     rejected: list[dict[str, Any]]
-    finished: bool
+
+    @property
+    def finished(self) -> bool:
+        """Whether the shards were there already."""
+        return self.shards.folder == self.destination
 
     @property
     def statistics(self) -> DatasetStatistics:
@@ -84,7 +87,7 @@ def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> I
     """
     source = source_files(config.data.path) if frame is None else frame
     if is_marked(folder):
-        yield Dataset(folder, folder, signature(source), open_shards(folder), [], finished=True)
+        yield Dataset(folder, folder, signature(source), open_shards(folder), [])
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(folder, "holds other files, no shards", "choose another --out")
@@ -93,7 +96,7 @@ def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> I
         tables = partition(read(config.data, source), config.data.memory_budget, scratch / "rows")
         manifest, rejected = _write_panels(tables, config, scratch / "panels")
         raw = Shards(scratch / "panels", manifest)
-        yield Dataset(temporary, folder, signature(source), raw, rejected, finished=False)
+        yield Dataset(temporary, folder, signature(source), raw, rejected)
         remove(scratch)
 
 

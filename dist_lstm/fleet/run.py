@@ -37,7 +37,7 @@ from dist_lstm.fleet.pack import (
 )
 from dist_lstm.fleet.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
 from dist_lstm.jobs.nodes import refuse_nodes
-from dist_lstm.jobs.session import Cluster, hide_gpus_of_others, join_cluster
+from dist_lstm.jobs.session import Cluster, hide_gpus_not_given, join_cluster
 from dist_lstm.layout import FleetLayout, RunLayout
 from dist_lstm.run import Run, start_run
 from dist_lstm.run import train as train_stage
@@ -160,7 +160,7 @@ def _train_global(run: Run, cluster: Cluster) -> None:
 
 def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> UserError | None:
     """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
-    hide_gpus_of_others()
+    hide_gpus_not_given()
     try:
         needed = set(RunLayout.read()) - {RunLayout.backtest, RunLayout.forecasts}
         with mirrored(where, own=False, fetch=needed) as folder:
@@ -231,7 +231,7 @@ def _trial() -> type:
             self._resources = ExitStack()
             self._worker: PackWorker | None = None
             self._problem: UserError | None = None
-            hide_gpus_of_others()
+            hide_gpus_not_given()
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._pack = new_config["pack"]

@@ -30,7 +30,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.coordinator import Coordinator, RemoteOutput
-from dist_lstm.jobs.session import hide_gpus_of_others, join_cluster
+from dist_lstm.jobs.session import hide_gpus_not_given, join_cluster
 from dist_lstm.layout import RunLayout
 from dist_lstm.run import Run, train
 from dist_lstm.signals import HeldSignals
@@ -275,7 +275,7 @@ def _work(settings: dict[str, Work]) -> None:
     from ray.train import get_context
 
     rank = get_context().get_world_rank()
-    hide_gpus_of_others()
+    hide_gpus_not_given()
     line = RemoteOutput(work.coordinator)
     node = ray.util.get_node_ip_address()
     line.write(f"worker    {rank} on {node}, process {os.getpid()}\n")

@@ -169,7 +169,7 @@ def require_shared_folder(where: str | Path, on_cluster: bool) -> None:
         )
 
 
-def hide_gpus_of_others() -> None:
+def hide_gpus_not_given() -> None:
     """Hide all GPUs, in a worker and before TensorFlow is imported, where Ray gave the worker none.
 
     Ray leaves all of them visible to a worker that asks for none.

@@ -1,6 +1,6 @@
 """One trial of a search: settings to a score an epoch, on the node and the devices that Ray gave it.
 
-Nothing here imports TensorFlow before `hide_gpus_of_others` has said what it may see.
+Nothing here imports TensorFlow before `hide_gpus_not_given` has said what it may see.
 """
 
 import json
@@ -21,7 +21,7 @@ from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
 from dist_lstm.data.shards import open_shards
 from dist_lstm.errors import UserError
-from dist_lstm.jobs.session import hide_gpus_of_others
+from dist_lstm.jobs.session import hide_gpus_not_given
 from dist_lstm.layout import TrialLayout
 from dist_lstm.search.samples import Sample, trial_config
 from dist_lstm.startup import start_tensorflow
@@ -63,7 +63,7 @@ def run_trial(settings: dict[str, Any], job: Job) -> None:
     """
     from ray import tune
 
-    hide_gpus_of_others()
+    hide_gpus_not_given()
     watchdog = Watchdog(job.config.search.trial_timeout)
     try:
         watchdog.run(lambda: _train(settings["sample"], job, watchdog))
@@ -250,7 +250,7 @@ def finish_run(where: str, names: tuple[str, str]) -> None:
         where: Path or URI of the search.
         names: Of the config file and the run directory in it, which holds what of it is there already.
     """
-    hide_gpus_of_others()
+    hide_gpus_not_given()
     from rich.console import Console
 
     from dist_lstm.run import run_all, start_run

@@ -42,6 +42,9 @@ TIMES = ("seconds",)
 def do_jobs(tree: Path, out: Path, names: list[str]) -> None:
     """Run jobs with the code of a tree, each where it is not done yet."""
     for name in names:
+        # Not left to the command: a table of another tree is another table.
+        if (out / name / "_SUCCESS").exists():
+            continue
         verb, config, *words = JOBS[name]
         folder = tree if config.startswith("configs/") else SMALL
         command = [sys.executable, "-m", "dist_lstm", "-q", verb, config, "--out", str(out / name), *words]

@@ -7,7 +7,7 @@ Run once, when a version is released; what it made stays as it is. Small jobs, t
     fleet/                 a finished fleet: a model per series and two of clusters
     search/                a finished search; best/ in it is a run
     interrupted/           a training that was told to end between two checkpoints, of the table as a DataFrame
-    models/                a model of each decoder with its inputs and forecasts; made by hand, for its layers
+    models/                a model of each decoder, with inputs and its forecasts
     expected/              what that version forecast with the first three for other.csv
 """
 
@@ -95,11 +95,58 @@ with start_run(load_config("run.yaml", settings), Path("interrupted"), Console()
     assert list((folder / "interrupted" / "checkpoints").iterdir())
 
 
+MODELS = """
+import keras
+import numpy as np
+from pathlib import Path
+from dist_lstm.config.frequency import Frequency
+from dist_lstm.config.resolved import ResolvedModelSettings
+from dist_lstm.config.task import Task, Vocabulary, input_spec
+from dist_lstm.model.lstm import build_model
+from dist_lstm.train.checkpoint import save_model
+
+shared = dict(horizon=4, context_length=8, min_context=4, freq=Frequency("D"), season_length=4)
+shared |= dict(validation=4, test=4, transformed=True)
+statics = Vocabulary(3, (("city", 2),), ("size",))
+plain = Task(**shared, levels=(80.0,))
+rich = Task(**shared, levels=(), series_scaling="standard", series=3, vocabulary=statics, calendar=True)
+both = dict(series_embedding=2, calendar=True)
+jobs = {
+    "segment": (plain, dict(units=(4, 3), segment_length=4, decoder="segment", residual=True, scaling="standard")),
+    "recursive": (rich, both | dict(units=(4,), segment_length=2, decoder="recursive", bidirectional=True,
+                                    head="huber", scaling_by="series")),
+    "direct": (rich, both | dict(units=(4,), segment_length=1, head="mse", scaling="minmax", linear=False)),
+}
+generator, folder = np.random.default_rng(5), Path("models")
+folder.mkdir()
+for name, (task, settings) in jobs.items():
+    inputs = {}
+    for key, (shape, kind) in input_spec(task).items():
+        values = generator.normal(size=(6, *shape)) if kind == "float32" else generator.integers(0, 3, (6, *shape))
+        inputs[key] = (abs(50 + 9 * values) if key in ("y", "series_scale") else values).astype(kind)
+    inputs["y"][1, 2] = np.nan
+    inputs["transform"] = np.array([[0, 0], [1, 0], [0, 1], [0, 2], [1, 1], [1, 2]], "int32")
+    keras.utils.set_random_seed(3)
+    model = build_model(task, ResolvedModelSettings(**settings))
+    save_model(model, folder / f"{name}.keras")
+    forecast = keras.ops.convert_to_numpy(model(inputs, training=False)["forecast"])
+    np.savez(folder / f"{name}.npz", forecast=forecast, **inputs)
+"""
+
+
 def main(target: Path) -> None:
     """Make all of it in a temporary folder, then copy what stays."""
-    # Absolute paths stand in what is written: one that says nothing of a machine.
-    work = Path(tempfile.gettempdir()) / "compatibility"
-    work.mkdir()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        make_all(work)
+        shutil.copytree(work, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        for path in target.rglob("*.yaml"):
+            # Relative paths in place of this machine's.
+            path.write_text(path.read_text().replace(f"{work}/", ""))
+
+
+def make_all(work: Path) -> None:
+    """Make all of it."""
     write_tables(work)
     write_configs(work)
     call(work, "run", "run.yaml", "--out", "run")
@@ -109,13 +156,7 @@ def main(target: Path) -> None:
     for name, run in (("run", "run"), ("search", "search/best")):
         call(work, "forecast", run, "--data", "other.csv", "--out", f"expected/{name}")
     call(work, "export", "fleet", "--model", "s0", "--out", "expected/s0.keras")
-    copy_tree(work, target)
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy what a later version reads."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    shutil.rmtree(source)
+    subprocess.run([sys.executable, "-c", MODELS], cwd=work, check=True)
 
 
 if __name__ == "__main__":

@@ -185,6 +185,13 @@ def test_an_unknown_key_is_refused_with_the_nearest_or_all_known(read, extra, ex
     assert refusal(read, MINIMAL + extra).endswith(expected)
 
 
+def test_names_of_other_tools_lead_to_settings_that_there_are():
+    settings = {key for key, _ in flatten(parse_config({"task": {"horizon": 1}, "data": {"path": "a.csv"}}))}
+    others = [name for names in load._OTHER_NAMES.values() for name in names]
+    assert load._OTHER_NAMES.keys() <= settings
+    assert len(others) == len(set(others)), "a name leads to one setting"
+
+
 def test_an_unknown_key_two_levels_down_is_refused(read):
     message = refusal(read, "task: {horizon: 2}\ndata: {path: a.csv, columns: {id: x}}\n")
     assert "data.columns.id is not a setting; " in message

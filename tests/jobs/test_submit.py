@@ -14,9 +14,8 @@ from dist_lstm.config.load import override, parse_config
 from dist_lstm.doctor.cluster import check_nccl, check_node, check_reach, check_storage
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import GIB
-from dist_lstm.jobs import client as access
-from dist_lstm.jobs import follow, submit
-from dist_lstm.jobs import preflight as survey
+from dist_lstm.jobs import client as client_module
+from dist_lstm.jobs import follow, preflight, submit
 from dist_lstm.jobs.client import Token, check_address, find_token
 from dist_lstm.jobs.submit import Nodes, Order, choose_resources, compare_versions, make_runtime_env
 
@@ -266,7 +265,7 @@ def test_what_runs_there_is_the_command_with_the_config_by_its_name_and_the_tabl
     ],
 )
 def test_a_slip_in_the_command_is_told_before_anything_is_sent(call, monkeypatch, words, message):
-    monkeypatch.setattr(access, "connect", lambda *_: None)
+    monkeypatch.setattr(client_module, "connect", lambda *_: None)
     status, out, err = call("submit", "--", *words)
     assert (status, out) == (2, "")
     assert message in err
@@ -274,7 +273,7 @@ def test_a_slip_in_the_command_is_told_before_anything_is_sent(call, monkeypatch
 
 def test_what_a_command_reads_and_writes_is_taken_from_its_own_options(call, monkeypatch):
     orders = []
-    monkeypatch.setattr(access, "connect", lambda *_: None)
+    monkeypatch.setattr(client_module, "connect", lambda *_: None)
     monkeypatch.setattr(
         submit, "submit", lambda _, order, *rest: orders.append(order) or follow.Job("n", "n-1", "", "")
     )
@@ -297,7 +296,7 @@ def test_a_name_that_would_be_no_name_of_a_file_is_refused(name):
 def test_places_are_answered_for_from_the_cluster(tmp_path):
     (tmp_path / "t.csv").write_text("a\n")
     (tmp_path / "locked").mkdir()
-    refused = survey.answer(
+    refused = preflight.answer(
         {
             "tables": {"data.path": str(tmp_path / "t.csv"), "--data": str(tmp_path / "none.csv")},
             "reads": {"RUN": str(tmp_path), "--from": str(tmp_path / "none")},
@@ -311,14 +310,14 @@ def test_places_are_answered_for_from_the_cluster(tmp_path):
     assert set(refused) == {"--data", "--from", "--other", "--uri"}
     assert refused["--data"].endswith("none.csv does not exist")
     assert "t.csv can't be written" in refused["--other"]
-    assert survey.try_storage(str(tmp_path / "new")) == ""
+    assert preflight.try_storage(str(tmp_path / "new")) == ""
     assert list((tmp_path / "new").iterdir()) == []
-    assert survey.try_storage(str(tmp_path / "t.csv" / "x"))
+    assert preflight.try_storage(str(tmp_path / "t.csv" / "x"))
 
 
 def test_a_survey_says_its_answer_in_one_line(capsys):
-    assert survey.versions()["ray"]
-    assert "\n" not in json.dumps(survey.answer({}))
+    assert preflight.versions()["ray"]
+    assert "\n" not in json.dumps(preflight.answer({}))
 
 
 def test_text_of_a_job_can_not_steer_the_terminal():

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dist_lstm.errors import UserError
-from dist_lstm.jobs import client as access
+from dist_lstm.jobs import client as client_module
 from dist_lstm.storage import is_marked
 from tests.jobs.ray_nodes import BIN, free_ports
 
@@ -172,12 +172,12 @@ def test_a_user_without_the_token_is_told_so(head, environment, says):
 def test_an_address_where_nobody_answers_or_somebody_else_is_told(head, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "word")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
-    monkeypatch.setattr(access, "_SECONDS", 0.2)
+    monkeypatch.setattr(client_module, "_SECONDS", 0.2)
     [port] = free_ports(1)
     with pytest.raises(UserError, match=r"no connection; start the cluster"):
-        access.connect(f"http://127.0.0.1:{port}")
+        client_module.connect(f"http://127.0.0.1:{port}")
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UserError, match="no answer in time"):
-        access.connect(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        client_module.connect(f"http://127.0.0.1:{silent.getsockname()[1]}")
     status, _, err = head.run("jobs", "list", "--address", f"http://127.0.0.1:{port}")
     assert (status, err.count("\n")) == (2, 1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from dist_lstm.storage import lease as claim
+from dist_lstm.storage import lease
 from dist_lstm.storage.objects import Objects
 
 
@@ -71,4 +71,4 @@ def other_machine(tmp_path, monkeypatch):
 def hasty(monkeypatch) -> None:
     """Claims that are renewed, looked at and given up at ten times the speed."""
     for name in ("LEASE", "_RENEWED", "_LOOKED"):
-        monkeypatch.setattr(claim, name, getattr(claim, name) / 10)
+        monkeypatch.setattr(lease, name, getattr(lease, name) / 10)

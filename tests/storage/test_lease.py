@@ -8,8 +8,7 @@ import time
 import pytest
 
 from dist_lstm.errors import UserError
-from dist_lstm.storage import lease as claim
-from dist_lstm.storage import mirrored, write_text
+from dist_lstm.storage import lease, mirrored, write_text
 
 
 def work(uri: str) -> None:
@@ -31,7 +30,7 @@ def test_a_second_process_of_this_machine_is_refused_at_once(uri):
     with mirrored(uri):
         began = time.monotonic()
         process = subprocess.run([sys.executable, "-c", code, uri], capture_output=True, text=True, check=False)
-    assert time.monotonic() - began < claim.LEASE / 2
+    assert time.monotonic() - began < lease.LEASE / 2
     assert "is working on it; wait for it or choose another --out" in process.stderr.splitlines()[-1]
 
 
@@ -57,20 +56,20 @@ def test_a_lock_of_another_host_in_a_shared_cache_is_no_proof_of_its_death(uri, 
     lock.write_text("another-host.1.abc")
     objects.put(b"", ".owners/another-host.1.abc")
     seen: list[set[str]] = []
-    honest = claim.Claim.wait_for_earlier
+    honest = lease.Claim.wait_for_earlier
 
     def note(self, dead):
         seen.append({dead})
         honest(self, dead)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(claim.Claim, "wait_for_earlier", note)
+        patch.setattr(lease.Claim, "wait_for_earlier", note)
         work(uri)
     assert seen == [{None}]
 
 
 def test_who_was_taken_for_dead_stops_before_it_writes_again(uri, objects, monkeypatch):
-    monkeypatch.setattr(claim, "LEASE", 0.0)  # as if it had stood still for long
+    monkeypatch.setattr(lease, "LEASE", 0.0)  # as if it had stood still for long
 
     def be_cut_off() -> None:
         with mirrored(uri) as folder:

@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 
 from dist_lstm.cli import main as cli
 from dist_lstm.errors import UserError
-from dist_lstm.jobs import preflight as survey
-from dist_lstm.jobs import session as cluster
+from dist_lstm.jobs import preflight, session
 from dist_lstm.jobs.submit import Order, _locations
 from dist_lstm.storage import mirrored
 from dist_lstm.storage.objects import Objects
@@ -179,15 +178,15 @@ def test_a_search_on_a_cluster_needs_a_folder_that_its_nodes_share(call, job, mo
 
 
 def test_submit_and_the_doctor_ask_of_a_store_what_a_run_needs_of_it(uri, objects):
-    assert survey.try_storage(uri) == ""
-    assert "there is no such bucket" in survey.try_storage("s3://no-such-bucket/x")
-    told = survey.answer({"writes": {"--out": uri}, "reads": {"RUN": uri}})
+    assert preflight.try_storage(uri) == ""
+    assert "there is no such bucket" in preflight.try_storage("s3://no-such-bucket/x")
+    told = preflight.answer({"writes": {"--out": uri}, "reads": {"RUN": uri}})
     assert told["refused"] == {"RUN": f"{uri} does not exist"}
-    told = survey.answer({"writes": {"--out": "s3://no-such-bucket/x"}})
+    told = preflight.answer({"writes": {"--out": "s3://no-such-bucket/x"}})
     assert "there is no such bucket" in told["refused"]["--out"]
     assert objects.raw() == {}
     objects.put(b"", "config.yaml")
-    assert survey.answer({"reads": {"RUN": uri}})["refused"] == {}
+    assert preflight.answer({"reads": {"RUN": uri}})["refused"] == {}
 
 
 @pytest.mark.slow
@@ -221,7 +220,7 @@ def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(
 def test_a_fleet_at_a_store_is_worked_on_by_nodes_with_mirrors_of_their_own(uri, job, call, tmp_path, monkeypatch):
     workers, small = tmp_path / "workers", {"train.max_steps": 20, "model.units": [4], "train.batch_size": 8}
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(cluster, "RAY_ENVIRONMENT", cluster.RAY_ENVIRONMENT | {"DIST_LSTM_CACHE": str(workers)})
+    monkeypatch.setattr(session, "RAY_ENVIRONMENT", session.RAY_ENVIRONMENT | {"DIST_LSTM_CACHE": str(workers)})
     words = ("fleet", job, "--out", uri, "--set", f"fleet.settings={json.dumps(small)}")
     status, said, error = call(*words)
     assert status == 0, error
