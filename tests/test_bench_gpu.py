@@ -402,4 +402,4 @@ def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_insta
     doctor = items["start"]["lines"]["doctor"]
     assert doctor["state"] == "warning", doctor
     checks = {check["name"]: check["state"] for check in doctor["checks"]}
-    assert checks["ray"] == checks["optuna"] == "warning"
+    assert checks["ray"] == checks["optuna"] == checks["nvidia-ml-py"] == "warning"

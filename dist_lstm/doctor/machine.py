@@ -27,11 +27,12 @@ from dist_lstm.version import __version__
 State = Literal["ok", "warning", "problem"]
 GPU_LIBRARIES = "uv sync --extra gpu"
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (looked at, not written)
-#: Packages that only some verbs import.
+#: Packages that not everything needs, and what needs them.
 _ONLY_FOR = {
     "ray": "tune, fleet, submit, jobs and training on several nodes",
     "optuna": "tune",
     "aiohttp": "submit and jobs",
+    "nvidia-ml-py": "the driver's version and the memory of GPUs",
 }
 
 
@@ -59,10 +60,10 @@ def check_version(name: str, found: str | None, bounds: str, only_for: str = "")
         name: The package, or `Python`.
         found: Its version; None where it is not installed.
         bounds: Such as `>=2.21,<3`.
-        only_for: The verbs that need it, where the others work without it; empty where all need it.
+        only_for: What needs it, where the rest works without it; empty where everything needs it.
 
     Returns:
-        A problem where it does not; a warning where it is not installed and only some verbs need it.
+        A problem where it does not; a warning where it is not installed and not everything needs it.
     """
     if found is not None and SpecifierSet(bounds).contains(found, prereleases=True):
         return Check(name, found)
