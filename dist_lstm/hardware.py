@@ -1,7 +1,7 @@
-"""Facts about the machine this process runs on: memory, processors, the NVIDIA driver.
+"""The machine this process runs on: memory, CPUs, the NVIDIA driver.
 
-A container may use less than the machine has: the limits of its cgroup, version 2 or 1, and of all cgroups
-around it count.
+A container may use less than the machine has: the limits of its cgroup (version 2 or 1) and of all parent
+cgroups apply.
 
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, and cgroup-v1/memory.html there.
 """
@@ -16,11 +16,11 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class Driver:
-    """The NVIDIA driver as its own tools see it.
+    """The NVIDIA driver, as NVML and the kernel describe it.
 
     Attributes:
         version: Version; None where there is no driver.
-        memory_mib: Memory of a GPU by its model, MiB; empty where the driver does not tell.
+        memory_mib: Memory per GPU model, MiB; empty where the driver does not say.
         complaint: Why the driver does not answer; empty otherwise.
     """
 
@@ -33,10 +33,10 @@ def memory(root: Path = _ROOT) -> tuple[int, int | None]:
     """Memory this process may use.
 
     Args:
-        root: Where `proc` and `sys` lie.
+        root: Folder that holds `proc` and `sys`.
 
     Returns:
-        Bytes in total and available; the second is None where the system does not tell (macOS).
+        Bytes in total and available; the second is None where the system does not say (macOS).
     """
     try:
         lines = (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
@@ -53,13 +53,13 @@ def memory(root: Path = _ROOT) -> tuple[int, int | None]:
 
 
 def cpus(root: Path = _ROOT) -> tuple[float, int]:
-    """Processors this process may use.
+    """CPUs this process may use.
 
     Args:
-        root: Where `proc` and `sys` lie.
+        root: Folder that holds `proc` and `sys`.
 
     Returns:
-        How many it may keep busy, and how many the machine has.
+        CPUs it may use (a quota may be a fraction), and CPUs of the machine.
     """
     installed = os.cpu_count() or 1
     usable: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else installed
@@ -74,7 +74,7 @@ def cpus(root: Path = _ROOT) -> tuple[float, int]:
 
 
 def _cgroups(controller: str, root: Path) -> list[Path]:
-    """Folders of this process' cgroup and of those around it; in a container some of them are not there."""
+    """Folders of this process' cgroup and of its parents; in a container some of them don't exist."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -90,17 +90,17 @@ def _cgroups(controller: str, root: Path) -> list[Path]:
     return result
 
 
-def _number(path: Path, position: int = 0) -> int | None:
-    """A number of a kernel's file; None for `max`, or where there is no such file."""
+def _number(path: Path, index: int = 0) -> int | None:
+    """A number in a file of the kernel; None for `max`, or where there is no such file."""
     try:
-        word = path.read_text(encoding="utf-8").split()[position]
+        word = path.read_text(encoding="utf-8").split()[index]
     except OSError:
         return None
     return None if word == "max" else int(word)
 
 
 def _idle_cache(folder: Path) -> int:
-    """Bytes of files the kernel keeps in memory and gives up when asked to; a cgroup counts them as used."""
+    """Bytes of cached files that the kernel can free on demand; a cgroup counts them as used."""
     try:
         lines = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -110,13 +110,13 @@ def _idle_cache(folder: Path) -> int:
 
 
 def nvidia_driver(root: Path = _ROOT) -> Driver:
-    """The NVIDIA driver, asked of its library NVML, else of the kernel.
+    """The NVIDIA driver, queried through NVML, else from the kernel.
 
     Args:
-        root: Where `proc` lies.
+        root: Folder that holds `proc`.
 
     Returns:
-        What they say; no version where there is no driver.
+        The driver; its version is None where there is none.
     """
     loaded = None
     kernel = root / "proc/driver/nvidia/version"
@@ -149,5 +149,5 @@ def gpus_are_hidden() -> bool:
 
 
 def hide_gpus() -> None:
-    """Hide every GPU from this process, before it imports TensorFlow, and from those it starts."""
+    """Hide every GPU from this process and the processes it starts; call it before TensorFlow is imported."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -1,4 +1,4 @@
-"""Is this cluster fit to work on? The doctor's checks of what lies beyond this machine."""
+"""Checks of a Ray cluster: its address, its nodes, their storage and GPUs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,77 +10,76 @@ from dist_lstm.jobs.client import ask, connect
 from dist_lstm.jobs.preflight import ask_cluster, versions
 from dist_lstm.jobs.submit import compare_versions, make_runtime_env
 
-#: The survey waits a minute for nodes that are busy; TensorFlow may be imported over a network.
+#: Seconds for the survey of all nodes: it waits a minute for busy ones, and TensorFlow may be imported from a
+#: network file system.
 _SECONDS = 180.0
 
 
 def examine_cluster(address: str | None, insecure: bool, storage: str | None) -> list[Check]:
-    """Look at a cluster; takes some 10 seconds, where there are GPUs some more.
+    """Check a cluster; takes about 10 seconds, longer with GPUs.
 
     Args:
-        address: URL of its dashboard; None for this machine's.
-        insecure: Whether plain http to another machine is meant.
-        storage: A place that every node should be able to write to; None for none.
+        address: URL of its dashboard; None for the one on this machine.
+        insecure: Whether plain http to another machine is allowed.
+        storage: Path or URI that every node should be able to write to; None to check none.
 
     Returns:
-        The checks, in the order to be read.
+        The checks, in the order in which they are shown.
     """
     try:
         client = connect(address, insecure)
         mode = ask(client, "/api/authentication_mode")["authentication_mode"]
-        found = [check_reach(client.get_address(), mode)]
+        checks = [check_reach(client.get_address(), mode)]
         with make_runtime_env() as (runtime_env, _):
             answer = ask_cluster(client, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
     except UserError as error:
-        return [Check("cluster", error.what, "problem", error.advice or "mend what it says and ask again")]
+        return [Check("cluster", error.what, "problem", error.advice or "correct this and run the doctor again")]
     here = versions()
     for node in answer["nodes"]:
-        found += check_node(node, here)
-    return found
+        checks += check_node(node, here)
+    return checks
 
 
 def check_reach(address: str, mode: str) -> Check:
-    """Whether a cluster that answers asks who comes in.
+    """Whether a cluster asks for a token.
 
     Args:
-        address: Where it is.
+        address: URL of its dashboard.
         mode: Its authentication mode, `token` or another.
 
     Returns:
-        A warning for one that runs programs for anybody.
+        A warning where it does not: anyone who reaches it can run programs.
     """
     if mode == "token":
-        return Check("cluster", f"{address} takes the token")
-    advice = (
-        "whoever reaches it can run programs; start it with RAY_AUTH_MODE=token (cluster/README.md, 'The token')"
-    )
+        return Check("cluster", f"{address} accepts the token")
+    advice = "anyone who reaches it can run programs; set RAY_AUTH_MODE=token (cluster/README.md, 'The token')"
     return Check("cluster", f"{address} asks for no token", "warning", advice)
 
 
 def check_node(node: Mapping[str, Any], here: Mapping[str, str]) -> Iterator[Check]:
-    """A node: its resources, its versions, whether it writes to the storage, whether its GPUs work together.
+    """Checks of one node: resources, versions, storage, and NCCL over its GPUs.
 
     Args:
-        node: As the survey tells it.
-        here: Versions at this machine.
+        node: Its entry in the answer of `dist_lstm.jobs.preflight.ask_cluster`.
+        here: Versions on this machine.
 
     Yields:
         The checks.
     """
     name = f"node {node['name']}"
     has = node["resources"]
-    what = f"{has['CPU']:g} CPUs, {has['GPU']:g} GPUs, {has['memory'] / GIB:.1f} GiB"
+    resources = f"{has['CPU']:g} CPUs, {has['GPU']:g} GPUs, {has['memory'] / GIB:.1f} GiB"
     there = node["versions"]
     if "error" in there:
-        advice = "see the node's log, or ask again when it is idle"
-        yield Check(name, f"{what}; {there['error']}", "problem", advice)
+        advice = "see the node's log, or run the doctor again when it is idle"
+        yield Check(name, f"{resources}; {there['error']}", "problem", advice)
     else:
         differ = compare_versions(here, there)
         listing = ", ".join(f"{package} {version}" for package, version in there.items())
         advice = f"{'; '.join(differ)}; install the same versions on both"
         yield Check(
             f"{name}{' (head)' if node['head'] else ''}",
-            f"{what}; {listing}",
+            f"{resources}; {listing}",
             "warning" if differ else "ok",
             advice if differ else "",
         )
@@ -90,43 +89,45 @@ def check_node(node: Mapping[str, Any], here: Mapping[str, str]) -> Iterator[Che
         yield check_nccl(f"NCCL on {node['name']}", int(has["GPU"]), node["nccl"])
 
 
-def check_storage(name: str, refused: str | Mapping[str, str]) -> Check:
-    """Whether a node writes to the storage.
+def check_storage(name: str, failure: str | Mapping[str, str]) -> Check:
+    """Whether a node can write to the storage.
 
     Args:
         name: What is checked.
-        refused: Why not; empty where it does.
+        failure: Why it can't, or an answer whose `error` says so; empty where it can.
 
     Returns:
-        A problem where it does not.
+        A problem where it can't.
     """
-    why = refused if isinstance(refused, str) else refused["error"]
-    if not why:
+    reason = failure if isinstance(failure, str) else failure["error"]
+    if not reason:
         return Check(name, "can be written")
-    advice = "mount it on every node, or give the nodes the right to write to it"
-    return Check(name, f"can't be written: {why}", "problem", advice)
+    advice = "mount it on every node, or give the nodes permission to write to it"
+    return Check(name, f"can't be written: {reason}", "problem", advice)
 
 
-def check_nccl(name: str, gpus: int, found: Mapping[str, Any]) -> Check:
-    """Whether the GPUs of a node add up through NCCL.
+def check_nccl(name: str, gpus: int, answer: Mapping[str, Any]) -> Check:
+    """Whether a sum over the GPUs of a node through NCCL is right.
 
     Args:
         name: What is checked.
-        gpus: GPUs that Ray gives out there.
-        found: As `dist_lstm.jobs.nccl.sum_through_nccl` tells it; `error` alone where it could not be tried.
+        gpus: GPUs that Ray offers on the node.
+        answer: Of `dist_lstm.jobs.nccl.sum_through_nccl`; only `error` where it could not be tried.
 
     Returns:
-        A problem where they don't, or TensorFlow sees fewer than Ray; a warning where it could not be tried.
+        A problem where it is wrong, or TensorFlow sees fewer GPUs than Ray; a warning where it could not be tried.
     """
-    if "gpus" not in found:
-        return Check(name, f"not tried: {found['error']}", "warning", "ask again when its GPUs are idle")
-    if found["error"]:
-        advice = "install TensorFlow's CUDA libraries on the node (cluster/Dockerfile); NCCL_DEBUG=INFO says more"
-        return Check(name, found["error"], "problem", advice)
-    version = f" {found['nccl']}" if found["nccl"] else ""
-    what = f"TensorFlow adds up over {found['gpus']} GPUs through NCCL{version}"
-    if found["gpus"] < gpus:
+    if "gpus" not in answer:
         return Check(
-            name, what, "problem", f"Ray gives out {gpus}; start the node's Ray with --num-gpus={found['gpus']}"
+            name, f"not tried: {answer['error']}", "warning", "run the doctor again when its GPUs are idle"
         )
-    return Check(name, what)
+    if answer["error"]:
+        advice = "install TensorFlow's CUDA libraries on the node (cluster/Dockerfile); NCCL_DEBUG=INFO says more"
+        return Check(name, answer["error"], "problem", advice)
+    version = f" {answer['nccl']}" if answer["nccl"] else ""
+    summary = f"TensorFlow sums over {answer['gpus']} GPUs through NCCL{version}"
+    if answer["gpus"] < gpus:
+        return Check(
+            name, summary, "problem", f"Ray offers {gpus}; start the node's Ray with --num-gpus={answer['gpus']}"
+        )
+    return Check(name, summary)

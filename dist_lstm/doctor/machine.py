@@ -1,7 +1,7 @@
-"""Is this machine fit to train on, and what is to be done where it is not?
+"""Checks of this machine, each with what to do where it fails.
 
-Each check is a function from plain facts to a `Check`; `examine` gathers the facts. A check that fails is
-itself a problem, never a traceback.
+Each check is a function from plain facts to a `Check`; `examine` gathers the facts. A check that raises is
+reported as a problem, without a traceback.
 """
 
 import platform
@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +26,8 @@ from dist_lstm.version import __version__
 
 State = Literal["ok", "warning", "problem"]
 GPU_LIBRARIES = "uv sync --extra gpu"
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (looked at, not written)
-#: Packages that not everything needs, and what needs them.
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (read, not written)
+#: Packages that only some verbs or outputs need, and which.
 _ONLY_FOR = {
     "ray": "tune, fleet, submit, jobs and training on several nodes",
     "optuna": "tune",
@@ -38,64 +38,64 @@ _ONLY_FOR = {
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, and what came out.
+    """One check and its result.
 
     Attributes:
-        name: What was looked at.
-        found: What was found.
+        name: What was checked.
+        value: What the check saw, such as a version or a size.
         state: `ok`; `warning`: works, but slowly or not for long; `problem`: does not work as it should.
         advice: What to do about it; empty where the state is ok.
     """
 
     name: str
-    found: str
+    value: str
     state: State = "ok"
     advice: str = ""
 
 
-def check_version(name: str, found: str | None, bounds: str, only_for: str = "") -> Check:
+def check_version(name: str, version: str | None, bounds: str, only_for: str = "") -> Check:
     """Whether a package lies inside the bounds that dist-lstm declares.
 
     Args:
         name: The package, or `Python`.
-        found: Its version; None where it is not installed.
+        version: Its version; None where it is not installed.
         bounds: Such as `>=2.21,<3`.
         only_for: What needs it, where the rest works without it; empty where everything needs it.
 
     Returns:
         A problem where it does not; a warning where it is not installed and not everything needs it.
     """
-    if found is not None and SpecifierSet(bounds).contains(found, prereleases=True):
-        return Check(name, found)
-    if found is None and only_for:
+    if version is not None and SpecifierSet(bounds).contains(version, prereleases=True):
+        return Check(name, version)
+    if version is None and only_for:
         advice = f"needed for {only_for} only; `uv sync` installs {name} {bounds}"
         return Check(name, "not installed", "warning", advice)
-    return Check(name, found or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
+    return Check(name, version or "not installed", "problem", f"{name} {bounds} is needed; `uv sync` installs it")
 
 
 def check_device(device: dict[str, Any], memory_mib: dict[str, int]) -> Check:
     """A device as TensorFlow sees it.
 
     Args:
-        device: Of `dist_lstm.train.devices.describe_devices`.
+        device: An entry of `dist_lstm.train.devices.describe_devices`.
         memory_mib: Memory of a GPU by its model, MiB.
 
     Returns:
-        Never a problem: one it has not seen is found by `check_driver`.
+        Never a problem: `check_driver` reports GPUs that TensorFlow does not see.
     """
-    found = [str(device["model"])]
+    facts = [str(device["model"])]
     if device["type"] == "GPU":
-        found.append(f"compute capability {device.get('compute_capability') or 'unknown'}")
+        facts.append(f"compute capability {device.get('compute_capability') or 'unknown'}")
         size = memory_mib.get(device["model"])
-        found.append(f"{size / KIB:.1f} GiB" if size else "memory unknown")
-    return Check(device["name"], ", ".join(found))
+        facts.append(f"{size / KIB:.1f} GiB" if size else "memory unknown")
+    return Check(device["name"], ", ".join(facts))
 
 
 def check_driver(driver: Driver, gpus: int, hidden: bool) -> Check:
-    """Whether TensorFlow sees the GPUs that the driver is there for.
+    """Whether TensorFlow sees the GPUs of the driver.
 
     Args:
-        driver: What its own tools say.
+        driver: The NVIDIA driver.
         gpus: GPUs that TensorFlow sees.
         hidden: Whether the environment hides them.
 
@@ -104,30 +104,30 @@ def check_driver(driver: Driver, gpus: int, hidden: bool) -> Check:
         the driver does not answer.
     """
     name = "NVIDIA driver"
-    found = driver.version or "none that answers"
+    version = driver.version or "no answer"
     if gpus:
-        return Check(name, found)
+        return Check(name, version)
     if driver.complaint:
         return Check(
             name,
-            f"{found}; {driver.complaint}",
+            f"{version}; {driver.complaint}",
             "warning",
             "runs on the CPU; to use a GPU, load or reinstall the driver until nvidia-smi works",
         )
     if driver.version is None:
         return Check(name, "no NVIDIA driver; runs on the CPU")
-    found += ", but TensorFlow sees no GPU"
+    unseen = f"{version}, but TensorFlow sees no GPU"
     if hidden:
         advice = "CUDA_VISIBLE_DEVICES hides every GPU; unset it to use them"
-        return Check(name, found, "warning", advice)
-    return Check(name, found, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
+        return Check(name, unseen, "warning", advice)
+    return Check(name, unseen, "problem", f"install TensorFlow's CUDA libraries: `{GPU_LIBRARIES}`")
 
 
 def check_build(info: dict[str, Any], driver: Driver) -> Check:
     """What TensorFlow was built with.
 
     Args:
-        info: Of `tf.sysconfig.get_build_info`.
+        info: The answer of `tf.sysconfig.get_build_info`.
         driver: The NVIDIA driver.
 
     Returns:
@@ -144,55 +144,57 @@ def check_build(info: dict[str, Any], driver: Driver) -> Check:
 
 
 def check_memory(total: int, available: int | None) -> Check:
-    """Whether there is memory enough.
+    """Whether there is enough memory.
 
     Args:
         total: Bytes this process may use.
-        available: Bytes not in use; None for unknown.
+        available: Bytes not in use; None where the system does not say.
 
     Returns:
-        A warning below 4 GiB.
+        A warning with less than 4 GiB available.
     """
     free = total if available is None else available
-    said = "free unknown" if available is None else f"{available / GIB:.1f} GiB available"
-    found = f"{total / GIB:.1f} GiB, {said}"
+    text = "available unknown" if available is None else f"{available / GIB:.1f} GiB available"
+    value = f"{total / GIB:.1f} GiB, {text}"
     if free >= 4 * GIB:
-        return Check("memory", found)
-    advice = "end other programs or raise the container's limit, or lower train.batch_size and data.memory_budget"
-    return Check("memory", found, "warning", advice)
+        return Check("memory", value)
+    advice = (
+        "close other programs or raise the container's limit, or lower train.batch_size and data.memory_budget"
+    )
+    return Check("memory", value, "warning", advice)
 
 
 def check_cpus(usable: float, installed: int) -> Check:
-    """Processors this process may keep busy, of those installed."""
+    """CPUs that this process may use, and CPUs installed."""
     return Check("CPUs", f"{usable:g} usable of {installed}")
 
 
-def check_folder(name: str, folder: str, free: int, refused: str, advice: str) -> Check:
-    """Whether a folder can be written and its disk has room.
+def check_folder(name: str, folder: str, free: int, failure: str, advice: str) -> Check:
+    """Whether a folder can be written and its disk has free space.
 
     Args:
         name: What the folder is for.
-        folder: Where it is.
+        folder: Its path.
         free: Bytes free on its disk.
-        refused: Why it can't be written; empty where it can.
-        advice: How to take another one.
+        failure: Why it can't be written; empty where it can.
+        advice: How to use another folder.
 
     Returns:
         A problem where it can't be written or less than 1 GiB is free, a warning below 10 GiB.
     """
-    if refused:
-        return Check(name, f"{folder}: can't be written: {refused}", "problem", advice)
-    found = f"{folder}: {free / GIB:,.1f} GiB free"
+    if failure:
+        return Check(name, f"{folder}: can't be written: {failure}", "problem", advice)
+    value = f"{folder}: {free / GIB:,.1f} GiB free"
     if free >= 10 * GIB:
-        return Check(name, found)
-    return Check(name, found, "problem" if free < GIB else "warning", f"free the disk, or {advice}")
+        return Check(name, value)
+    return Check(name, value, "problem" if free < GIB else "warning", f"free disk space, or {advice}")
 
 
 def check_shared_memory(size: int | None) -> Check:
-    """Whether Ray finds room for its objects in `/dev/shm`.
+    """Whether `/dev/shm` has space for Ray's objects.
 
     Args:
-        size: Bytes it may hold; None where the system has none (macOS).
+        size: Its size, bytes; None where the system has none (macOS).
 
     Returns:
         A warning below 1 GiB.
@@ -209,39 +211,39 @@ def check_speed(speed: Speed) -> Check:
     """Whether training runs through cuDNN, and how fast it is.
 
     Args:
-        speed: What was measured.
+        speed: The measurement.
 
     Returns:
         A problem where there is a GPU and the training graph does not hold cuDNN's op.
     """
     name = "training step"
-    found = f"{speed.windows_per_second:,.0f} windows/s"
+    rate = f"{speed.windows_per_second:,.0f} windows/s"
     if not speed.on_gpu:
-        return Check(name, f"{found}; no cuDNN on a CPU")
+        return Check(name, f"{rate}; no cuDNN on a CPU")
     if speed.without_cudnn is not None:
-        found += f", {speed.without_cudnn:,.0f} with use_cudnn=False"
+        rate += f", {speed.without_cudnn:,.0f} with use_cudnn=False"
     if speed.cudnn:
-        return Check(name, f"{found}; through cuDNN")
+        return Check(name, f"{rate}; through cuDNN")
     advice = f"Keras did not choose cuDNN, training is slow; reinstall the libraries: `{GPU_LIBRARIES}`"
-    return Check(name, f"{found}; no CudnnRNNV3 in the graph", "problem", advice)
+    return Check(name, f"{rate}; no CudnnRNNV3 in the graph", "problem", advice)
 
 
 def _attempt(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from checks()
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is what the doctor is there to tell)
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        yield Check(name, said, "problem", "this check could not be made; mend what it says and ask again")
+    except Exception as error:  # noqa: BLE001 (a check that fails is a result)
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        yield Check(name, text, "problem", "this check failed to run; correct the error and run the doctor again")
 
 
 def examine(cluster: bool = False) -> list[Check]:
-    """Look at this machine; takes some 15 seconds, most of them TensorFlow's.
+    """Check this machine; takes about 15 seconds, mostly to start TensorFlow.
 
     Args:
-        cluster: Whether it is to work with a cluster: then it needs Ray.
+        cluster: Whether it will work with a Ray cluster, so that missing Ray is a problem.
 
     Returns:
-        The checks, in the order to be read.
+        The checks, in the order in which they are shown.
     """
     parts = {
         "versions": lambda: _versions({} if cluster else _ONLY_FOR),
@@ -266,16 +268,16 @@ def _versions(only_for: Mapping[str, str]) -> Iterator[Check]:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             try:
-                found = metadata.version(requirement.name)
+                installed = metadata.version(requirement.name)
             except metadata.PackageNotFoundError:
-                found = None
+                installed = None
             yield check_version(
-                requirement.name, found, str(requirement.specifier), only_for.get(requirement.name, "")
+                requirement.name, installed, str(requirement.specifier), only_for.get(requirement.name, "")
             )
 
 
 def _declared() -> tuple[str, list[str]]:
-    """Bounds on Python, and required packages: as installed, or of a source tree that is not installed."""
+    """Bounds on Python, and required packages, of the installed package or else of the source tree."""
     try:
         return metadata.metadata("dist-lstm")["Requires-Python"], metadata.requires("dist-lstm") or []
     except metadata.PackageNotFoundError:
@@ -300,13 +302,13 @@ def _devices() -> Iterator[Check]:
 
 
 def _folder(name: str, folder: Path, advice: str) -> Iterator[Check]:
-    refused = ""
+    failure = ""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0")
     except OSError as error:
-        refused = error.strerror or str(error)
-    yield check_folder(name, str(folder), shutil.disk_usage(folder).free, refused, advice)
+        failure = error.strerror or str(error)
+    yield check_folder(name, str(folder), shutil.disk_usage(folder).free, failure, advice)
 
 
 def _shared_memory() -> Iterator[Check]:
@@ -315,27 +317,31 @@ def _shared_memory() -> Iterator[Check]:
 
 
 def has_problem(checks: list[Check]) -> bool:
-    """Whether something does not work as it should; warnings don't count."""
+    """Whether any check is a problem; warnings don't count."""
     return any(check.state == "problem" for check in checks)
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
-    """Checks for machines: the worst `state` of all, and `checks` in their order."""
+    """Checks for `--json`: the worst `state` of all, and `checks` in their order."""
     states = {check.state for check in checks}
     worst = next((state for state in ("problem", "warning") if state in states), "ok")
-    return {"state": worst, "checks": [asdict(check) for check in checks]}
+    return {"state": worst, "checks": [_entry(check) for check in checks]}
+
+
+def _entry(check: Check) -> dict[str, str]:
+    return {"name": check.name, "found": check.value, "state": check.state, "advice": check.advice}
 
 
 def show_checks(checks: list[Check], console: Console) -> None:
-    """Print checks as a table, and under it what to do.
+    """Print checks as a table, and below it what to do.
 
     Args:
         checks: What `examine` returned.
-        console: Where to.
+        console: Where they are printed.
     """
     table = Table("check", Column("found", overflow="fold"), Column("state", no_wrap=True))
     for check in checks:
-        table.add_row(check.name, check.found, check.state)
+        table.add_row(check.name, check.value, check.state)
     console.print(table)
     for check in checks:
         if check.state != "ok":

@@ -1,4 +1,7 @@
-"""How fast a small LSTM trains on this machine, and whether through cuDNN."""
+"""Speed of training a small LSTM on this machine, and whether it uses cuDNN.
+
+Axes: B batch, T context, H horizon.
+"""
 
 import time
 from dataclasses import dataclass
@@ -6,28 +9,28 @@ from typing import Any
 
 from dist_lstm.startup import start_tensorflow
 
-#: What is trained: 2 layers of 64 units that read 96 steps one by one, in batches of 256 windows.
+#: The job that is timed: 2 layers of 64 units, a context of 96 single steps, batches of 256 windows.
 _BATCH_SIZE = 256
 _JOB = {
     "task": {"horizon": 24, "context_length": 96, "freq": 1, "season_length": 24},
-    "data": {"path": "made-up", "transform": "none"},
+    "data": {"path": "synthetic", "transform": "none"},
     "model": {"units": [64, 64], "segment_length": 1},
     "train": {"batch_size": _BATCH_SIZE},
 }
 
-#: A measurement takes about this long, beside the tracing.
+#: Seconds of one measurement, without tracing.
 _SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a small LSTM trains here.
+    """Speed of training a small LSTM on this machine.
 
     Attributes:
         on_gpu: Whether TensorFlow sees a GPU.
         cudnn: Whether the training graph holds cuDNN's op.
-        windows_per_second: With cuDNN where Keras chooses it.
-        without_cudnn: The same with `use_cudnn=False`; None on a CPU, where there is no choice.
+        windows_per_second: Training windows per second, with cuDNN where Keras chooses it.
+        without_cudnn: The same with `use_cudnn=False`; None on a CPU.
     """
 
     on_gpu: bool
@@ -40,7 +43,7 @@ def measure_speed() -> Speed:
     """Time training steps of a small LSTM, on one GPU or the CPU, by the package's own model and step.
 
     Returns:
-        What was measured; takes some 5 seconds beside the import of TensorFlow.
+        The measurement; takes about 5 seconds beside the import of TensorFlow.
     """
     start_tensorflow()
     import tensorflow as tf
@@ -53,7 +56,7 @@ def measure_speed() -> Speed:
 
 
 def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
-    """Ops of the training graph, and windows a second."""
+    """Ops of the training graph, and windows per second."""
     import numpy as np
     import tensorflow as tf
 
@@ -84,7 +87,7 @@ def _time_steps(on_gpu: bool, use_cudnn: bool | str) -> tuple[set[str], float]:
         train_steps(batches, tf.constant(steps), sums)[1].numpy()
         return time.perf_counter() - begin
 
-    seconds(1)  # what is done once only, such as choosing algorithms
+    seconds(1)  # work done only once, such as choosing algorithms
     steps = max(2, int(_SECONDS / seconds(1)))
     return ops, steps * _BATCH_SIZE / seconds(steps)
 

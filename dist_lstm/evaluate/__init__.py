@@ -1,1 +1,1 @@
-"""How good forecasts are: metrics, backtests, scores against actuals."""
+"""Evaluation of forecasts: backtests, validation scores, scores against actual values."""

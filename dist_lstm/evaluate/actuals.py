@@ -1,4 +1,4 @@
-"""Forecasts against a table of what happened, for `dist-lstm evaluate`.
+"""Scores of forecasts against actual values, for `dist-lstm evaluate`.
 
 Axes: N series, R rows (one forecast step).
 """
@@ -33,7 +33,7 @@ _KEY = ["unique_id", "ds"]
 
 
 def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, folder: Path) -> dict[str, Any]:
-    """Score forecasts against what happened.
+    """Score forecasts against actual values.
 
     The scale of MASE and RMSSE and the seasonal naive forecast come from the run's own series, up to the
     cutoff of the forecasts.
@@ -46,17 +46,17 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
         folder: Forecasts, `part-*.parquet`.
 
     Returns:
-        Totals by model and the skill, as `summarise` gives them; `points` that were scored, `series` with at
-        least one of them, and `points_without_actual`.
+        Totals per model and the skill, as in `summarise`; `points` scored, `series` with at least one of them,
+        and `points_without_actual`.
 
     Raises:
-        UserError: If there are no forecasts, or no actual stands at any of their steps.
+        UserError: If there are no forecasts, or none of their steps has an actual value.
     """
     parts = part_files(folder)
     if not parts or not is_marked(folder):
         raise UserError(folder, "holds no finished forecasts", "run dist-lstm forecast first")
     forecasts = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)
-    # What describes a series says nothing about what happened.
+    # Static covariates are not needed to score.
     changes = {"data.path": data, "data.static_categories": [], "data.static_numbers": []}
     actuals = _actuals(override(config, changes), forecasts)
     joined = forecasts.merge(actuals, on=_KEY, how="left", validate="one_to_one")
@@ -99,19 +99,19 @@ def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
             )
         pieces.append(piece.filter(pc.greater_equal(piece["ds"], pa.scalar(first, piece["ds"].type))).to_pandas())
     actuals = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=[*_KEY, "y"])
-    twice = actuals.duplicated(_KEY)
-    if twice.any():
-        row = actuals[twice].iloc[0]
+    repeated = actuals.duplicated(_KEY)
+    if repeated.any():
+        row = actuals[repeated].iloc[0]
         raise UserError("--data", f"two rows for unique_id {row['unique_id']!r} at {row['ds']}", "drop one")
     return actuals
 
 
 def _context(shards: Shards, task: Task, names: set[str]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Seasonal naive forecasts and scales of the run's series, one pair a panel."""
+    """Seasonal naive forecasts and scales of the run's series, one pair per panel."""
 
-    def of_panels() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        for whole in shards.panels():
-            panel = whole.take(np.isin(whole.unique_id, list(names)))
+    def per_panel() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        for full in shards.panels():
+            panel = full.take(np.isin(full.unique_id, list(names)))
             cutoffs = forecast_cutoffs(panel.length)
             series, cutoff = cutoffs.enumerate()
             steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
@@ -128,4 +128,4 @@ def _context(shards: Shards, task: Task, names: set[str]) -> list[tuple[pd.DataF
             )
             yield naive, pd.DataFrame({"absolute": absolute, "squared": squared}, index=panel.unique_id)
 
-    return list(of_panels())
+    return list(per_panel())

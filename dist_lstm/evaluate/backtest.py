@@ -1,4 +1,4 @@
-"""Rolling cutoffs in the test range, forecast by the model and by the seasonal naive forecast.
+"""Backtest: forecasts of the model and of the seasonal naive baseline at rolling cutoffs in the test range.
 
 Axes: B windows, H horizon, N series, R rows (one forecast step of one window).
 """
@@ -21,10 +21,10 @@ from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_
 from dist_lstm.metrics import Rows, series_scores, skill, total_scores
 from dist_lstm.storage import mark, publish
 
-if TYPE_CHECKING:  # a type alone must not import TensorFlow
+if TYPE_CHECKING:  # a type annotation must not import TensorFlow
     from dist_lstm.forecast.predict import Predictor
 
-#: Seasons the seasonal naive forecast looks back for a value that is not missing.
+#: Seasons in which the seasonal naive forecast searches for a value that is not missing.
 _LOOKBACK = 4
 
 
@@ -33,10 +33,10 @@ class Backtest:
     """Scores of a backtest.
 
     Attributes:
-        scores: One row a series and model: `unique_id`, `model` and the columns of `series_scores`.
-        windows: Windows that were forecast.
-        series: Series that were scored.
-        too_short: Series without room for all cutoffs.
+        scores: One row per series and model: `unique_id`, `model` and the columns of `series_scores`.
+        windows: Windows forecast.
+        series: Series scored.
+        too_short: Series too short for any cutoff.
     """
 
     scores: pd.DataFrame
@@ -58,8 +58,8 @@ def backtest(
         shards: The series.
         task: The task.
         rolling: Cutoffs a series, and steps between two of them.
-        predict: The model, trained on nothing after the first cutoff.
-        folder: Where `part-*.parquet` are written, one a shard that has windows: `unique_id, ds, cutoff,
+        predict: The model; not trained on anything after the first cutoff.
+        folder: Where `part-*.parquet` are written, one per shard that has windows: `unique_id, ds, cutoff,
             y`, the model's columns, and the baseline's.
 
     Returns:
@@ -92,7 +92,7 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
     Args:
         panel: The series.
         task: Horizon and season.
-        cutoffs: Where to forecast.
+        cutoffs: Cutoffs of the forecasts.
 
     Returns:
         Forecasts, `[B, H]`, in target units; NaN where no value was observed in the last four seasons.
@@ -107,14 +107,14 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
 def backtest_columns(
     panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
 ) -> dict[str, pa.Array]:
-    """Forecasts beside what happened and beside the baseline, one row a step.
+    """Forecasts beside actual values and the baseline, one row per window and step.
 
     Args:
         panel: The series.
         task: The task.
-        cutoffs: Where was forecast.
+        cutoffs: Cutoffs of the forecasts.
         values: The model's forecasts, `[B, H, P]`, in target units.
-        target: What happened, `[B, H]`.
+        target: Actual values, `[B, H]`; NaN is missing.
         naive: The baseline's forecasts, `[B, H]`.
 
     Returns:
@@ -135,19 +135,19 @@ def backtest_columns(
 def score_windows(
     panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
 ) -> list[pd.DataFrame]:
-    """Score the series that have windows.
+    """Score each series that has windows.
 
     Args:
         panel: The series.
         task: The task.
-        cutoffs: Where was forecast.
+        cutoffs: Cutoffs of the forecasts.
         values: The model's forecasts, `[B, H, P]`, in target units.
-        target: What happened, `[B, H]`.
+        target: Actual values, `[B, H]`; NaN is missing.
         naive: The baseline's forecasts, `[B, H]`.
 
     Returns:
-        Two tables, of the model and of the baseline: one row a series, `unique_id`, `model` and the columns of
-        `series_scores`.
+        Two tables, of the model and of the baseline, with one row per series: `unique_id`, `model` and the columns
+        of `series_scores`.
     """
     series = np.repeat(cutoffs.enumerate()[0], task.horizon)
     scale_end = split_ranges(panel.length, task).validation_end
@@ -173,10 +173,10 @@ def summarise(scores: pd.DataFrame) -> dict[str, Any]:
     """Scores over all series, for `metrics.json`.
 
     Args:
-        scores: One row a series and model.
+        scores: One row per series and model.
 
     Returns:
-        By model its totals; `skill`, and the number of series it rests on and leaves out.
+        Totals per model; `skill`, and the number of series that it counts and leaves out.
     """
     if scores.empty:
         return {}

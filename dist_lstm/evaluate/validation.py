@@ -1,6 +1,6 @@
-"""A score on the validation range by which models of any scaling, head and context length can be compared.
+"""A validation score that compares models of different scaling, head and context length.
 
-Their own validation losses can't be: each is in units of the model's scale, and of its head.
+Their validation losses can't be compared: each is in units of the model's scale and head.
 
 Axes: B windows, H horizon, P head parameters.
 """
@@ -16,11 +16,11 @@ from dist_lstm.data.panel import seasonal_error
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import WindowCutter, split_ranges
 
-#: Windows that are scored at most.
+#: Most windows that are scored.
 MOST_WINDOWS = 1 << 12
 _BATCH_SIZE = 512
 
-#: A model to its score.
+#: A function from a model to its score.
 Scorer = Callable[[Any], float]
 
 
@@ -30,15 +30,15 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
     Args:
         shards: The series.
         task: The task of the models to score.
-        min_context: Fewest steps a series must have before a scored cutoff. It and the seed make the windows: the
-            same ones for models of other context lengths.
+        min_context: Fewest steps of a series before a scored cutoff. It and the seed determine the windows, so
+            that models of different context lengths are scored on the same ones.
         seed: Seed of the sample.
 
     Returns:
-        A function of a model to the mean over windows of its forecast's mean absolute error in units of the
-        series' mean absolute seasonal difference in its training range: its MASE. What does not count: missing
-        values, windows whose context holds no value, and windows of series where that difference is 0 or unknown.
-        NaN where nothing counts, infinity where a forecast is no number.
+        A function from a model to its MASE: the mean over windows of the mean absolute error of its median
+        forecast divided by the series' mean absolute seasonal difference in its training range. Left out are
+        missing values, windows whose context has no value, and windows of series where that difference is 0 or
+        unknown. NaN where nothing is left, infinity where a forecast is not finite.
     """
     import tensorflow as tf
 
@@ -52,8 +52,8 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
         for first in range(0, len(series), _BATCH_SIZE):
             chosen = slice(first, first + _BATCH_SIZE)
             inputs, target = cutter.cut(series[chosen], cutoff[chosen])
-            seen = ~np.isnan(inputs["y"]).all(axis=1)
-            windows.append((inputs, target, np.where(seen, scale[series[chosen]], np.nan)))
+            observed = ~np.isnan(inputs["y"]).all(axis=1)
+            windows.append((inputs, target, np.where(observed, scale[series[chosen]], np.nan)))
 
     # The model is an argument, so that its graph is traced once.
     graph = tf.function(lambda model, inputs: model(inputs, training=False)["forecast"], reduce_retracing=True)
@@ -71,24 +71,24 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
 
 
 def median(values: np.ndarray, task: Task) -> np.ndarray:
-    """The median of forecasts, `[B, H]`, or their only number, out of `[B, H, P]`."""
+    """The median forecast, `[B, H]`, or the only one a head without quantiles has, of values `[B, H, P]`."""
     return values[:, :, task.quantiles.index(0.5) if values.shape[2] > 1 else 0]
 
 
 def scaled_errors(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Mean absolute error of each window in units of scale.
+    """Mean absolute error of each window divided by its scale.
 
     Args:
         forecast: Forecasts, `[B, H]`, in target units.
-        target: What happened, `[B, H]`; NaN is missing and does not count.
+        target: Actual values, `[B, H]`; NaN is missing and left out.
         scale: Scale of each window's series, `[B]`, in target units; 0 and NaN are unknown.
 
     Returns:
-        Errors, `[B]`; NaN where nothing counts, infinity where a forecast that counts is no number.
+        Errors, `[B]`; NaN where nothing is left, infinity where a forecast with an actual value is not finite.
     """
-    counted = ~np.isnan(target)
-    error = np.abs(np.where(counted, forecast.astype(np.float64) - target, 0.0))
+    has_target = ~np.isnan(target)
+    error = np.abs(np.where(has_target, forecast.astype(np.float64) - target, 0.0))
     error[~np.isfinite(error)] = np.inf
-    points, defined = counted.sum(axis=1), (scale > 0) & counted.any(axis=1)
+    points, defined = has_target.sum(axis=1), (scale > 0) & has_target.any(axis=1)
     unknown = np.full(len(scale), np.nan)
     return np.divide(error.sum(axis=1), points * scale, out=unknown, where=defined)

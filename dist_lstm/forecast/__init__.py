@@ -1,1 +1,1 @@
-"""A trained model and last windows to forecasts; and what a model has to beat."""
+"""Forecasts of a trained model from the last windows, their table, and baselines."""

@@ -1,4 +1,4 @@
-"""What a model has to beat.
+"""Baselines: simple forecasts that a model is compared with.
 
 Axes: N windows, T context, H horizon.
 """
@@ -24,14 +24,18 @@ def seasonal_naive(context: np.ndarray, horizon: int, season_length: int) -> np.
 
     Raises:
         ValueError: If `horizon` or `season_length` is below 1.
+
+    Example:
+        >>> seasonal_naive(np.array([[1.0, 2.0, np.nan, 4.0]]), horizon=3, season_length=2)
+        array([[1., 4., 1.]])
     """
     if horizon < 1 or season_length < 1:
         raise ValueError(f"horizon {horizon} and season_length {season_length} must be at least 1")
-    number, steps = context.shape
+    count, steps = context.shape
     seasons = -(-steps // season_length)
-    padded = np.full((number, seasons * season_length), np.nan, context.dtype)
+    padded = np.full((count, seasons * season_length), np.nan, context.dtype)
     padded[:, padded.shape[1] - steps :] = context
-    last = np.full((number, season_length), np.nan, context.dtype)
+    last = np.full((count, season_length), np.nan, context.dtype)
     for season in np.split(padded, seasons, axis=1) if seasons else ():
         last = np.where(np.isnan(season), last, season)
     return np.take(last, np.arange(horizon) % season_length, axis=1)

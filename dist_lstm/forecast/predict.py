@@ -1,4 +1,4 @@
-"""A model and windows to forecasts, panel by panel.
+"""Forecasts of a model, panel by panel.
 
 Axes: B windows, T context, H horizon, P head parameters.
 """
@@ -17,29 +17,29 @@ from dist_lstm.data.stream import ordered_windows
 from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
 from dist_lstm.forecast.table import PartWriter, forecast_columns
 
-#: One size for every batch, the last one padded: one graph for any number of windows.
+#: Windows per batch; the last batch is padded, so that one graph serves any number of windows.
 BATCH_SIZE = 512
 
-#: A panel and cutoffs to forecasts, `[B, H, P]`, and targets, `[B, H]`; NaN where there is none.
+#: A function from a panel and cutoffs to forecasts, `[B, H, P]`, and targets, `[B, H]`; NaN where there is none.
 Predictor = Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]
 
 
 def make_predictor(model: keras.Model, task: Task, batch_size: int = BATCH_SIZE) -> Predictor:
-    """Build the graph of a model's forecasts.
+    """Trace the graph that computes a model's forecasts.
 
-    On one machine the same windows in the same order are forecast with the same bytes, whatever follows them. In
-    another place of a batch, or in batches of another size, a window's forecasts may differ by 2^-20 of the
-    largest of their absolute values, the last 4 bits of float32: some processors' matrix products round a row by
-    its place.
+    On one machine the same windows in the same order give the same bytes, whatever follows them. At another
+    position in a batch, or in batches of another size, a window's forecasts may differ by 2^-20 of the largest of
+    their absolute values (the last 4 bits of float32), because matrix products of some processors round a row
+    depending on its position.
 
     Args:
-        model: Gives `forecast`; where its weights are set anew, the graph computes with those.
+        model: Has the output `forecast`; the graph uses its current weights, also after they change.
         task: The task it was built for.
-        batch_size: Windows at once.
+        batch_size: Windows per batch.
 
     Returns:
-        A function of a panel and cutoffs to forecasts and targets, in target units, in the order of the
-        cutoffs. A forecast is NaN where its context holds no value.
+        A function from a panel and cutoffs to forecasts and targets, in target units, in the order of the
+        cutoffs. A forecast is NaN where its context has no value.
     """
     signature = {
         name: tf.TensorSpec((batch_size, *shape), dtype) for name, (shape, dtype) in input_spec(task).items()
@@ -71,10 +71,10 @@ def write_forecasts(shards: Shards, task: Task, predict: Predictor, folder: Path
         shards: The series.
         task: The task.
         predict: The model.
-        folder: Where `part-*.parquet` are written, one a shard.
+        folder: Where `part-*.parquet` are written, one per shard.
 
     Returns:
-        Series whose forecast is NaN, because their last context holds no value.
+        Number of series whose forecast is NaN because their last context has no value.
     """
     unknown = 0
     for name, panels in shards.panels_by_file():

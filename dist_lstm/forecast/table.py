@@ -1,4 +1,4 @@
-"""The forecast table: its columns, and the part files it is written to.
+"""The forecast table: its columns, and the part files it is stored in.
 
 Axes: B windows, H horizon, P head parameters, Q quantile levels.
 """
@@ -23,7 +23,12 @@ MODEL = "LSTM"
 
 
 def level_name(level: float) -> str:
-    """A level as it stands in a column name: `80`, `97.5`."""
+    """A level as written in a column name.
+
+    Example:
+        >>> level_name(80.0), level_name(97.5)
+        ('80', '97.5')
+    """
     return f"{level:g}"
 
 
@@ -31,10 +36,10 @@ def value_columns(task: Task) -> dict[str, float]:
     """Columns of a model's forecasts.
 
     Args:
-        task: Its levels.
+        task: The task, with its levels.
 
     Returns:
-        The quantile level each column holds: the median `LSTM` first, then `LSTM-lo-80`, `LSTM-hi-80`, ...
+        The quantile level of each column: the median `LSTM` first, then `LSTM-lo-80`, `LSTM-hi-80`, ...
     """
     columns = {MODEL: 0.5}
     for level in task.levels:
@@ -45,7 +50,7 @@ def value_columns(task: Task) -> dict[str, float]:
 
 
 def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray) -> dict[str, pa.Array]:
-    """The forecasts of a panel in long form, one row a step.
+    """The forecasts of a panel in long form, one row per window and step.
 
     Args:
         panel: The series.
@@ -71,13 +76,13 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
 
 
 def refuse_other_files(folder: Path) -> None:
-    """Forecasts may take the place of forecasts, of nothing else.
+    """Make sure that new forecasts replace nothing but forecasts.
 
     Args:
-        folder: Where forecasts are to be written.
+        folder: Where forecasts will be written.
 
     Raises:
-        UserError: If it is a file, or holds something else.
+        UserError: If it is a file, or holds other files.
     """
     if folder.is_dir():
         ours = (MARKER, ForecastLayout.rejected)
@@ -87,11 +92,13 @@ def refuse_other_files(folder: Path) -> None:
     else:
         unexpected = [folder.name] if folder.exists() else []
     if unexpected:
-        raise UserError(folder, f"holds something else than forecasts ({min(unexpected)})", "choose another --out")
+        raise UserError(
+            folder, f"holds something other than forecasts ({min(unexpected)})", "choose another --out"
+        )
 
 
 class PartWriter:
-    """Writes one part file, made with the first rows.
+    """Writes one part file; it is created with the first rows.
 
     Args:
         path: The file.
@@ -103,7 +110,7 @@ class PartWriter:
         self.rows = 0
 
     def __enter__(self) -> Self:
-        """Make the folder."""
+        """Create the folder."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         return self
 

@@ -1,9 +1,10 @@
-"""The figures of a report: numbers to SVG.
+"""The figures of a report, drawn as SVG.
 
 Axes: E epochs, H horizon, K steps of context, N series.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,25 @@ from dist_lstm.report.svg import BASELINE, INK, MODEL, MUTED, draw
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-#: Points of a line at most; more can't be told apart at the width of a page.
+#: Most points of a line; more can't be distinguished at the width of a page.
 MAX_POINTS = 500
 #: Width of a bar of the histogram, in percent.
 _BIN = 5
 _UNITS = ((1e6, "M"), (1e9, "G"), (1e12, "T"))
 _BASELINE_STYLE = ((0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class Past:
+    """The last part of a context.
+
+    Attributes:
+        ds: Time stamps or steps, `[K]`.
+        y: Values, `[K]`; NaN is missing.
+    """
+
+    ds: np.ndarray
+    y: np.ndarray
 
 
 def tick_text(value: float, ticks: Sequence[float]) -> str:
@@ -44,9 +58,9 @@ def learning_curve(title: str, step: np.ndarray, losses: Mapping[str, np.ndarray
     """Losses over training steps.
 
     Args:
-        title: The figure in words.
+        title: Text alternative of the figure.
         step: Steps, `[E]`.
-        losses: `train` and, where there was one, `validation`, each `[E]`, in units of scale.
+        losses: `train` and, where there is one, `validation`, each `[E]`, in units of scale.
         chosen: The step whose weights were kept, to be marked; None for no mark.
 
     Returns:
@@ -72,17 +86,17 @@ def learning_curve(title: str, step: np.ndarray, losses: Mapping[str, np.ndarray
 def fan_chart(
     name: str,
     title: str,
-    past: tuple[np.ndarray, np.ndarray],
+    past: Past,
     ds: np.ndarray,
     lines: Mapping[str, np.ndarray],
     intervals: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> "Markup":
-    """One window of one series: what was, what was forecast, what happened.
+    """One window of one series: its context, the forecast and the actual values.
 
     Args:
-        name: The figure's own name.
-        title: The figure in words.
-        past: Time stamps or steps, and values, of the last context, each `[K]`.
+        name: Name of the figure, unique on its page.
+        title: Text alternative of the figure.
+        past: The last part of the context.
         ds: Time stamps or steps of the forecast, `[H]`.
         lines: `actual`, `median` and, by other names, baselines, each `[H]`; NaN is missing.
         intervals: Lower and upper ends, each `[H]`, the widest interval first.
@@ -91,7 +105,7 @@ def fan_chart(
         The figure.
     """
     keep = thin(len(ds))
-    before = thin(len(past[0]))
+    before = thin(len(past.ds))
 
     def paint(axes: Any) -> None:
         for low, high in intervals:
@@ -100,13 +114,13 @@ def fan_chart(
             else:
                 ends = (_finite(low)[keep], _finite(high)[keep])
                 axes.fill_between(ds[keep], *ends, color=MODEL, alpha=0.22, linewidth=0)
-        if len(past[0]):
-            axes.axvline(past[0][-1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        if len(past.ds):
+            axes.axvline(past.ds[-1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         others = [values for name, values in lines.items() if name not in ("actual", "median")]
         for values, dashes in zip(others, _BASELINE_STYLE, strict=False):
             _line(axes, ds[keep], values[keep], color=BASELINE, linewidth=1.2, linestyle=dashes)
-        when = np.concatenate([past[0][before], ds[keep]])
-        _line(axes, when, np.concatenate([past[1][before], lines["actual"][keep]]), color=INK, linewidth=1.3)
+        when = np.concatenate([past.ds[before], ds[keep]])
+        _line(axes, when, np.concatenate([past.y[before], lines["actual"][keep]]), color=INK, linewidth=1.3)
         _line(axes, ds[keep], lines["median"][keep], color=MODEL, linewidth=2)
         dates = ds.dtype.kind == "M"
         _label(axes, "", "" if dates else "step")
@@ -120,8 +134,8 @@ def error_by_step(title: str, errors: Mapping[str, np.ndarray]) -> "Markup":
     """Errors over the horizon.
 
     Args:
-        title: The figure in words.
-        errors: By model, the model's own first, mean absolute errors in units of scale, `[H]`.
+        title: Text alternative of the figure.
+        errors: Mean absolute error in units of scale, `[H]`, by model; the LSTM first.
 
     Returns:
         The figure.
@@ -142,7 +156,7 @@ def bias_by_step(title: str, bias: np.ndarray) -> "Markup":
     """Mean residuals over the horizon.
 
     Args:
-        title: The figure in words.
+        title: Text alternative of the figure.
         bias: Mean of actual less forecast, in units of scale, `[H]`.
 
     Returns:
@@ -152,7 +166,7 @@ def bias_by_step(title: str, bias: np.ndarray) -> "Markup":
     def paint(axes: Any) -> None:
         axes.axhline(0, color=MUTED, linewidth=1)
         _over_horizon(axes, bias, color=MODEL, linewidth=2)
-        # Noise that is small beside the errors must not look large.
+        # Noise that is small relative to the errors must not look large.
         limit = max(0.1, 1.15 * float(np.nanmax(np.abs(_finite(bias)))))
         axes.set_ylim(-limit, limit)
         _label(axes, "mean of actual minus forecast, in units of scale", "steps ahead")
@@ -161,11 +175,11 @@ def bias_by_step(title: str, bias: np.ndarray) -> "Markup":
 
 
 def skill_histogram(title: str, skill: np.ndarray) -> "Markup":
-    """How skill is spread over series.
+    """Distribution of skill over series.
 
     Args:
-        title: The figure in words.
-        skill: Skill of each series, `[N]`; the outermost bars hold what lies beyond -1 and 1.
+        title: Text alternative of the figure.
+        skill: Skill of each series, `[N]`; the outermost bars include values beyond -1 and 1.
 
     Returns:
         The figure.
@@ -189,9 +203,16 @@ def skill_histogram(title: str, skill: np.ndarray) -> "Markup":
     return draw("skill-histogram", title, paint)
 
 
-def thin(number: int) -> np.ndarray:
-    """Places of a line's points to draw: all, or evenly spaced ones, the first and the last among them."""
-    return np.unique(np.linspace(0, max(number - 1, 0), min(number, MAX_POINTS)).round().astype(np.int64))
+def thin(count: int) -> np.ndarray:
+    """Indices of the points of a line to draw: all, or evenly spaced ones with the first and the last.
+
+    Example:
+        >>> thin(4)
+        array([0, 1, 2, 3])
+        >>> len(thin(10_000)), int(thin(10_000)[-1])
+        (500, 9999)
+    """
+    return np.unique(np.linspace(0, max(count - 1, 0), min(count, MAX_POINTS)).round().astype(np.int64))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -199,7 +220,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _line(axes: Any, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
-    """A line, and a dot where a value has no neighbour to be joined with."""
+    """A line, and a dot for each value without a neighbour to connect to."""
     y = _finite(y)
     finite = np.concatenate([[False], ~np.isnan(y), [False]])
     alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
@@ -213,7 +234,7 @@ def _over_horizon(axes: Any, values: np.ndarray, **style: Any) -> None:
 
 
 def _label(axes: Any, y: str, x: str) -> None:
-    """Names of the axes, lying flat, and tick labels that fit."""
+    """Horizontal names of the axes, and tick labels that fit."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if y:
@@ -238,6 +259,6 @@ def _date_ticks(axes: Any) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(tz=UTC, minticks=2, maxticks=_most_ticks(axes))
-    whole = ["", "%Y", "%B %Y", "%d %B %Y", "%d %B %Y", "%d %B %Y %H:%M"]
+    offset_formats = ["", "%Y", "%B %Y", "%d %B %Y", "%d %B %Y", "%d %B %Y %H:%M"]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC, offset_formats=whole))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC, offset_formats=offset_formats))

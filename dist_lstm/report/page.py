@@ -1,6 +1,6 @@
-"""A run to one HTML page that needs nothing else: no network, no script, no other file.
+"""The report of a run: one HTML page without network access, scripts or other files.
 
-Whatever text comes from the user's table or config is escaped, in the page as in its figures.
+Text from the user's table or config is escaped, in the page and in its figures.
 """
 
 import json
@@ -27,19 +27,19 @@ from dist_lstm.report import figures
 from dist_lstm.report.summary import Digest, Example, compare_series, read_digest
 from dist_lstm.report.wording import NAMES, TRANSFORMS, metric_words, number, percent, skill_sentence
 
-#: Series up to which each has a row of its own; more have their place in a histogram.
+#: Most series that get a row each; with more, the page shows a histogram.
 FEW_SERIES = 20
-#: Rejected series that are named for each reason.
+#: Rejected series that are named per reason.
 _NAMED = 5
 _ENVIRONMENT = {
     "devices": "Devices",
     "replicas": "Replicas",
     "precision": "Precision",
     "cudnn": "cuDNN",
-    "windows_per_second": "Training windows a second",
-    "steps_per_second": "Training steps a second",
+    "windows_per_second": "Training windows per second",
+    "steps_per_second": "Training steps per second",
     "input_wait_share": "Time spent waiting for input",
-    "peak_memory_mib": "Most memory in use, MiB",
+    "peak_memory_mib": "Peak memory, MiB",
     "machine": "Machine",
     "versions": "Versions",
 }
@@ -47,16 +47,16 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Source:
-    """What a run left for its report.
+    """The files and facts of a run that its report shows.
 
     Attributes:
-        name: What the run is called; any text.
+        name: Name of the run; any text.
         config: The resolved config.
         task: The task.
         shards: Folder and manifest of the series.
-        metrics: What `metrics.json` says; `training` is there.
-        environment: `environment.json`.
-        history: `history.csv`.
+        metrics: Content of `metrics.json`, with `training`.
+        environment: Path of `environment.json`.
+        history: Path of `history.csv`.
         backtest: Folder of the backtest and file of its scores; None where there is none.
     """
 
@@ -71,13 +71,13 @@ class Source:
 
 
 def render_report(source: Source) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        source: What the run left.
+        source: Files and facts of the run.
 
     Returns:
-        HTML; the same for the same files.
+        HTML; identical for identical files.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -88,7 +88,7 @@ def render_report(source: Source) -> str:
     page = jinja.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8"))
     backtest = source.metrics.get("backtest") if source.backtest else None
     return page.render(
-        style=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
+        style=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of the package)
         name=source.name,
         task=source.task,
         manifest=source.shards.manifest,
@@ -126,7 +126,7 @@ def _scored(source: Source, totals: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _choose(names: list[str]) -> dict[str, str]:
-    """The best, the median and the worst of sorted series, as far as there are three."""
+    """The best, the median and the worst of sorted series; fewer labels where there are fewer than three."""
     labels = {0: (), 1: ("Only",), 2: ("Better", "Worse")}.get(len(names), ("Best", "Median", "Worst"))
     indices = np.linspace(0, len(names) - 1, len(labels)).astype(int)
     return {label: names[index] for label, index in zip(labels, indices, strict=True)}
@@ -159,8 +159,10 @@ def _learning(source: Source) -> dict[str, Any]:
     if validated:
         losses["validation"] = epochs["validation_loss"].to_numpy(np.float64)
     chosen = int(source.metrics["training"]["steps"]) if validated else None
-    said = [f"{name} loss {number(loss[0])} at first, {number(loss[-1])} at last" for name, loss in losses.items()]
-    figure = figures.learning_curve(f"Learning curve: {'; '.join(said)}.", step, losses, chosen)
+    texts = [
+        f"{name} loss {number(loss[0])} at first, {number(loss[-1])} at last" for name, loss in losses.items()
+    ]
+    figure = figures.learning_curve(f"Learning curve: {'; '.join(texts)}.", step, losses, chosen)
     return {"figure": figure, "validated": bool(validated)}
 
 
@@ -171,26 +173,26 @@ def _example(label: str, name: str, example: Example, task: Task) -> dict[str, A
     intervals = [
         (example.values[f"{MODEL}-lo-{level}"], example.values[f"{MODEL}-hi-{level}"]) for level in levels
     ]
-    title = f"{label} series, {name}: its last steps, what was forecast from there, and what happened."
+    title = f"{label} series, {name}: its last steps, the forecast and the actual values."
     figure = figures.fan_chart(f"fan-{label.lower()}", title, example.past, example.ds, lines, intervals)
     return {"label": label, "name": name, "figure": figure}
 
 
 def _by_step(digest: Digest) -> dict[str, Any] | None:
-    """Errors over the horizon; None where it has one step or nothing counts."""
+    """Errors over the horizon; None where it has one step or no row has an error."""
     if len(digest.points) < 2 or not digest.points.any():
         return None
     errors = {NAMES.get(name, name): digest.mean(total) for name, total in digest.error.items()}
-    said = [
+    texts = [
         f"{name} {number(values[0])} one step ahead, {number(values[-1])} {len(values):,} steps ahead"
         for name, values in errors.items()
     ]
-    title = f"Mean absolute error by steps ahead, in units of scale: {'; '.join(said)}."
+    title = f"Mean absolute error by steps ahead, in units of scale: {'; '.join(texts)}."
     return {"figure": figures.error_by_step(title, errors)}
 
 
 def _residuals(digest: Digest) -> dict[str, Any] | None:
-    """Bias and calibration; None where nothing counts."""
+    """Bias and calibration; None where no row has an error."""
     intervals = []
     for level, counts in digest.intervals.items():
         if counts.sum():
@@ -206,7 +208,7 @@ def _residuals(digest: Digest) -> dict[str, Any] | None:
 
 
 def _by_series(series: pd.DataFrame) -> dict[str, Any] | None:
-    """How skill is spread; None where there are not two series to compare."""
+    """Distribution of skill over series; None for fewer than two series."""
     if len(series) < 2:
         return None
     skill = series["skill"].to_numpy()
@@ -228,7 +230,7 @@ def _by_series(series: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _transforms(manifest: Manifest) -> list[dict[str, Any]]:
-    """What was chosen for the series, and the medians of what the tests say of them."""
+    """The chosen transforms, with the medians of the tests' results."""
     return [
         {
             "name": name,
@@ -242,7 +244,7 @@ def _transforms(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _rejected(path: Path) -> list[dict[str, Any]]:
-    """Rejected series by reason, some of them named."""
+    """Rejected series by reason, with the names of the first few."""
     table = pd.read_parquet(path)
     return [
         {"reason": reason, "count": len(rows), "names": rows["unique_id"].iloc[:_NAMED].tolist()}
@@ -268,7 +270,7 @@ def _environment(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _settings(config: Config) -> Iterator[tuple[str, str, str]]:
-    """Every setting: key, value, meaning. A page is passed on: passwords in URIs are left out."""
+    """Every setting: key, value, meaning. Reports are shared, so passwords in URIs are left out."""
     for key, value in flatten(config):
         section: Any = config
         *sections, last = key.split(".")

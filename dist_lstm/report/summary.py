@@ -1,4 +1,4 @@
-"""What a report shows of a backtest, gathered part by part: any number of series fits.
+"""Sums over a backtest for its report, read part by part so that any number of series fits into memory.
 
 Axes: N series, R rows of a batch, H horizon, K steps of context.
 """
@@ -18,22 +18,23 @@ from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name, value_columns
+from dist_lstm.report.figures import Past
 
 _BATCH_ROWS = 1 << 17
 
 
 def compare_series(scores: pd.DataFrame) -> pd.DataFrame:
-    """The series in which the model and the seasonal naive forecast can be compared, the best first.
+    """Series in which the model and the seasonal naive forecast can be compared, best skill first.
 
     Args:
-        scores: One row a series and model, as `scores.parquet` holds them.
+        scores: The table `scores.parquet`: one row per series and model.
 
     Returns:
         By `unique_id` the MASE of both, `LSTM` and `SeasonalNaive`, and `skill`, minus infinity where the
         seasonal naive forecast alone has no error.
     """
     both = [scores[scores["model"] == name].set_index("unique_id") for name in (MODEL, baselines.NAME)]
-    # One id may stand for no more than one series: rows are in the same order.
+    # Both tables have the same series in the same order.
     comparable = np.isfinite(both[0]["mase"]) & np.isfinite(both[1]["mase"])
     comparable &= both[0]["points"] == both[1]["points"]
     table = pd.DataFrame({MODEL: both[0]["mase"], baselines.NAME: both[1]["mase"]})[comparable]
@@ -48,12 +49,12 @@ class Example:
     """The last window of one series.
 
     Attributes:
-        past: Time stamps or steps, and values, of the context's end, each `[K]`.
+        past: The last part of its context.
         ds: Time stamps or steps of the forecast, `[H]`.
         values: By column of the backtest table, `y` among them, `[H]`; NaN is missing.
     """
 
-    past: tuple[np.ndarray, np.ndarray]
+    past: Past
     ds: np.ndarray
     values: dict[str, np.ndarray]
 
@@ -64,11 +65,11 @@ class Digest:
 
     Attributes:
         models: The model and its baselines, as the table's columns are named.
-        points: Rows that count, by step ahead, `[H]`.
+        points: Rows with an error, by step ahead, `[H]`.
         error: By model: sums of absolute errors in units of scale, `[H]`.
         residual: Sums of actual less forecast, in units of scale, `[H]`.
         intervals: By interval, as the columns are named (`80`): actual values below, inside and above it.
-        examples: The series asked for, by their names.
+        examples: The requested series, by name.
     """
 
     models: tuple[str, ...]
@@ -79,12 +80,12 @@ class Digest:
     examples: dict[str, Example] = field(default_factory=dict)
 
     def mean(self, total: np.ndarray) -> np.ndarray:
-        """Sums by step to means, `[H]`; NaN where no row counts."""
+        """Means by step from sums by step, `[H]`; NaN where no row has an error."""
         return np.divide(total, self.points, out=np.full(len(total), np.nan), where=self.points > 0)
 
     @property
     def mean_residual(self) -> float:
-        """Mean of actual less forecast over all rows, in units of scale; NaN where none counts."""
+        """Mean of actual less forecast over all rows, in units of scale; NaN where none has an error."""
         return float(self.residual.sum() / self.points.sum()) if self.points.any() else float("nan")
 
 
@@ -105,7 +106,7 @@ def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str])
     digest: Digest | None = None
     columns = list(value_columns(task))
     for name, panels in shards.panels_by_file():
-        scale, pasts = _of_panels(panels, task, set(chosen))
+        scale, pasts = _scales_and_pasts(panels, task, set(chosen))
         if not (folder / name).exists():
             continue
         rows: dict[str, list[pd.DataFrame]] = {one: [] for one in pasts}
@@ -117,7 +118,7 @@ def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str])
             for batch in file.iter_batches(_BATCH_ROWS):
                 table = batch.to_pandas()
                 names = table["unique_id"].cat
-                # Every window has a row a step, in order.
+                # Every window has one row per step, in order.
                 ahead = (step + np.arange(len(table))) % task.horizon
                 _add(digest, table, scale.reindex(names.categories).to_numpy()[names.codes], ahead)
                 step += len(table)
@@ -133,23 +134,20 @@ def _empty(models: tuple[str, ...], task: Task) -> Digest:
     return Digest(models, zeros.copy(), {name: zeros.copy() for name in models}, zeros.copy(), levels)
 
 
-def _of_panels(
-    panels: Iterator[Panel], task: Task, chosen: set[str]
-) -> tuple[pd.Series, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Scale of every series of a shard, and the last context of those chosen."""
+def _scales_and_pasts(panels: Iterator[Panel], task: Task, chosen: set[str]) -> tuple[pd.Series, dict[str, Past]]:
+    """Scale of every series of a shard, and the last part of the context of the chosen ones."""
     scales, pasts = [], {}
-    # Enough to see what the forecast goes on from.
+    # Enough context to judge the forecast by eye.
     steps = max(2 * task.horizon, min(2 * task.season_length, 6 * task.horizon), 20)
     for panel in panels:
         observed = split_ranges(panel.length, task).validation_end
         scales.append(pd.Series(seasonal_error(panel, observed, task.season_length, power=1), panel.unique_id))
         for index in np.flatnonzero(np.isin(panel.unique_id, list(chosen))):
             end = panel.length[index] - task.horizon
-            number = np.arange(max(end - steps, 0), end)
-            ds = task.freq.advance(np.repeat(panel.start[index], len(number)), number)
-            pasts[str(panel.unique_id[index])] = (
-                _clock(stamps(ds, task).to_pandas()),
-                panel.y[panel.offset[index] + number],
+            step = np.arange(max(end - steps, 0), end)
+            ds = task.freq.advance(np.repeat(panel.start[index], len(step)), step)
+            pasts[str(panel.unique_id[index])] = Past(
+                _clock(stamps(ds, task).to_pandas()), panel.y[panel.offset[index] + step]
             )
     return pd.concat(scales), pasts
 
@@ -160,12 +158,12 @@ def _add(digest: Digest, table: pd.DataFrame, scale: np.ndarray, ahead: np.ndarr
     counted = np.isfinite(y) & np.isfinite(scale) & (scale > 0)
     for values in forecasts.values():
         counted &= np.isfinite(values)
-    number, index = len(digest.points), ahead[counted]
+    steps, index = len(digest.points), ahead[counted]
     scaled = {name: (y[counted] - values[counted]) / scale[counted] for name, values in forecasts.items()}
-    digest.points += np.bincount(index, minlength=number)
-    digest.residual += np.bincount(index, scaled[MODEL], number)
+    digest.points += np.bincount(index, minlength=steps)
+    digest.residual += np.bincount(index, scaled[MODEL], steps)
     for name, residual in scaled.items():
-        digest.error[name] += np.bincount(index, np.abs(residual), number)
+        digest.error[name] += np.bincount(index, np.abs(residual), steps)
     for level, count in digest.intervals.items():
         low, high = (table[f"{MODEL}-{end}-{level}"].to_numpy(np.float64) for end in ("lo", "hi"))
         observed = ~np.isnan(y) & ~np.isnan(low) & ~np.isnan(high)
@@ -173,7 +171,7 @@ def _add(digest: Digest, table: pd.DataFrame, scale: np.ndarray, ahead: np.ndarr
         count += [below.sum(), observed.sum() - below.sum() - above.sum(), above.sum()]
 
 
-def _example(past: tuple[np.ndarray, np.ndarray], result: list[pd.DataFrame], task: Task) -> Example:
+def _example(past: Past, result: list[pd.DataFrame], task: Task) -> Example:
     """The last window of a series, from its rows."""
     last = pd.concat(result).iloc[-task.horizon :]
     values = last.drop(columns=["unique_id", "ds", "cutoff"])
@@ -181,5 +179,5 @@ def _example(past: tuple[np.ndarray, np.ndarray], result: list[pd.DataFrame], ta
 
 
 def _clock(ds: pd.Series) -> np.ndarray:
-    """Time stamps as their own clock shows them; steps as they are."""
+    """Local time stamps without zone; integer steps unchanged."""
     return ds.dt.tz_localize(None).to_numpy() if isinstance(ds.dtype, pd.DatetimeTZDtype) else ds.to_numpy()

@@ -1,7 +1,7 @@
-"""Matplotlib figures as inline SVG that takes its colours and its font from the page around it.
+"""Matplotlib figures as inline SVG with the colours and the font of the page.
 
-Each figure is drawn twice, for a wide and for a narrow screen, since text in a figure that is merely scaled
-down to a phone can't be read; the page shows one of the two.
+Each figure is drawn twice, for a wide and for a narrow screen, because text is illegible in a wide figure
+scaled down to a phone; the page shows one of the two.
 """
 
 import io
@@ -14,14 +14,14 @@ from xml.etree import ElementTree as ET
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-#: Colours to draw with: stand-ins, each replaced by the variable of the page's style that it is named after.
+#: Placeholder colours, each replaced by the CSS variable of the page that has its name.
 INK, MUTED, RULE, MODEL, BASELINE = "#0000a1", "#0000a2", "#0000a3", "#0000a4", "#0000a5"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", MODEL: "--model", BASELINE: "--baseline"}
 
 #: Width and height in CSS pixels, which are also the units of the font sizes.
 _SIZES = {"wide": (736, 270), "narrow": (340, 230)}
-_POINTS_AN_INCH = 72
-#: Width of a digit, and room for the labels below the axes, both on the wide side.
+_POINTS_PER_INCH = 72
+#: Upper bounds on the width of a digit and on the height of the labels below the axes, pixels.
 _DIGIT, _BELOW = 7.5, 42
 
 _STYLE: dict[str, Any] = {
@@ -55,22 +55,22 @@ def draw(name: str, title: str, paint: Callable[[Any], None], height: int | None
     """Draw a figure for wide and for narrow screens.
 
     Args:
-        name: Letters, digits and hyphens; no other figure of the page may have it.
-        title: What the figure shows, in words, for those who can't see it; any text.
-        paint: Draws on the `matplotlib.axes.Axes` it is given.
-        height: In CSS pixels, for both screens; None for the usual ones.
+        name: Letters, digits and hyphens; unique on the page.
+        title: Text alternative of the figure; any text.
+        paint: Function that draws on a `matplotlib.axes.Axes`.
+        height: In CSS pixels, for both screens; None for the default heights.
 
     Returns:
         Two `<svg>` elements, of the classes `wide` and `narrow`.
     """
     from markupsafe import Markup
 
-    # What is in them was escaped when the tree was written as text.
+    # ElementTree escaped their text when it serialised the tree.
     return Markup("\n".join(_clean(_plot(paint, size, height), f"{name}-{size}", title) for size in _SIZES))  # noqa: S704
 
 
 def _plot(paint: Callable[[Any], None], size: str, fixed_height: int | None) -> str:
-    """The SVG as Matplotlib writes it. Neither pyplot nor a setting of the user's has a part in it."""
+    """The SVG as Matplotlib writes it, independent of pyplot and of the user's Matplotlib settings."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
@@ -78,12 +78,12 @@ def _plot(paint: Callable[[Any], None], size: str, fixed_height: int | None) -> 
     height = fixed_height or height
     text = io.StringIO()
     with style.context(["default", _STYLE | {"svg.hashsalt": size}]), warnings.catch_warnings():
-        # The page's font may well have what Matplotlib's own lacks.
+        # The page's font may have glyphs that Matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
-        figure = Figure((width / _POINTS_AN_INCH, height / _POINTS_AN_INCH))
+        figure = Figure((width / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
         axes = figure.add_subplot()
         paint(axes)
-        # A layout engine would draw everything twice, to measure text in a font that is not the page's.
+        # A layout engine would draw everything twice and measure text in a font other than the page's.
         left = 10 + _DIGIT * max(len(label.get_text()) for label in axes.get_yticklabels())
         top = height - (28 if figure.texts else 8)
         axes.set_position((left / width, _BELOW / height, (width - left - 12) / width, (top - _BELOW) / height))
@@ -92,7 +92,7 @@ def _plot(paint: Callable[[Any], None], size: str, fixed_height: int | None) -> 
 
 
 def _clean(text: str, name: str, title: str) -> str:
-    """Make an SVG part of a page: no fixed size, font, colours or style sheet, ids that are its own."""
+    """Prepare an SVG for embedding: no fixed size, font, colours or style sheet, and unique ids."""
     root = ET.fromstring(text)  # noqa: S314 (Matplotlib wrote it)
     _drop(root, "metadata")
     _drop(root, "style")
@@ -116,7 +116,7 @@ def _clean(text: str, name: str, title: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """XML has no control characters, not even escaped ones."""
+    """The text without control characters, which XML does not allow even when escaped."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

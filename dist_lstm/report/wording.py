@@ -1,4 +1,4 @@
-"""How a report says things: numbers that can be read, metrics and scores in plain words."""
+"""Wording of reports: formatted numbers, metrics and scores in plain words."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from dist_lstm.forecast.table import MODEL
 _SPACE, _MINUS, _DASH = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}", "\N{EN DASH}"
 NAMES = {MODEL: "LSTM", baselines.NAME: "Seasonal naive"}
 
-#: By metric: its name, and its meaning in one line.
+#: Name and one-line meaning, by metric.
 METRICS = {
     "mae": ("MAE", "Mean absolute error, in the unit of the data."),
     "rmse": ("RMSE", "Root of the mean squared error, in the unit of the data; large errors weigh more."),
@@ -32,7 +32,12 @@ TRANSFORMS = {
 
 
 def number(value: float | None) -> str:
-    """A number to 4 significant digits, with thousands separators; a dash for NaN and None."""
+    """A number with 4 significant digits and thousands separators; a dash for NaN and None.
+
+    Example:
+        >>> number(1234567.0), number(0.123456), number(4)
+        ('1,234,567', '0.1235', '4')
+    """
     if value is None or math.isnan(value):
         return _DASH
     if math.isinf(value):
@@ -48,11 +53,11 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float | None, sign: bool = False) -> str:
-    """A share as a percentage to one decimal, to none from 100 % on.
+    """A share as a percentage with one decimal, without decimals from 100 % on.
 
     Args:
         share: The share; NaN and None give a dash.
-        sign: Whether a plus sign is written.
+        sign: Whether positive shares get a plus sign.
 
     Returns:
         Text such as `15.2 %`.
@@ -75,7 +80,7 @@ def metric_words(metric: str) -> tuple[str, str]:
 
 
 def skill_sentence(scores: dict[str, Any] | None, test: int) -> str:
-    """How good a run is, in one plain sentence.
+    """The skill of a run in one plain sentence.
 
     Args:
         scores: The section `backtest` of `metrics.json`; None where there is none.
@@ -86,9 +91,9 @@ def skill_sentence(scores: dict[str, Any] | None, test: int) -> str:
     """
     apostrophe = "\N{RIGHT SINGLE QUOTATION MARK}"
     if not test:
-        return "No steps were kept for testing (split.test is 0), so nothing is known about how good it is."
+        return "No steps were kept for testing (split.test is 0), so its accuracy is unknown."
     if scores is None:
-        return "It has not been scored yet; dist-lstm backtest does that."
+        return "It has not been scored yet; run dist-lstm backtest."
     if MODEL not in scores:
         return "No series is long enough to be scored on its test range."
     skill = scores.get("skill")

@@ -65,11 +65,11 @@ CUDA = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
         (check_speed(Speed(True, True, 90000.0, 3000.0)), "ok", ["90,000", "3,000", "through cuDNN"]),
         (check_speed(Speed(True, False, 3000.0, 3000.0)), "problem", ["no CudnnRNNV3", "uv sync --extra gpu"]),
     ],
-    ids=lambda value: f"{value.name}: {value.found}" if isinstance(value, Check) else "",
+    ids=lambda value: f"{value.name}: {value.value}" if isinstance(value, Check) else "",
 )
 def test_the_facts_of_a_machine_give_a_state_and_what_to_do(check, state, says):
     assert check.state == state
-    assert [part for part in says if part not in f"{check.found} {check.advice}"] == []
+    assert [part for part in says if part not in f"{check.value} {check.advice}"] == []
     assert bool(check.advice) == (state != "ok")
 
 
@@ -77,7 +77,7 @@ def test_a_gpu_is_shown_with_model_capability_and_memory():
     device = {"name": "GPU:0", "type": "GPU", "model": "NVIDIA H200", "compute_capability": "9.0"}
     shown = "NVIDIA H200, compute capability 9.0, 141.0 GiB"
     assert check_device(device, DRIVER.memory_mib) == Check("GPU:0", shown)
-    assert check_device(device | {"compute_capability": ""}, {}).found.endswith("unknown, memory unknown")
+    assert check_device(device | {"compute_capability": ""}, {}).value.endswith("unknown, memory unknown")
 
 
 def test_a_check_that_fails_is_a_problem_that_quotes_the_error_and_keeps_what_came_before():
@@ -87,7 +87,7 @@ def test_a_check_that_fails_is_a_problem_that_quotes_the_error_and_keeps_what_ca
 
     before, problem = doctor._attempt("devices", failing)
     assert before == Check("a", "fine")
-    assert (problem.name, problem.found, problem.state) == ("devices", "OSError: no such device", "problem")
+    assert (problem.name, problem.value, problem.state) == ("devices", "OSError: no such device", "problem")
     assert problem.advice
 
 
@@ -98,7 +98,7 @@ def test_a_folder_that_can_not_be_written_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
     [check] = doctor._folder("working directory", tmp_path, "move")
     assert check.state == "problem"
-    assert "Permission denied" in check.found
+    assert "Permission denied" in check.value
 
 
 @pytest.mark.parametrize("state", ["ok", "warning", "problem"])
@@ -146,7 +146,7 @@ def without_ray(monkeypatch):
 @pytest.mark.parametrize(("cluster", "state"), [(False, "warning"), (True, "problem")])
 def test_a_missing_ray_is_a_problem_only_where_a_cluster_is_asked_about(without_ray, cluster, state):
     checks = [check for check in doctor.examine(cluster) if check.name == "ray"]
-    assert [(check.found, check.state) for check in checks] == [("not installed", state)]
+    assert [(check.value, check.state) for check in checks] == [("not installed", state)]
     assert "uv sync" in checks[0].advice
 
 

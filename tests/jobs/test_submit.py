@@ -349,9 +349,9 @@ NODE = {
 def test_a_node_that_is_fit_is_shown_with_what_it_has():
     node, storage, nccl = check_node(NODE, NODE["versions"])
     assert (node.name, node.state) == ("node 192.0.2.7 (head)", "ok")
-    assert node.found == "8 CPUs, 4 GPUs, 16.0 GiB; Python 3.11.7, ray 2.60.0"
+    assert node.value == "8 CPUs, 4 GPUs, 16.0 GiB; Python 3.11.7, ray 2.60.0"
     assert (storage.state, nccl.state) == ("ok", "ok")
-    assert nccl.found == "TensorFlow adds up over 4 GPUs through NCCL 2.26"
+    assert nccl.value == "TensorFlow sums over 4 GPUs through NCCL 2.26"
     assert [check.name for check in check_node(NODE | {"storage": None, "nccl": None}, {})] == [node.name]
 
 
@@ -360,7 +360,7 @@ def test_a_node_that_is_fit_is_shown_with_what_it_has():
     [
         (next(check_node(NODE, {"Python": "3.12.1", "ray": "2.60.0"})), "warning", "install the same versions"),
         (next(check_node(NODE | {"versions": {"error": "busy"}}, {})), "problem", "busy"),
-        (check_reach("http://h", "token"), "ok", "takes the token"),
+        (check_reach("http://h", "token"), "ok", "accepts the token"),
         (check_reach("http://h", "disabled"), "warning", "RAY_AUTH_MODE=token"),
         (check_storage("s", ""), "ok", "can be written"),
         (check_storage("s", "no such folder"), "problem", "no such folder"),
@@ -372,5 +372,5 @@ def test_a_node_that_is_fit_is_shown_with_what_it_has():
 )
 def test_facts_of_a_cluster_give_a_state_and_what_to_do(check, state, says):
     assert check.state == state
-    assert says in f"{check.found} {check.advice}"
+    assert says in f"{check.value} {check.advice}"
     assert bool(check.advice) == (state != "ok")

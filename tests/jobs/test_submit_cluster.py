@@ -275,9 +275,9 @@ def test_the_doctor_looks_at_the_cluster(head, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     reach, node, storage = examine_cluster(head.url, False, str(head.shared / "new"))
-    assert reach.found == f"{head.url} takes the token"
+    assert reach.value == f"{head.url} accepts the token"
     assert {check.state for check in (reach, node, storage)} == {"ok"}
-    assert node.found.startswith("2 CPUs, 0 GPUs, ")
+    assert node.value.startswith("2 CPUs, 0 GPUs, ")
     [problem] = examine_cluster("http://192.0.2.1:8265", False, None)
     assert (problem.state, "--insecure" in problem.advice) == ("problem", True)
 

@@ -179,7 +179,7 @@ class TestSections:
         assert "its time was over" not in page.text
         source.metrics["training"].update(skipped_steps=12, out_of_time=True)
         page = Page(render_report(source))
-        assert "12 steps were not taken: their loss was no number." in page.text
+        assert "12 steps were skipped: their loss was not finite." in page.text
         assert "Training ended when its time was over." in page.text
 
     def test_few_series_have_a_row_each_and_many_a_histogram(self, page_of):
@@ -241,7 +241,7 @@ class TestData:
         backtest(prepared.shards, prepared.task, (3, 4), exact(prepared.task), tmp_path / "backtest")
         example = read_digest(tmp_path / "backtest", prepared.shards, prepared.task, ["a"]).examples["a"]
         local = frame["ds"].dt.tz_localize(None).tolist()
-        assert pd.Series(example.past[0]).tolist() == local[-4 - len(example.past[0]) : -4]
+        assert pd.Series(example.past.ds).tolist() == local[-4 - len(example.past.ds) : -4]
         assert pd.Series(example.ds).tolist() == local[-4:]
 
     def test_a_very_long_horizon_is_thinned_to_what_can_be_seen(self, page_of):
@@ -384,8 +384,8 @@ class TestDigest:
         assert shown.ds.tolist() == last["ds"].to_numpy().tolist()
         np.testing.assert_array_equal(shown.values["LSTM"], last["LSTM"])
         seen = frame[(frame["unique_id"] == "c") & (frame["ds"] <= last["cutoff"].iloc[0])].iloc[-20:]
-        np.testing.assert_array_equal(shown.past[0], seen["ds"].to_numpy())
-        np.testing.assert_allclose(shown.past[1], seen["y"], rtol=1e-6)
+        np.testing.assert_array_equal(shown.past.ds, seen["ds"].to_numpy())
+        np.testing.assert_allclose(shown.past.y, seen["y"], rtol=1e-6)
         assert found.series == 3
 
     def test_series_are_sorted_by_skill_and_only_comparable_ones_count(self):
