@@ -32,7 +32,7 @@ CUDA = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
 
 
 @pytest.mark.parametrize(
-    ("check", "state", "says"),
+    ("check", "state", "shown"),
     [
         (check_version("tensorflow", "2.21.0", ">=2.21,<3"), "ok", ["2.21.0"]),
         (check_version("tensorflow", "2.22.0rc1", ">=2.21,<3"), "ok", ["2.22.0rc1"]),
@@ -52,11 +52,11 @@ CUDA = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
         (check_memory(16 * GIB, 8 * GIB), "ok", ["16.0 GiB, 8.0 GiB available"]),
         (check_memory(16 * GIB, 4 * GIB - 1), "warning", ["train.batch_size"]),
         (check_memory(GIB, 900 * MIB), "warning", ["1.0 GiB, 0.9 GiB available"]),
-        (check_memory(16 * GIB, None), "ok", ["free unknown"]),
+        (check_memory(16 * GIB, None), "ok", ["available unknown"]),
         (check_cpus(1.5, 8), "ok", ["1.5 usable of 8"]),
         (check_folder("disk", "/w", 10 * GIB, "", "move"), "ok", ["/w: 10.0 GiB free"]),
-        (check_folder("disk", "/w", 10 * GIB - 1, "", "move"), "warning", ["free the disk, or move"]),
-        (check_folder("disk", "/w", GIB - 1, "", "move"), "problem", ["free the disk, or move"]),
+        (check_folder("disk", "/w", 10 * GIB - 1, "", "move"), "warning", ["free disk space, or move"]),
+        (check_folder("disk", "/w", GIB - 1, "", "move"), "problem", ["free disk space, or move"]),
         (check_folder("disk", "/w", 99 * GIB, "Read-only", "move"), "problem", ["can't be written: Read-only"]),
         (check_shared_memory(None), "ok", ["none"]),
         (check_shared_memory(8 * GIB), "ok", ["8.0 GiB"]),
@@ -67,9 +67,9 @@ CUDA = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
     ],
     ids=lambda value: f"{value.name}: {value.value}" if isinstance(value, Check) else "",
 )
-def test_the_facts_of_a_machine_give_a_state_and_what_to_do(check, state, says):
+def test_the_facts_of_a_machine_give_a_state_and_what_to_do(check, state, shown):
     assert check.state == state
-    assert [part for part in says if part not in f"{check.value} {check.advice}"] == []
+    assert [part for part in shown if part not in f"{check.value} {check.advice}"] == []
     assert bool(check.advice) == (state != "ok")
 
 
@@ -122,10 +122,10 @@ def test_the_table_fits_80_columns_cuts_nothing_and_says_what_to_do(capsys):
 
 @pytest.mark.parametrize(("state", "status"), [("ok", 0), ("warning", 0), ("problem", 1)])
 def test_only_a_problem_gives_status_1(call, monkeypatch, state, status):
-    monkeypatch.setattr(doctor, "examine", lambda cluster: [Check("a", "1"), Check("b", "2", state, "mend it")])
+    monkeypatch.setattr(doctor, "examine", lambda cluster: [Check("a", "1"), Check("b", "2", state, "replace it")])
     found, out, err = call("doctor")
     assert (found, err) == (status, "")
-    assert ("mend it" in out) == (state != "ok")
+    assert ("replace it" in out) == (state != "ok")
     assert call("doctor", "-q") == (status, "", "")
 
 

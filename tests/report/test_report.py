@@ -169,18 +169,18 @@ class TestSections:
     def test_without_a_validation_range_no_step_is_marked(self, prepare_frame, tmp_path):
         prepared = prepare_frame(noise("a"), **SETTINGS)
         page = Page(render_report(source_of(prepared, tmp_path, validated=False)))
-        assert "nothing to validate on" in page.text
+        assert "There was no validation range" in page.text
         assert "the chosen step marked" not in page.text
 
-    def test_steps_not_taken_and_time_that_ran_out_are_said(self, prepare_frame, tmp_path):
+    def test_skipped_steps_and_the_time_limit_are_shown(self, prepare_frame, tmp_path):
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
         page = Page(render_report(source))
-        assert "not taken" not in page.text
-        assert "its time was over" not in page.text
+        assert "skipped" not in page.text
+        assert "time limit" not in page.text
         source.metrics["training"].update(skipped_steps=12, out_of_time=True)
         page = Page(render_report(source))
         assert "12 steps were skipped: their loss was not finite." in page.text
-        assert "Training ended when its time was over." in page.text
+        assert "Training ended at its time limit." in page.text
 
     def test_few_series_have_a_row_each_and_many_a_histogram(self, page_of):
         few = page_of(noise(*(f"s{place}" for place in range(20))))
@@ -338,7 +338,7 @@ class TestPage:
 
     def test_no_two_sentences_run_into_each_other(self, page_of):
         text = page_of(pd.concat([noise("a", "b", "c"), noise("d", steps=12)])).text
-        assert "1 series are too short for the backtest; they are forecast all the same. No series" in text
+        assert "1 series are too short for the backtest; they are still forecast. No series" in text
         assert not re.search(r"[a-z)%][.;:][A-Z]", text.replace("data.path", ""))
 
     def test_every_setting_is_listed_with_its_meaning(self, page_of):
@@ -419,7 +419,7 @@ class TestWording:
         assert [one.replace("\u00a0", " ") for one in found] == ["+15.2 %", "−250 %", "100 %", "–", "−∞ %"]
 
     @pytest.mark.parametrize(
-        ("skill", "said"),
+        ("skill", "sentence"),
         [
             (0.1504, "The LSTM’s errors are 15 % smaller than the seasonal naive forecast’s, over 1,007 series."),
             (0.0213, "2.1 % smaller than"),
@@ -429,9 +429,9 @@ class TestWording:
             (None, "It can’t be compared with the seasonal naive forecast"),
         ],
     )
-    def test_skill_is_said_in_plain_words(self, skill, said):
+    def test_skill_is_described_in_plain_words(self, skill, sentence):
         scores = {"LSTM": {}, "skill": skill, "skill_series": 1007}
-        assert said in skill_sentence(scores, 12).replace("\u00a0", " ")
+        assert sentence in skill_sentence(scores, 12).replace("\u00a0", " ")
 
     @pytest.mark.parametrize(
         ("ticks", "texts"),
