@@ -1,8 +1,8 @@
 """Objects below a URI: listed, sent, fetched, deleted.
 
-A store has no rename. One object appears whole or not at all; many appear together by a word beside them: while
-`NAME/.incomplete` is there, nothing below NAME counts. Names with a dot are what processes leave for each
-other: they are never listed and never fetched.
+A store has no rename. One object appears complete or not at all; a folder of objects is hidden while it is being
+written: while an object `NAME/.incomplete*` exists, nothing below NAME is listed. Names that begin with a dot are
+messages between processes: they are never listed and never fetched.
 """
 
 import re
@@ -18,11 +18,12 @@ from dist_lstm.errors import UserError
 
 _Item = TypeVar("_Item")
 
+#: How the names of objects begin that hide the folder they are in.
 INCOMPLETE = ".incomplete"
 _CHUNK = 8 << 20
 _AT_ONCE = 8
 
-#: What a store's answer means for whoever typed the URI: the first that is found in it.
+#: Patterns of a store's errors, each with the problem and the advice for the user; the first that matches counts.
 _MEANINGS = (
     (
         r"NO_SUCH_BUCKET|bucket '\S*' not found|bucket does not exist|NoSuchBucket",
@@ -46,8 +47,8 @@ _MEANINGS = (
 def filesystem(uri: str) -> tuple[Any, str]:
     """The file system a path or URI lies on, and the path there.
 
-    A store that can't be reached is given up after about 6 s, one that takes a connection and stays silent after
-    about 100 s (S3) or 60 s (Google).
+    The time-out is about 6 s for a store that can't be reached, and about 100 s (S3) or 60 s (Google) for one that
+    accepts a connection and does not answer.
 
     Args:
         uri: A local path, or a URI that `pyarrow.fs` knows (`file:`, `s3:`, `gs:`, `hdfs:`).
@@ -62,17 +63,28 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).absolute())
-    # One request a small object instead of three; Google's own limit is 15 minutes.
-    wish = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=60"}.get(uri.partition("://")[0])
+    # One request per small object instead of three; Google's own limit is 15 minutes.
+    option = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=60"}.get(uri.partition("://")[0])
     try:
-        return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}{wish}" if wish else uri)
+        return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}{option}" if option else uri)
     except (OSError, ValueError) as error:
         problem, advice = _meaning(error)
         raise UserError(without_keys(uri), f"can't be opened as a storage location: {problem}", advice) from error
 
 
 def without_keys(uri: str) -> str:
-    """A URI that may be shown: keys lie before the @ and after the question mark."""
+    """A URI that may be shown: without what is before the @ and after the question mark, where keys may be.
+
+    Args:
+        uri: A URI of a store.
+
+    Returns:
+        Its scheme, bucket and path.
+
+    Example:
+        >>> without_keys("s3://key:secret@bucket/runs/x?region=z")
+        's3://bucket/runs/x'
+    """
     return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
 
 
@@ -86,11 +98,11 @@ def _meaning(error: Exception) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells whether an object changed.
+    """Size and time of an object; another stamp means that the object changed.
 
     Attributes:
         size: Bytes.
-        changed: When the store took it, ns since 1970 by the store's clock, often in whole seconds.
+        changed: Time of the last write by the store's clock, ns since 1970, often in whole seconds.
     """
 
     size: int
@@ -98,8 +110,24 @@ class Stamp:
 
 
 def hidden(name: str) -> bool:
-    """Whether a name is not for readers, or would lead out of the folder it is in."""
+    """Whether a name is not for readers, or would lead out of the folder it is in.
+
+    Args:
+        name: Name of an object, with `/` between folders.
+
+    Returns:
+        True if a part of it is empty or begins with a dot.
+
+    Example:
+        >>> hidden("part/.incomplete"), hidden("../part"), hidden("part/a.parquet")
+        (True, True, False)
+    """
     return any(part.startswith(".") or not part for part in name.split("/"))
+
+
+def hides_folder(name: str) -> bool:
+    """Whether an object hides the folder it is in, because the folder is incomplete."""
+    return name.rpartition("/")[2].startswith(INCOMPLETE)
 
 
 class Objects:
@@ -107,17 +135,32 @@ class Objects:
 
     Args:
         uri: The URI of a folder.
-        located: File system and path, where they are known.
+        located: File system and path, if they are known already.
+        check: Called before each object is written or deleted; an exception prevents it.
     """
 
-    def __init__(self, uri: str, located: tuple[Any, str] | None = None) -> None:
+    def __init__(
+        self, uri: str, located: tuple[Any, str] | None = None, check: Callable[[], None] = lambda: None
+    ) -> None:
         self.uri = without_keys(uri).rstrip("/")
         self.filesystem, root = located or filesystem(uri)
         self._root = root.rstrip("/")
+        self._check = check
 
     def below(self, name: str) -> Self:
         """The objects below one of its folders, or one object."""
-        return type(self)(f"{self.uri}/{name}", (self.filesystem, self._path(name)))
+        return type(self)(f"{self.uri}/{name}", (self.filesystem, self._path(name)), self._check)
+
+    def checked(self, check: Callable[[], None]) -> Self:
+        """The same objects, each written or deleted only after a check.
+
+        Args:
+            check: Called before each object; raises where it must not be written or deleted.
+
+        Returns:
+            The objects.
+        """
+        return type(self)(self.uri, (self.filesystem, self._root), check)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
@@ -134,10 +177,10 @@ class Objects:
         """All objects, also those that are not for readers.
 
         Args:
-            inside: A folder to list alone.
+            inside: The only folder to list; empty for all.
 
         Returns:
-            Stamps by name, the folder included.
+            Stamps by name; a name begins with the folder's.
         """
         from pyarrow import fs
 
@@ -152,13 +195,11 @@ class Objects:
         }
 
     def listing(self) -> dict[str, Stamp]:
-        """The objects that are there for readers: none of a folder that is not yet whole."""
+        """The objects that are there for readers: none of a folder that is incomplete."""
         result = self.raw()
-        halves = [name.removesuffix(INCOMPLETE) for name in result if f"/{name}".endswith(f"/{INCOMPLETE}")]
+        incomplete = tuple(name[: name.rfind("/") + 1] for name in result if hides_folder(name))
         return {
-            name: stamp
-            for name, stamp in result.items()
-            if not hidden(name) and not name.startswith(tuple(halves))
+            name: stamp for name, stamp in result.items() if not hidden(name) and not name.startswith(incomplete)
         }
 
     def stamp(self, name: str = "") -> Stamp | None:
@@ -173,7 +214,7 @@ class Objects:
         """Write one object.
 
         Args:
-            content: What it holds.
+            content: Its bytes.
             name: Its name; empty for the URI itself.
 
         Raises:
@@ -181,6 +222,7 @@ class Objects:
         """
 
         def put(name: str) -> None:
+            self._check()
             with self._explained(name), self.filesystem.open_output_stream(self._path(name)) as stream:
                 stream.write(content)
 
@@ -197,6 +239,7 @@ class Objects:
         """
 
         def delete(name: str) -> None:
+            self._check()
             with self._explained(name):
                 try:
                     self.filesystem.delete_file(self._path(name))
@@ -208,7 +251,7 @@ class Objects:
     def send(self, files: Iterable[tuple[Path, str]]) -> None:
         """Send local files.
 
-        `pyarrow.fs.copy_files` is not used: it ends without an error where a store refuses what was written.
+        `pyarrow.fs.copy_files` is not used: it ends without an error where a store refuses a file.
 
         Args:
             files: Each with the name of its object.
@@ -219,6 +262,7 @@ class Objects:
 
         def send(file: tuple[Path, str]) -> None:
             path, name = file
+            self._check()
             opened = self.filesystem.open_output_stream
             with self._explained(name), path.open("rb") as source, opened(self._path(name)) as stream:
                 while chunk := source.read(_CHUNK):
@@ -227,10 +271,10 @@ class Objects:
         _together(send, files)
 
     def fetch(self, files: Iterable[tuple[str, Path]]) -> None:
-        """Fetch objects; each file appears whole.
+        """Fetch objects; each file appears complete or not at all.
 
         Args:
-            files: Names of objects, and where they go.
+            files: Names of objects, each with the path of its file.
 
         Raises:
             UserError: If an object is gone, the store can't be reached, or the file can't be written.
@@ -250,10 +294,10 @@ class Objects:
 
 
 def _together(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-    """Do a thing to many, several at a time.
+    """Call a function with each of many items, in several threads.
 
-    Also to a single one: a signal is raised in the main thread, and a stream that is left in the middle there
-    would become a truncated object.
+    Also with a single one: the exception of a signal is raised in the main thread, and a stream that is left
+    unfinished there would become a truncated object.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         waiting = [pool.submit(work, item) for item in items]

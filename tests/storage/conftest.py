@@ -69,6 +69,6 @@ def other_machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hasty(monkeypatch) -> None:
-    """Claims that are renewed, looked at and given up at ten times the speed."""
-    for name in ("LEASE", "_RENEWED", "_LOOKED"):
+    """Claims that are renewed, polled and given up at ten times the speed."""
+    for name in ("LEASE", "_RENEWAL_INTERVAL", "_POLL_INTERVAL"):
         monkeypatch.setattr(lease, name, getattr(lease, name) / 10)

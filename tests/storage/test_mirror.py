@@ -66,12 +66,12 @@ def test_a_folder_takes_the_place_of_the_old_one_with_none_of_its_files(uri, obj
     with mirrored(uri) as folder:
         write_folder(folder / "part", "old", "stale")
         write_folder(folder / "part", "new")
-        assert set(objects.raw()) - owners(objects) == {"part/a", "part/sub/b", "part/_SUCCESS"}
+        assert {name for name in objects.raw() if not name.startswith(".")} == {
+            "part/a",
+            "part/sub/b",
+            "part/_SUCCESS",
+        }
         assert listing(folder / "part") == ["_SUCCESS", "a", "sub"]
-
-
-def owners(objects: Objects) -> set[str]:
-    return set(objects.raw(".owners"))
 
 
 def test_what_is_removed_is_gone_at_the_store_and_its_marker_went_first(uri, objects, monkeypatch):
@@ -170,14 +170,16 @@ with mirrored(sys.argv[1]) as folder, publish(folder / "part") as temporary:
 def test_a_process_that_dies_in_the_middle_of_an_upload_leaves_nothing_to_read_and_no_claim(uri, objects):
     process = subprocess.run([sys.executable, "-c", DIES, uri], env=dict(os.environ), check=False)
     assert process.returncode == 9
-    assert {"part/.incomplete", "part/a"} < set(objects.raw())
-    assert owners(objects)
+    left = set(objects.raw())
+    assert "part/a" in left
+    for start in ("part/.incomplete.", ".owners/", ".tokens/"):
+        assert any(name.startswith(start) for name in left)
     assert objects.listing() == {}
-    # On its own machine at once: the lock that the system dropped tells that it is dead.
+    # On its own machine without waiting: the system released its lock, so it has ended.
     with mirrored(uri) as folder:
         assert texts(folder) == {}
         write_folder(folder / "part", "new")
-    assert set(objects.listing()) == {"part/a", "part/sub/b", "part/_SUCCESS"}
+    assert set(objects.raw()) == {"part/a", "part/sub/b", "part/_SUCCESS"}
 
 
 def test_what_lies_unsent_in_a_mirror_is_dropped_and_what_is_the_same_is_not_fetched_again(uri, monkeypatch):
