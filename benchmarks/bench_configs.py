@@ -1,4 +1,4 @@
-"""How good and how fast the configs of this repository are, from a table to scores.
+"""Accuracy and run time of the configs of this repository, from a table to scores.
 
     uv run python benchmarks/bench_configs.py --m3 DIR     # prints a table, writes results/configs.json
 
@@ -28,7 +28,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "configs.json"
 
 
 def run_config(name: str, out: Path, settings: list[str]) -> dict[str, Any]:
-    """Run a config; its backtest's scores, training facts and seconds."""
+    """Run a config: scores of its backtest, facts of its training, and seconds."""
     command = [sys.executable, "-m", "dist_lstm", "run", f"configs/{name}.yaml", "--out", str(out)]
     for setting in settings:
         command += ["--set", setting]
@@ -42,7 +42,7 @@ def run_config(name: str, out: Path, settings: list[str]) -> dict[str, Any]:
 
 
 def score_forecasts(out: Path, actuals: Path) -> dict[str, Any]:
-    """Score a run's forecasts against what happened."""
+    """Score a run's forecasts against the actual values."""
     from dist_lstm.config.resolved import load_resolved
     from dist_lstm.data.shards import open_shards
     from dist_lstm.evaluate.actuals import evaluate_forecasts
@@ -66,12 +66,12 @@ def main() -> None:
             )
             results["m3_monthly"]["test"] = score_forecasts(out, folder / "monthly_test.parquet")
     table = Table("config", "scored on", "MASE", "sMAPE", "naive's MASE", "skill", "seconds", title="configs")
-    for name, found in results.items():
+    for name, scores in results.items():
         for kind in ("backtest", "test"):
-            if kind in found:
-                model, naive = found[kind]["LSTM"], found[kind]["SeasonalNaive"]
+            if kind in scores:
+                model, naive = scores[kind]["LSTM"], scores[kind]["SeasonalNaive"]
                 numbers = (f"{model['mase']:.3f}", f"{model['smape']:.2f}", f"{naive['mase']:.3f}")
-                table.add_row(name, kind, *numbers, f"{found[kind]['skill']:+.1%}", f"{found['seconds']:.0f}")
+                table.add_row(name, kind, *numbers, f"{scores[kind]['skill']:+.1%}", f"{scores['seconds']:.0f}")
     console = Console()
     console.print(table)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Every table of a folder of real series, trained for about a minute with defaults: its skill, and a report.
+"""Skill on every table of a folder of real series, after a minute of training with defaults.
 
     uv run python benchmarks/bench_data.py --data DIR --out RUNS     # prints a table, writes results/data.json
 
-Runs `dist-lstm run` on each table with its horizon and season, the rest left to the defaults but for the time:
-60 seconds of training, and no refit, which does not change the scores. Covariates are not used. What is
-finished in RUNS is not repeated; each run has its `report.html` there.
+Runs `dist-lstm run` on each table with its horizon and season. All other settings are defaults, except for 60
+seconds of training and no refit, which does not change the scores. Covariates are not used. Runs that are finished
+in RUNS are not repeated; each has its `report.html` there.
 """
 
 import argparse
@@ -31,12 +31,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "data.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What is not left to the defaults.
+    """Settings of a table that are not left to the defaults.
 
     Attributes:
         horizon: Steps to forecast.
-        task: Season and frequency, where the time stamps don't say them.
-        data: How the table is read.
+        task: Season and frequency, where they can't be derived from the time stamps.
+        data: Settings of the section `data`.
     """
 
     horizon: int
@@ -82,7 +82,7 @@ JOBS = {
 
 
 def run_job(name: str, job: Job, data: Path, out: Path) -> dict[str, Any]:
-    """Run one table through the command line; its scores, or the line that says why there are none."""
+    """Run one table through the command line: its scores, or the error message."""
     folder = out / name.replace("/", "-")
     config = folder.with_suffix(".yaml")
     values = {
@@ -106,19 +106,19 @@ def run_job(name: str, job: Job, data: Path, out: Path) -> dict[str, Any]:
 
 
 def make_table(tables: dict[str, dict[str, Any]]) -> Table:
-    """The results as a table, the same on the terminal and in a README."""
+    """Format the results as a table."""
     columns = ("table", "series", "steps", "MASE", "naive", "skill", "coverage 80", "training", "seconds")
     table = Table(*columns, title="a minute of training with defaults")
-    for name, found in tables.items():
-        if "failed" in found:
-            table.add_row(name, found["failed"])
+    for name, result in tables.items():
+        if "failed" in result:
+            table.add_row(name, result["failed"])
             continue
-        model, naive = (found["backtest"][key] for key in ("LSTM", "SeasonalNaive"))
-        numbers = ["-" if one is None else f"{one:.3f}" for one in (model["mase"], naive["mase"])]
-        skill, coverage = found["backtest"]["skill"], model.get("coverage-80")
+        model, naive = (result["backtest"][key] for key in ("LSTM", "SeasonalNaive"))
+        numbers = ["-" if mase is None else f"{mase:.3f}" for mase in (model["mase"], naive["mase"])]
+        skill, coverage = result["backtest"]["skill"], model.get("coverage-80")
         shares = ["-" if skill is None else f"{skill:+.1%}", "-" if coverage is None else f"{coverage:.0%}"]
-        counts = (f"{found['training']['steps']:,}", f"{found['seconds']:.0f}")
-        table.add_row(name, f"{found['series']:,}", f"{found['steps']:,}", *numbers, *shares, *counts)
+        counts = (f"{result['training']['steps']:,}", f"{result['seconds']:.0f}")
+        table.add_row(name, f"{result['series']:,}", f"{result['steps']:,}", *numbers, *shares, *counts)
     return table
 
 
@@ -131,10 +131,10 @@ def main() -> None:
     console = Console()
     results: dict[str, Any] = {"machine": describe_machine(), "tables": {}}
     for name, job in JOBS.items():
-        found = results["tables"][name] = run_job(name, job, arguments.data.absolute(), arguments.out.absolute())
-        skill = found.get("backtest", {}).get("skill")
-        console.print(name, found.get("failed") or (f"{skill:+.1%}" if skill is not None else "no skill"))
-        # After each, so that what was measured stays where the rest is interrupted.
+        result = results["tables"][name] = run_job(name, job, arguments.data.absolute(), arguments.out.absolute())
+        skill = result.get("backtest", {}).get("skill")
+        console.print(name, result.get("failed") or (f"{skill:+.1%}" if skill is not None else "no skill"))
+        # After every table, so that an interruption loses no result.
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(make_table(results["tables"]))

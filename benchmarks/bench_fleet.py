@@ -1,22 +1,21 @@
-"""Many small models: how fast they are trained, how good their forecasts are, and what a fleet takes.
+"""Many small models: training speed, accuracy of their forecasts, and time and memory of a fleet.
 
     uv run python benchmarks/bench_fleet.py --data DIR --peer PYTHON     # prints tables, writes results/fleet.json
 
-DIR holds `m3/{yearly,quarterly,monthly,other}_{train,test}.parquet`. The parts, each of which may be asked for
-alone (`--parts`):
+DIR holds `m3/{yearly,quarterly,monthly,other}_{train,test}.parquet`. `--parts` selects some of these parts:
 
-* speed: M3 monthly, a model a series (batch 32, context 24, 32 units, one step of the series at a time):
-  `fused`, many models as one graph, for several numbers of models at once; `fit`, a new model a series, compiled
-  and trained by `Model.fit` in one process; `reset`, one compiled model whose weights and optimizer are put back
-  for each series; `trials`, a trial of Ray Tune a series, two at a time; `peer`, neuralforecast's LSTM fitted a
-  series. A first round of each compiles and is left out, but for the building and tracing that a new model costs.
-  Wall seconds are compared; cpu seconds are those of all threads of the process.
+* speed: M3 monthly, one model per series (batch 32, context 24, 32 units, `segment_length` 1): `fused`, many
+  models trained as one graph, for several numbers of models at once; `fit`, one new model per series, compiled and
+  trained by `Model.fit` in one process; `reset`, one compiled model whose weights and optimizer are reset for each
+  series; `trials`, one trial of Ray Tune per series, one per CPU at a time; `peer`, neuralforecast's LSTM fitted
+  once per series. The first round of each compiles and is not timed, but building and tracing a new model is.
+  Wall time is compared; CPU time is that of all threads of the process.
 * accuracy: `dist-lstm fleet --set fleet.by=series` for the four frequencies, scored against the competition's own
-  test part, beside its global model and Theta.
-* size: the peak of memory of a fleet of 10,000 and of 20,000 generated series of 60 steps, over all processes.
-* tune: what Tune itself takes a trial. `simulate_cluster.py` reckons with this and with the others' seconds.
+  test part and compared with its global model and Theta.
+* size: peak memory of a fleet of 10,000 and of 20,000 generated series of 60 steps, over all processes.
+* tune: the time per trial of Ray Tune itself. `simulate_cluster.py` uses this and the times of the other parts.
 
-The peer needs an environment of its own, as `bench_step.py --help` says, and is left out without one.
+The peer needs an environment of its own (see `bench_step.py --help`) and is left out without one.
 """
 
 import argparse
@@ -39,18 +38,18 @@ from benchmarks.machine import describe_machine
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "fleet.json"
 PARTS = ("speed", "accuracy", "size", "tune")
-#: What the fused way is to be times as fast as, at 100 updates.
-REACH = {"fit": 15.0, "reset": 6.0}
+#: Goals at 100 updates: how many times faster `fused` is than the other ways.
+GOALS = {"fit": 15.0, "reset": 6.0}
 
 
 def measure_speed(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """All ways, for all numbers of updates."""
+    """Measure all ways for all numbers of updates."""
     from benchmarks.fleet_ways import Fleet, read_panel
 
     path = arguments.data / "m3" / "monthly_train.parquet"
-    panel, found = read_panel(path), {}
-    columns = ("updates", "way", "series", "series/s", "ms an update", "cpu ms an update", "fused is faster")
-    table = Table(*columns, title="M3 monthly, a model a series: batch 32, context 24, 32 units")
+    panel, results = read_panel(path), {}
+    columns = ("updates", "way", "series", "series/s", "ms/update", "CPU ms/update", "fused / way")
+    table = Table(*columns, title="M3 monthly, one model per series: batch 32, context 24, 32 units")
     for updates in arguments.updates:
         fleet = Fleet(panel, updates)
         ways: dict[str, Any] = {
@@ -62,75 +61,81 @@ def measure_speed(arguments: argparse.Namespace, console: Console) -> dict[str, 
         ways["trials"] = fleet.trials(arguments.sample)
         if arguments.peer:
             ways["peer"] = measure_peer(arguments.peer, path, arguments.sample, updates)
-        best = max(one["series/s"] for way, one in ways.items() if way.startswith("fused"))
-        for way, one in ways.items():
-            one["ratio"] = best / one["series/s"]
-            numbers = [f"{one[key]:.3g}" for key in columns[3:6]]
-            table.add_row(str(updates), way, f"{one['series']:.0f}", *numbers, f"{one['ratio']:.1f} x")
-        found[str(updates)] = ways
+        best_fused = max(speed["series/s"] for way, speed in ways.items() if way.startswith("fused"))
+        for way, speed in ways.items():
+            speed["ratio"] = best_fused / speed["series/s"]
+            numbers = [f"{speed[key]:.3g}" for key in ("series/s", "ms an update", "cpu ms an update")]
+            table.add_row(str(updates), way, f"{speed['series']:.0f}", *numbers, f"{speed['ratio']:.1f} x")
+        results[str(updates)] = ways
     console.print(table)
-    return found
+    return results
 
 
 def measure_peer(python: Path, path: Path, series: int, updates: int) -> dict[str, Any]:
-    """The LSTM of neuralforecast, in its own environment."""
+    """Measure neuralforecast's LSTM in its own environment."""
     script = ROOT / "benchmarks" / "peer_series.py"
     command = [str(python), str(script), str(path), str(series), str(updates)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = json.loads(text.splitlines()[-1])
-    wall, cpu, steps = found["seconds"], found["cpu_seconds"], series * updates
+    result = json.loads(text.splitlines()[-1])
+    wall, cpu, steps = result["seconds"], result["cpu_seconds"], series * updates
     each = {"ms an update": 1000 * wall / steps, "cpu ms an update": 1000 * cpu / steps}
-    return {"series": series, "series/s": series / wall} | each | {"versions": found["versions"]}
+    return {"series": series, "series/s": series / wall} | each | {"versions": result["versions"]}
 
 
 def measure_accuracy(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """The four frequencies of M3."""
-    found = {}
+    """Score fleets on the four frequencies of M3."""
+    results = {}
     columns = ("M3", "series", "own", "group", "global", "naive", "fleet", "global model", "Theta", "seconds")
     table = Table(*columns, title="sMAPE in percent over the competition's test part, and seconds of the fleet")
     for name in FREQUENCIES:
         with tempfile.TemporaryDirectory() as scratch:
-            one = found[name] = score_frequency(name, arguments.data / "m3", Path(scratch))
-        levels = [str(one["levels"].get(level, 0)) for level in ("own", "group", "global", "naive")]
-        smape = [f"{one[key]['smape']:.2f}" for key in ("fleet", "global")]
-        table.add_row(name, str(one["series"]), *levels, *smape, f"{THETA[name]:.2f}", f"{one['seconds']:.0f}")
+            result = results[name] = score_frequency(name, arguments.data / "m3", Path(scratch))
+        levels = [str(result["levels"].get(level, 0)) for level in ("own", "group", "global", "naive")]
+        smape = [f"{result[key]['smape']:.2f}" for key in ("fleet", "global")]
+        table.add_row(
+            name, str(result["series"]), *levels, *smape, f"{THETA[name]:.2f}", f"{result['seconds']:.0f}"
+        )
     console.print(table)
-    return found
+    return results
 
 
 def measure_sizes(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """The peak of memory, of which twice as many series must not take more than a tenth more."""
-    found = {}
+    """Measure peak memory; twice as many series must not need more than 10 % more."""
+    results = {}
     table = Table("series", "peak MiB", "of the command MiB", "seconds", title="a fleet of generated series")
     for series in arguments.sizes:
         with tempfile.TemporaryDirectory() as scratch:
-            one = found[str(series)] = run_generated(series, Path(scratch))
-        numbers = (f"{one[key]:,.0f}" for key in ("peak_mib", "command_mib", "seconds"))
+            result = results[str(series)] = run_generated(series, Path(scratch))
+        numbers = (f"{result[key]:,.0f}" for key in ("peak_mib", "command_mib", "seconds"))
         table.add_row(f"{series:,}", *numbers)
     console.print(table)
-    return found
+    return results
 
 
 def measure_tune(_: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Tune's own time."""
-    found = time_trials()
+    """Measure the time of Ray Tune itself."""
+    seconds = time_trials()
     console.print(
-        f"Tune: {found['start']:.2f} s for two trials that do nothing, {found['trial']:.3f} s for one more"
+        f"Tune: {seconds['start']:.2f} s for two empty trials, {seconds['trial']:.3f} s for each further trial"
     )
-    return found
+    return seconds
 
 
 def main() -> None:
-    """Measure the parts asked for, print their tables and write the results file."""
+    """Measure the selected parts, print their tables and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--peer", type=Path, metavar="PYTHON", help="a Python that has neuralforecast")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; default all")
-    parser.add_argument("--updates", type=int, nargs="+", default=[30, 100, 300], help="steps a series")
-    parser.add_argument("--slots", type=int, nargs="+", default=[1, 4, 16, 64, 256], help="models at once")
-    parser.add_argument("--sample", type=int, default=12, help="series of the ways that take long")
-    parser.add_argument("--series", type=int, default=256, help="series of the fused way")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 20_000], help="generated series")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="parts to measure; default: all")
+    parser.add_argument("--updates", type=int, nargs="+", default=[30, 100, 300], help="training steps per series")
+    parser.add_argument(
+        "--slots", type=int, nargs="+", default=[1, 4, 16, 64, 256], help="numbers of models trained at once"
+    )
+    parser.add_argument("--sample", type=int, default=12, help="number of series for the slow ways")
+    parser.add_argument("--series", type=int, default=256, help="number of series for the fused way")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[10_000, 20_000], help="numbers of generated series"
+    )
     arguments, console = parser.parse_args(), Console()
     ways: dict[str, Callable[[argparse.Namespace, Console], dict[str, Any]]] = {
         "speed": measure_speed,
@@ -144,9 +149,9 @@ def main() -> None:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if "speed" in arguments.parts and "100" in results["speed"]["found"]:
-        for way, reach in REACH.items():
+        for way, goal in GOALS.items():
             ratio = results["speed"]["found"]["100"][way]["ratio"]
-            console.print(f"fused / {way} at 100 updates: {ratio:.1f}, to be reached: {reach:g}")
+            console.print(f"fused / {way} at 100 updates: {ratio:.1f}, goal {goal:g}")
     console.print(f"written to {RESULTS.relative_to(ROOT)}")
 
 

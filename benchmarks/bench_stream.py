@@ -1,10 +1,10 @@
-"""How fast windows come out of shards, beside Keras' own utility.
+"""Windows per second read from shards, compared with Keras' own utility.
 
     uv run python benchmarks/bench_stream.py     # prints a table, writes results/stream.json
 
-One million steps, context 96, horizon 24. Measured in turns, the median of the turns: cutting windows (NumPy,
-one core), the whole stream (drawn at random over series, cut, batched, handed to TensorFlow), and
-`keras.utils.timeseries_dataset_from_array`, which knows one array and no series, shuffled as well.
+One million steps, context 96, horizon 24. Measured in turns, median of the turns: cutting windows (NumPy, one
+core), the complete stream (sampled over all series, cut, batched, passed to TensorFlow), and
+`keras.utils.timeseries_dataset_from_array`, which reads one array without series, also shuffled.
 """
 
 import json
@@ -43,7 +43,7 @@ SERIES, STEPS, CONTEXT, HORIZON, TURNS, SECONDS = 500, 2000, 96, 24, 5, 2.0
 
 
 def rate(batches: Callable[[], Any], size: int) -> float:
-    """Windows a second of an endless source of batches."""
+    """Windows per second of an endless source of batches."""
     batches()
     begin, number = time.perf_counter(), 0
     while time.perf_counter() - begin < SECONDS:
@@ -71,16 +71,18 @@ def main() -> None:
                 resolved = resolve(config, dataset.statistics)
                 shards = describe(dataset, resolved)
             results["windows_per_second"][f"batch {batch}"] = measure(as_measured(resolved), shards, y)
-    table = Table("windows a second", *results["windows_per_second"], title="stream", title_justify="left")
+    table = Table("windows per second", *results["windows_per_second"], title="stream", title_justify="left")
     for name in results["windows_per_second"]["batch 512"]:
-        table.add_row(name, *(f"{found[name]:,.0f}" for found in results["windows_per_second"].values()))
-    Console().print(table)
+        table.add_row(name, *(f"{rates[name]:,.0f}" for rates in results["windows_per_second"].values()))
+    console = Console()
+    console.print(table)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    console.print(f"written to {RESULTS.relative_to(RESULTS.parents[2])}")
 
 
 def measure(config: MeasuredConfig, shards: Shards, y: np.ndarray) -> dict[str, float]:
-    """The three sources in turns, for one batch size."""
+    """Measure the three sources in turns, for one batch size."""
     task, batch = make_task(config), config.train.batch_size
     panel = read_panel(shards.row_groups()[0])
     cutter = WindowCutter(panel, task)
@@ -102,11 +104,11 @@ def measure(config: MeasuredConfig, shards: Shards, y: np.ndarray) -> dict[str, 
         "stream": (lambda: next(stream), batch),
         "keras utility": (lambda: next(utility), batch),
     }
-    found: dict[str, list[float]] = {name: [] for name in sources}
+    speeds: dict[str, list[float]] = {name: [] for name in sources}
     for _ in range(TURNS):
         for name, (batches, size) in sources.items():
-            found[name].append(rate(batches, size))
-    return {name: round(median(rates)) for name, rates in found.items()}
+            speeds[name].append(rate(batches, size))
+    return {name: round(median(rates)) for name, rates in speeds.items()}
 
 
 if __name__ == "__main__":

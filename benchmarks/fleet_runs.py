@@ -1,4 +1,4 @@
-"""Whole fleets for `bench_fleet.py`, through the command line: scores, memory, and seconds of their parts."""
+"""Complete fleets for `bench_fleet.py`, through the command line: scores, memory, and seconds per stage."""
 
 import json
 import re
@@ -22,60 +22,61 @@ FREQUENCIES = {"yearly": (6, 1), "quarterly": (8, 4), "monthly": (18, 12), "othe
 THETA = {"yearly": 16.97, "quarterly": 8.96, "monthly": 13.89, "other": 4.41}
 TABLES = ("models", "scores", "forecasts", "backtest")
 _STEPS = 60
-_LOOK = 0.5
+#: Seconds between two samples of memory.
+_INTERVAL = 0.5
 
 
 def run_fleet(config: dict[str, Any], scratch: Path) -> dict[str, Any]:
-    """A fleet of a model a series by the command line.
+    """Run a fleet of one model per series through the command line.
 
     Args:
-        config: Its config.
-        scratch: Where `config.yaml` and `fleet/` are written.
+        config: The fleet's config.
+        scratch: Folder in which `config.yaml` and `fleet/` are written.
 
     Returns:
-        `seconds` of the command; `stages`, seconds of each; `packs`, models and seconds of each pack of single
-        series; `levels`, how many series are forecast by what; `bytes` of the tables; `peak_mib` of memory of all
-        its processes, shared memory counted once, and `command_mib` of the command alone.
+        `seconds` of the command; `stages`, seconds per stage; `packs`, number of models and seconds of each pack
+        of single series; `levels`, number of series by the level that forecasts them; `bytes` of the tables;
+        `peak_mib`, peak memory of all processes, shared memory counted once, and `command_mib` of the command.
     """
     (scratch / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
     words = ("-v", "fleet", "config.yaml", "--out", "fleet", "--set", "fleet.by=series")
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         begin = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "dist_lstm", *words], cwd=scratch, stdout=said, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "dist_lstm", *words], cwd=scratch, stdout=output, stderr=subprocess.STDOUT
         )
-        watch = _Watch(process.pid)
+        monitor = _MemoryMonitor(process.pid)
         failed = process.wait()
         seconds = time.perf_counter() - begin
-        peak = watch.end()
-        said.seek(0)
-        text = said.read()
+        peak = monitor.end()
+        output.seek(0)
+        text = output.read()
     if failed:
         raise RuntimeError(text)
     metrics = json.loads((scratch / "fleet" / "metrics.json").read_text(encoding="utf-8"))
     stages = {name: float(number) for name, number in re.findall(r"^(\w+) +([\d.]+) s$", text, re.MULTILINE)}
     packs = re.findall(r"^own +\d+ of \d+: (\d+) models in (\d+) s", text, re.MULTILINE)
     levels = metrics["fleet"]["levels"]
-    found = {"seconds": seconds, "series": metrics["fleet"]["series"], "levels": levels, "stages": stages}
+    result = {"seconds": seconds, "series": metrics["fleet"]["series"], "levels": levels, "stages": stages}
     tables = [path for name in TABLES for path in (scratch / "fleet" / name).glob("*.parquet")]
-    found["bytes"] = sum(path.stat().st_size for path in tables)
-    return found | {"packs": [(int(models), int(took)) for models, took in packs]} | peak
+    result["bytes"] = sum(path.stat().st_size for path in tables)
+    return result | {"packs": [(int(models), int(elapsed)) for models, elapsed in packs]} | peak
 
 
 def score_frequency(name: str, folder: Path, scratch: Path) -> dict[str, Any]:
-    """A fleet on a frequency of M3, scored against the competition's test part.
+    """Score a fleet on a frequency of M3 against the competition's test part.
 
     Args:
         name: One of `FREQUENCIES`.
         folder: Folder of the tables.
-        scratch: Where the fleet may lie.
+        scratch: Folder in which the fleet is written.
 
     Returns:
-        What `run_fleet` says, and the scores of the `fleet` and of its `global` model alone.
+        The values of `run_fleet`, and the scores of the `fleet` and of its `global` model alone.
     """
     horizon, season = FREQUENCIES[name]
     table = (folder / f"{name}_train.parquet").absolute()
-    found = run_fleet(
+    result = run_fleet(
         {
             "task": {"horizon": horizon, "freq": 1, "season_length": season, "levels": [80, 95]},
             "data": {"path": str(table)},
@@ -88,7 +89,7 @@ def score_frequency(name: str, folder: Path, scratch: Path) -> dict[str, Any]:
     subprocess.run([sys.executable, "-m", "dist_lstm", *words], cwd=scratch, check=True, capture_output=True)
     actuals, fleet = folder / f"{name}_test.parquet", scratch / "fleet"
     forecasts = {"fleet": fleet / "forecasts", "global": scratch / "global"}
-    return found | {key: _score(fleet, actuals, value) for key, value in forecasts.items()}
+    return result | {key: _score(fleet, actuals, value) for key, value in forecasts.items()}
 
 
 def _score(fleet: Path, actuals: Path, forecasts: Path) -> dict[str, Any]:
@@ -101,14 +102,14 @@ def _score(fleet: Path, actuals: Path, forecasts: Path) -> dict[str, Any]:
 
 
 def run_generated(series: int, scratch: Path) -> dict[str, Any]:
-    """A fleet of generated series of 60 steps, with models of 8 units and 30 updates.
+    """Run a fleet of generated series of 60 steps, with models of 8 units and 30 updates.
 
     Args:
-        series: How many, a multiple of 1,000.
-        scratch: Where the fleet may lie.
+        series: Number of series, a multiple of 1,000.
+        scratch: Folder in which the fleet is written.
 
     Returns:
-        What `run_fleet` says.
+        The values of `run_fleet`.
     """
     _write_generated(series, scratch / "table.parquet")
     small = {"train.max_steps": 30, "model.units": [8], "train.batch_size": 8}
@@ -125,7 +126,7 @@ def run_generated(series: int, scratch: Path) -> dict[str, Any]:
 
 
 def _write_generated(series: int, path: Path) -> None:
-    """A season of 12, a trend and noise."""
+    """Write series with a season of 12 steps, a trend and noise."""
     generator, step = np.random.default_rng(0), np.arange(_STEPS)
     schema = pa.schema([("unique_id", "string"), ("ds", "int64"), ("y", "float32")])
     with pq.ParquetWriter(path, schema) as writer:
@@ -138,28 +139,28 @@ def _write_generated(series: int, path: Path) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
-class _Watch:
-    """Looks at a process and all below it, twice a second, for the most memory that they take."""
+class _MemoryMonitor:
+    """Samples the memory of a process and its descendants twice per second and keeps the peak."""
 
     def __init__(self, pid: int) -> None:
-        self._pid, self._over, self._peak = pid, threading.Event(), [0.0, 0.0]
-        self._thread = threading.Thread(target=self._look)
+        self._pid, self._stop, self._peak = pid, threading.Event(), [0.0, 0.0]
+        self._thread = threading.Thread(target=self._sample)
         self._thread.start()
 
-    def _look(self) -> None:
-        while not self._over.wait(_LOOK):
-            sizes = [_share_of_memory(one) for one in _below(self._pid)]
+    def _sample(self) -> None:
+        while not self._stop.wait(_INTERVAL):
+            sizes = [_proportional_memory(pid) for pid in _process_tree(self._pid)]
             self._peak = [max(self._peak[0], sum(sizes)), max(self._peak[1], sizes[0])]
 
     def end(self) -> dict[str, float]:
-        """What was seen."""
-        self._over.set()
+        """Stop sampling and return the peaks."""
+        self._stop.set()
         self._thread.join()
         return dict(zip(("peak_mib", "command_mib"), self._peak, strict=True))
 
 
-def _below(pid: int) -> list[int]:
-    """A process, and all that it or these started."""
+def _process_tree(pid: int) -> list[int]:
+    """A process and its descendants."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -167,14 +168,14 @@ def _below(pid: int) -> list[int]:
         except OSError:
             continue
         children.setdefault(parent, []).append(int(folder.name))
-    found = [pid]
-    for one in found:
-        found.extend(children.get(one, []))
-    return found
+    pids = [pid]
+    for child in pids:
+        pids.extend(children.get(child, []))
+    return pids
 
 
-def _share_of_memory(pid: int) -> float:
-    """MiB of a process; pages that others share are divided among them."""
+def _proportional_memory(pid: int) -> float:
+    """Proportional set size of a process in MiB: shared pages are divided among the processes that share them."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
@@ -183,13 +184,13 @@ def _share_of_memory(pid: int) -> float:
 
 
 def time_trials(numbers: Sequence[int] = (50, 250)) -> dict[str, float]:
-    """What Tune itself takes.
+    """Measure the time of Ray Tune itself.
 
     Args:
-        numbers: Few and many trials that do nothing; their difference is what a trial takes.
+        numbers: A small and a large number of empty trials; the time per trial comes from their difference.
 
     Returns:
-        Seconds of two trials, `start`, and of one more, `trial`.
+        Seconds of two trials, `start`, and of each further trial, `trial`.
     """
     from dist_lstm.jobs.session import join_cluster
 
@@ -200,7 +201,7 @@ def time_trials(numbers: Sequence[int] = (50, 250)) -> dict[str, float]:
         for number in (2, *numbers):
             begin = time.perf_counter()
             tune.Tuner(
-                _nothing,
+                _empty_trial,
                 param_space={"pack": tune.grid_search(list(range(number)))},
                 tune_config=tune.TuneConfig(reuse_actors=True),
                 run_config=tune.RunConfig(name=str(number), storage_path=scratch, verbose=0),
@@ -210,5 +211,5 @@ def time_trials(numbers: Sequence[int] = (50, 250)) -> dict[str, float]:
     return {"start": seconds[0], "trial": (seconds[2] - seconds[1]) / (many - few)}
 
 
-def _nothing(_: dict[str, Any]) -> dict[str, float]:
+def _empty_trial(_: dict[str, Any]) -> dict[str, float]:
     return {"score": 0.0}

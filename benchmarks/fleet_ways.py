@@ -1,7 +1,7 @@
 """Ways to train a small model on each of many series, for `bench_fleet.py`.
 
-Every way trains the same network on windows drawn the same way: batch 32, context 24, 32 units, one step of the
-series at a time. The `fit`s are given their windows normalised.
+All ways train the same network on the same samples of windows: batch 32, context 24, 32 units, `segment_length` 1.
+The ways that call `Model.fit` receive normalised windows.
 """
 
 import math
@@ -42,7 +42,7 @@ MODEL = ResolvedModelSettings(segment_length=1, units=(32,), head="mae", dropout
 
 
 def read_panel(path: Path) -> Panel:
-    """The series of a long table."""
+    """Read the series of a long table."""
     frame = pd.read_parquet(path).sort_values(["unique_id", "ds"])
     length = frame.groupby("unique_id").size()
     offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
@@ -50,7 +50,7 @@ def read_panel(path: Path) -> Panel:
 
 
 def make_panel(series: int) -> Panel:
-    """Series of 120 steps with a season and noise."""
+    """Generate series of 120 steps with a season and noise."""
     steps, offset = np.arange(120), 120 * np.arange(series + 1)
     noise = np.random.default_rng(0).normal(0, 0.3, (series, len(steps)))
     y = 10 + np.sin(steps * 2 * np.pi / TASK.season_length + np.arange(series)[:, None]) + noise
@@ -59,7 +59,7 @@ def make_panel(series: int) -> Panel:
 
 
 def measure(series: int, updates: int, work: Callable[[], object]) -> dict[str, float]:
-    """Seconds of some work on some series."""
+    """Time `work`, which trains `series` models for `updates` steps each."""
     begin, used = time.perf_counter(), time.process_time()
     work()
     wall, cpu = time.perf_counter() - begin, time.process_time() - used
@@ -68,11 +68,11 @@ def measure(series: int, updates: int, work: Callable[[], object]) -> dict[str, 
 
 
 def build() -> keras.Model:
-    """The network of `build_model`, from normalised steps to scaled forecasts, compiled."""
+    """Build and compile the network of `build_model`, from normalised steps to scaled forecasts."""
     steps = keras.Input((TASK.context_length, 2))
-    known = keras.layers.LSTM(32)(steps)
+    state = keras.layers.LSTM(32)(steps)
     past = keras.layers.Dense(TASK.horizon, use_bias=False, kernel_initializer="zeros")
-    forecast = keras.layers.Dense(TASK.horizon)(known) + past(keras.layers.Flatten()(steps))
+    forecast = keras.layers.Dense(TASK.horizon)(state) + past(keras.layers.Flatten()(steps))
     model = keras.Model(steps, forecast)
     loss = head_loss("mae", TASK)
     optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.0, clipnorm=1.0)
@@ -85,7 +85,7 @@ class Fleet:
 
     Args:
         panel: The series.
-        updates: Steps a series.
+        updates: Training steps per series.
     """
 
     def __init__(self, panel: Panel, updates: int) -> None:
@@ -98,42 +98,42 @@ class Fleet:
         self.models: FusedModels = make_fused_models(TASK, MODEL, train)
 
     def members(self, first: int, number: int) -> list[Member]:
-        """Some of the series."""
+        """Members for `number` series from the index `first` on."""
         names = self.panel.unique_id
-        return [Member(names[place], np.array([place])) for place in range(first, min(first + number, len(names)))]
+        return [Member(names[index], np.array([index])) for index in range(first, min(first + number, len(names)))]
 
     def fused(self, slots: int, series: int) -> dict[str, float]:
-        """Train some series, `slots` at a time."""
+        """Time the training of `series` models, `slots` at a time, without compilation."""
         self.train(slots, slots)
         return measure(series, self.updates, lambda: self.train(slots, series))
 
     def train(self, slots: int, series: int) -> None:
-        """Train some series, `slots` at a time; the first call compiles."""
+        """Train `series` models, `slots` at a time; the first call compiles."""
         fitted = fused_fit(self.models, self.windows, self.members(0, series), slots)
         failed = [one.failure for one in fitted if one.failure]
         if failed:
             raise RuntimeError(str(failed))
 
-    def drawn(self, member: Member) -> tuple[np.ndarray, np.ndarray]:
-        """A series' windows of all updates, normalised: `[updates * batch, context, 2]` and `[.., horizon]`."""
+    def training_data(self, member: Member) -> tuple[np.ndarray, np.ndarray]:
+        """Normalised windows of a series for all updates: `[updates * B, T, 2]` and targets `[updates * B, H]`."""
         seed = group_seed(member.name, 1)
         inputs, target = self.windows.cut(*self.windows.training(member.series, seed, 0))
         features, scaled = self.models.steps.normalise(inputs, target)
         return features.numpy(), np.nan_to_num(scaled.numpy())
 
     def fit(self, series: int) -> dict[str, float]:
-        """A new model for each of some series."""
+        """Time a new model for each series."""
 
         def train() -> None:
             for member in self.members(0, series):
-                build().fit(*self.drawn(member), batch_size=BATCH, shuffle=False, verbose=0)
+                build().fit(*self.training_data(member), batch_size=BATCH, shuffle=False, verbose=0)
 
         return measure(series, self.updates, train)
 
     def reset(self, series: int) -> dict[str, float]:
-        """One compiled model, put back for each of some series."""
+        """Time one compiled model that is reset for each series."""
         model = build()
-        model.fit(*self.drawn(self.members(0, 1)[0]), batch_size=BATCH, shuffle=False, verbose=0)
+        model.fit(*self.training_data(self.members(0, 1)[0]), batch_size=BATCH, shuffle=False, verbose=0)
         weights = model.get_weights()
         state = [one for one in model.optimizer.variables if "learning_rate" not in one.name]
 
@@ -142,17 +142,17 @@ class Fleet:
                 model.set_weights(weights)
                 for one in state:
                     one.assign(np.zeros(one.shape, one.dtype))
-                model.fit(*self.drawn(member), batch_size=BATCH, shuffle=False, verbose=0)
+                model.fit(*self.training_data(member), batch_size=BATCH, shuffle=False, verbose=0)
 
         return measure(series, self.updates, train)
 
     def trials(self, series: int) -> dict[str, float]:
-        """A trial of Tune for each of some series, in processes that stay and whose start is left out."""
+        """Time one trial of Ray Tune per series, in reused processes whose start is not timed."""
         from ray import tune
 
         from dist_lstm.jobs.session import join_cluster
 
-        windows = [self.drawn(member) for member in self.members(0, series)]
+        windows = [self.training_data(member) for member in self.members(0, series)]
         with join_cluster() as cluster, tempfile.TemporaryDirectory() as scratch:
             at_once = int(cluster.cpus)
             results = tune.Tuner(
@@ -169,6 +169,6 @@ class Fleet:
 
 
 def train_alone(settings: dict[str, Any], windows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """What a trial does: build, compile and fit the model of one series."""
+    """Build, compile and fit the model of one series, in a trial."""
     build().fit(*windows[settings["series"]], batch_size=BATCH, shuffle=False, verbose=0)
     return {"ended": time.time()}

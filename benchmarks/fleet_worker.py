@@ -1,4 +1,4 @@
-"""Many small models trained as one on one CPU core, for `bench_gpu.py`, which starts it and gives it turns."""
+"""Many small models trained as one graph on one CPU core: a worker process of `bench_gpu.py`."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from benchmarks.turns import Jobs
 
 
 def main() -> None:
-    """Prepare with the first job, which says how many models and updates; then train them at every turn."""
+    """Prepare with the first job, which holds the numbers of models and updates; then train at every turn."""
     jobs = Jobs()
     job = jobs.take()
     assert job is not None

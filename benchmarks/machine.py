@@ -1,4 +1,4 @@
-"""What a number was measured on, without which it means little."""
+"""Date, commit, machine and versions that belong to every measurement."""
 
 import os
 import platform
@@ -25,9 +25,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit, `-dirty` where files differ from it; `unknown` without git or outside a repository."""
+    """The commit, with `-dirty` where files differ from it; `unknown` without git or outside a repository."""
     if shutil.which("git") is None:
         return "unknown"
     command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
-    return found.stdout.strip() or "unknown"
+    output = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return output.stdout.strip() or "unknown"

@@ -1,9 +1,9 @@
-"""neuralforecast's LSTM for `bench_step.py`, which starts it with a Python that has neuralforecast.
+"""neuralforecast's LSTM: a worker of `bench_step.py`, run by a Python that has neuralforecast.
 
-Its training step at its leanest: no validation, logger, checkpoint, progress bar, clipping or learning-rate
-schedule, and a decoder of one linear layer, as ours has. Everything else is its default: Adam, robust scaling
-of each window, and 32 series a step, out of which it draws as many windows as the other side's batch. Its
-training rests after a step until it has its turn, so that start-up is left out of the time.
+Its training step is as lean as possible: no validation, logger, checkpoint, progress bar, clipping or schedule of
+the learning rate, and a decoder of one linear layer, as in dist_lstm. All other settings are its defaults: Adam,
+robust scaling of each window, and 32 series per step, from which it samples as many windows as the framework's
+batch. Its training pauses between turns, so start-up is not timed.
 """
 
 # pyright: reportMissingImports=false
@@ -22,7 +22,7 @@ WARM_UP = 3
 
 
 def main() -> None:
-    """Read the table with the first job, which says how many threads; then train in turns."""
+    """Read the table with the first job, which holds the number of threads; then train in turns."""
     import pandas as pd
     import pytorch_lightning as lightning
     import torch
@@ -36,10 +36,10 @@ def main() -> None:
     torch.set_num_threads(job["threads"])
     batch, units = job["size"]["batch"], job["size"]["units"]
     if len(set(units)) > 1:
-        raise ValueError("its layers all have the same number of units")
+        raise ValueError("neuralforecast needs the same number of units in all layers")
 
-    class Turnstile(lightning.Callback):
-        """Lets a turn's steps pass, says how long they took, and waits for the next turn."""
+    class TurnCallback(lightning.Callback):
+        """Times the steps of a turn, answers with the times and waits for the next turn."""
 
         until, begin = WARM_UP, (0.0, 0.0)
 
@@ -77,7 +77,7 @@ def main() -> None:
         enable_model_summary=False,
         limit_val_batches=0,
         num_sanity_val_steps=0,
-        callbacks=[Turnstile()],
+        callbacks=[TurnCallback()],
     )
     table = pd.read_parquet(Path(job["folder"]) / "series.parquet")
     NeuralForecast(models=[model], freq=1).fit(table)

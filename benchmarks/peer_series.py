@@ -1,9 +1,9 @@
-"""An LSTM of neuralforecast fitted a series, for `bench_fleet.py`; run by a Python that has neuralforecast.
+"""neuralforecast's LSTM fitted once per series, for `bench_fleet.py`; run by a Python that has neuralforecast.
 
     python benchmarks/peer_series.py TABLE SERIES UPDATES     # prints one line of JSON
 
-The same context, units, horizon, batch and number of updates; its logger, checkpoints, bar and validation are off,
-and its decoder is one linear layer, as ours is. The first series is left out, as it warms the process up.
+Context, units, horizon, batch and number of updates are the same; logger, checkpoints, progress bar and validation
+are off, and the decoder is one linear layer, as in dist_lstm. The first series is a warm-up and not timed.
 """
 
 # pyright: reportMissingImports=false
@@ -18,7 +18,7 @@ HORIZON, CONTEXT, UNITS, BATCH = 18, 24, 32, 32
 
 
 def main() -> None:
-    """Fit some series one after the other; print series a second and versions."""
+    """Fit series one after the other; print seconds and versions."""
     import pandas as pd
     import torch
     from neuralforecast import NeuralForecast
@@ -56,12 +56,12 @@ def main() -> None:
             num_sanity_val_steps=0,
         )
         NeuralForecast(models=[model], freq=1).fit(table[table["unique_id"] == name])
-    found = {
+    result = {
         "seconds": time.perf_counter() - begin,
         "cpu_seconds": time.process_time() - used,
         "versions": {name: version(name) for name in ("neuralforecast", "torch")},
     }
-    print(json.dumps(found), flush=True)
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""How long a fleet of millions of series would take on up to a thousand nodes: a simulation, not a measurement.
+"""Simulated time of fleets of millions of series on up to a thousand nodes: not a measurement.
 
     uv run python benchmarks/simulate_cluster.py     # reads results/fleet.json, writes results/simulation.json
 
-Measured, on the machine of `results/fleet.json`: what a model takes (M3 monthly, the default small models on one
-CPU), what a worker takes to start, what the command takes a series to prepare, pack and score, what Ray Tune's
-driver takes a trial, and the bytes of a series' tables. Assumed, and changed by options: CPUs of a node, how much
-packs of one size differ, how many nodes are slow, how often a node dies, and what the storage takes.
+Measured, on the machine of `results/fleet.json`: time per model (M3 monthly, the default small models on one
+CPU), start-up time per worker, time per series of the command to prepare, pack and score, time per trial of Ray
+Tune's driver, and bytes per series of the tables. Assumed, with one option each: CPUs per node, variation between
+packs of one size, share of slow nodes, rate of node failures, and bandwidth of the storage.
 
-Events, in order of time: the driver starts one trial after the other, each taking its own time; a free worker
-takes the next pack; a pack whose node dies is done again from its beginning. Before and after, the command
-prepares and scores on one node. Two packings: 200 packs, as is the default, and the best that can be set.
+Discrete events: the driver starts trials one after the other; a free worker takes the next pack; a pack whose
+node fails is repeated from its beginning. Before and after, the command prepares and scores on one node. Two
+packings: the default of 200 packs, and the best number of packs that can be set.
 """
 
 import argparse
@@ -36,20 +36,20 @@ MEASURED = ROOT / "benchmarks" / "results" / "fleet.json"
 RESULTS = ROOT / "benchmarks" / "results" / "simulation.json"
 SERIES = (1_000_000, 10_000_000, 100_000_000)
 NODES = (1, 10, 100, 1000)
-#: What `fleet.max_packs` is by default, and what else it may be.
+#: The default of `fleet.max_packs`, and other values it may have.
 PACKS = (200, 400, 800, 1500, 3000, 5000, 7000, 10_000)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds.
+    """Measured costs, in seconds unless stated otherwise.
 
     Attributes:
-        model: Of a worker, for a model.
-        start: Of a worker, before its first model.
-        trial: Of the driver, for a trial.
-        series: Of the command, for a series: prepared, packed, scored.
-        size: Bytes, not seconds: of a series' tables, its model's weights among them.
+        model: Time of a worker per model.
+        start: Time of a worker before its first model.
+        trial: Time of the driver per trial.
+        series: Time of the command per series: preparing, packing and scoring.
+        size: Bytes per series of the tables, including the weights of its model.
     """
 
     model: float
@@ -61,15 +61,15 @@ class Costs:
 
 @dataclass(frozen=True)
 class World:
-    """What is assumed.
+    """Assumptions about the cluster.
 
     Attributes:
-        workers: Of a node; one CPU each.
-        spread: Standard deviation of the logarithm of a pack's seconds.
+        workers: Workers per node, one per CPU.
+        spread: Standard deviation of the logarithm of a pack's time.
         slow: Share of nodes that take twice as long.
-        lifetime: Mean hours until a node dies; it is replaced while others work.
-        replaced: Seconds until it is.
-        bandwidth: Bytes a second that the storage takes of all nodes together.
+        lifetime: Mean hours until a node fails; it is replaced while others work.
+        replaced: Seconds until a failed node is replaced.
+        bandwidth: Bytes per second that the storage accepts from all nodes together.
     """
 
     workers: int = 16
@@ -81,52 +81,54 @@ class World:
 
 
 def read_costs(measured: dict[str, Any]) -> Costs:
-    """The costs in a results file of `bench_fleet.py`."""
+    """Derive the costs from a results file of `bench_fleet.py`."""
     monthly = measured["accuracy"]["found"]["monthly"]
     models, seconds = np.array(monthly["packs"], float).T
-    # The first pack of each of the two workers imports and compiles.
+    # The first pack of each of the two workers includes imports and compilation.
     model = float(np.median((seconds / models)[2:]))
     fleets = [*measured["accuracy"]["found"].values(), *measured["size"]["found"].values()]
-    took = [[pack[1] for pack in one["packs"]] for one in fleets if len(one["packs"]) > 4]
-    start = statistics.median(max(one[:2]) - statistics.median(one[2:]) for one in took)
-    (few, one), (many, two) = sorted((int(series), found) for series, found in measured["size"]["found"].items())
+    times = [[pack[1] for pack in fleet["packs"]] for fleet in fleets if len(fleet["packs"]) > 4]
+    start = statistics.median(max(seconds[:2]) - statistics.median(seconds[2:]) for seconds in times)
+    (few, small), (many, large) = sorted(
+        (int(series), result) for series, result in measured["size"]["found"].items()
+    )
 
-    def outside(found: dict[str, Any]) -> float:
-        return found["seconds"] - found["stages"]["work"]
+    def outside(result: dict[str, Any]) -> float:
+        return result["seconds"] - result["stages"]["work"]
 
-    series = (outside(two) - outside(one)) / (many - few)
+    series = (outside(large) - outside(small)) / (many - few)
     return Costs(model, start, measured["tune"]["found"]["trial"], series, monthly["bytes"] / monthly["series"])
 
 
 def simulate_packs(models: int, packs: int, nodes: int, costs: Costs, world: World, seed: int = 0) -> float:
-    """Seconds until all packs are done.
+    """Simulate the time until all packs are done.
 
     Args:
         models: Number of models.
-        packs: Packs of equal size that they are in.
+        packs: Number of packs of equal size.
         nodes: Number of nodes.
-        costs: What is measured.
-        world: What is assumed.
-        seed: Of stragglers and deaths.
+        costs: Measured costs.
+        world: Assumptions.
+        seed: Seed of slow nodes and failures.
 
     Returns:
-        The seconds.
+        Seconds until the last pack is done.
     """
     generator = np.random.default_rng(seed)
     speed = np.where(generator.random(nodes) < world.slow, 2.0, 1.0)
     dies = generator.exponential(world.lifetime * 3600, nodes)
     workers = [(0.0, number) for number in range(min(nodes * world.workers, packs))]
-    # Packs are spread over nodes before a node takes a second one.
+    # Every node gets a first pack before any node gets a second one.
     fresh, driver, end, waiting = set(range(len(workers))), 0.0, 0.0, packs
     seconds = models / packs * costs.model
     while waiting:
         free, worker = heapq.heappop(workers)
         node = worker % nodes
         driver = max(driver, free) + costs.trial
-        took = seconds * speed[node] * math.exp(generator.normal(-(world.spread**2) / 2, world.spread))
-        took += costs.start * (worker in fresh)
+        elapsed = seconds * speed[node] * math.exp(generator.normal(-(world.spread**2) / 2, world.spread))
+        elapsed += costs.start * (worker in fresh)
         fresh.discard(worker)
-        done = driver + took
+        done = driver + elapsed
         if done > dies[node] > driver:
             back = dies[node] + world.replaced
             fresh.add(worker)
@@ -140,22 +142,22 @@ def simulate_packs(models: int, packs: int, nodes: int, costs: Costs, world: Wor
 
 
 def best_packs(models: int, nodes: int, costs: Costs, world: World) -> tuple[int, float]:
-    """The number of packs with which a fleet ends first, and its seconds, the median of three simulations.
+    """Find the number of packs with the shortest time, the median of three simulations.
 
-    Few packs leave workers idle; many are more than the driver can start.
+    Too few packs leave workers idle; too many are limited by the driver.
 
     Args:
         models: Number of models.
         nodes: Number of nodes.
-        costs: What is measured.
-        world: What is assumed.
+        costs: Measured costs.
+        world: Assumptions.
 
     Returns:
-        The number, among those that `fleet.max_packs` may be, and the seconds.
+        The number of packs, one of `PACKS`, and its seconds.
     """
     return min(
         ((packs, median_of(models, packs, nodes, costs, world)) for packs in PACKS if packs <= models),
-        key=lambda found: found[1],
+        key=lambda result: result[1],
     )
 
 
@@ -165,8 +167,8 @@ def median_of(models: int, packs: int, nodes: int, costs: Costs, world: World) -
 
 
 def simulate(costs: Costs, world: World) -> list[dict[str, Any]]:
-    """All numbers of series and nodes."""
-    found = []
+    """Simulate all numbers of series and nodes."""
+    rows = []
     for series in SERIES:
         for nodes in NODES:
             packs, seconds = best_packs(series, nodes, costs, world)
@@ -175,12 +177,12 @@ def simulate(costs: Costs, world: World) -> list[dict[str, Any]]:
             row |= {"packs": packs, "best": seconds}
             ideal = series * costs.model / (nodes * world.workers)
             row["busy"] = ideal / seconds
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
 def duration(seconds: float) -> str:
-    """In words."""
+    """Format seconds in a suitable unit."""
     for limit, name in ((2 * 86400, "days"), (2 * 3600, "h"), (120, "min")):
         if seconds >= limit:
             return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[name]:,.1f} {name}"
@@ -191,23 +193,23 @@ def main() -> None:
     """Simulate, print a table and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in asdict(World()).items():
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"assumed; default {value:g}")
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"assumption; default {value:g}")
     world, console = World(**vars(parser.parse_args())), Console()
     costs = read_costs(json.loads(MEASURED.read_text(encoding="utf-8")))
-    found = simulate(costs, world)
-    columns = ("series", "nodes", "in 200 packs", "best packs", "in these", "workers busy", "beside, on one node")
-    table = Table(*columns, title=f"Simulated: a fleet of a model a series, nodes of {world.workers} CPUs")
-    for row in found:
+    rows = simulate(costs, world)
+    columns = ("series", "nodes", "200 packs", "best packs", "time", "workers busy", "plus on one node")
+    table = Table(*columns, title=f"Simulated: fleets of one model per series, nodes of {world.workers} CPUs")
+    for row in rows:
         numbers = (f"{row['packs']:,}", duration(row["best"]), f"{row['busy']:.0%}", duration(row["alone"]))
         table.add_row(f"{row['series']:,}", f"{row['nodes']:,}", duration(row["default"]), *numbers)
     console.print(table)
     most = costs.model / costs.trial
     console.print(
-        f"Tune's driver starts {1 / costs.trial:.1f} trials a second: with W workers a pack needs at least "
+        f"Tune's driver starts {1 / costs.trial:.1f} trials per second: with W workers a pack needs at least "
         f"W / {most:.1f} models, {NODES[-1] * world.workers / most:,.0f} on {NODES[-1]:,} nodes"
     )
     results = {"machine": describe_machine(), "simulated": True, "costs": asdict(costs), "world": asdict(world)}
-    RESULTS.write_text(json.dumps(results | {"found": found}, indent=2) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps(results | {"found": rows}, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {RESULTS.relative_to(ROOT)}")
 
 

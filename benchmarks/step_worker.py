@@ -1,4 +1,4 @@
-"""The framework, and a bare step in the same process, in turns, for `bench_step.py` and `bench_gpu.py`."""
+"""The framework and a bare step, timed in turns in one process: a worker of `bench_step.py` and `bench_gpu.py`."""
 
 import sys
 from functools import partial
@@ -16,7 +16,7 @@ from dist_lstm.train.devices import make_strategy
 
 
 def main() -> None:
-    """Prepare with the first job, which says how many GPUs and threads and which strategy; then take turns."""
+    """Prepare with the first job, which holds GPUs, threads and strategy; then take turns."""
     jobs = Jobs()
     job = jobs.take()
     assert job is not None
@@ -27,7 +27,7 @@ def main() -> None:
     bare = partial(time_bare, work, make_bare_step(work), ready_batches(work))
 
     def rest(passed: dict[str, float] | None) -> int:
-        """Take jobs while the framework's training waits, until one is its own."""
+        """Take jobs while the framework's training is paused, until one is for the framework."""
         jobs.answer(passed or {"strategy": type(strategy).__name__})
         while turn := jobs.take():
             if turn["contender"] != "bare":

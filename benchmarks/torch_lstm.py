@@ -1,8 +1,8 @@
-"""`torch.nn.LSTM` in a bare training step on ready tensors, and alone, for `bench_gpu.py`, which starts it.
+"""`torch.nn.LSTM` in a bare training step on preloaded tensors, and alone: a worker of `bench_gpu.py`.
 
-The step has the same layers, dropout, linear decoder, pinball loss, clipping and AdamW as the other side, without
-its scaling and its linear part. TF32 as the precision says; float16 and bfloat16 through autocast, without scaling
-of the loss. Needs only Python's own library and PyTorch.
+The step has the same layers, dropout, linear decoder, pinball loss, clipping and AdamW as the framework's, without
+its scaling and its linear part. The job sets the precision: TF32, or float16 and bfloat16 through autocast without
+loss scaling. Needs only Python's standard library and PyTorch.
 """
 
 # pyright: reportMissingImports=false
@@ -32,13 +32,13 @@ class Network(nn.Module):
         self.decoder = nn.Linear(units[0], self.horizon * self.quantiles)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features of steps, `[B, T, F]`, to quantiles, `[B, H, Q]`."""
+        """Map features of steps, `[B, T, F]`, to quantiles, `[B, H, Q]`."""
         output, _ = self.lstm(features)
         return self.decoder(output[:, -1]).view(-1, self.horizon, self.quantiles)
 
 
 def make_step(job: dict[str, Any], device: torch.device) -> Callable[[], torch.Tensor]:
-    """A training step, which gives its loss."""
+    """Build a training step that returns its loss."""
     size = job["size"]
     half = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(job["precision"])
     network = Network(job).to(device)
@@ -62,7 +62,7 @@ def make_step(job: dict[str, Any], device: torch.device) -> Callable[[], torch.T
 
 
 def make_kernel(job: dict[str, Any], device: torch.device) -> Callable[[], torch.Tensor]:
-    """Forward and backward of the layers alone, over time-major steps."""
+    """Build the forward and backward pass of the layers alone, over time-major steps."""
     size = job["size"]
     lstm = nn.LSTM(2, size["units"][0], num_layers=len(size["units"])).to(device)
     steps = torch.randn(size["context"], size["batch"], 2, device=device)
@@ -77,17 +77,17 @@ def make_kernel(job: dict[str, Any], device: torch.device) -> Callable[[], torch
 
 
 def measure(step: Callable[[], torch.Tensor], steps: int, batch: int) -> dict[str, float]:
-    """Windows per second of so many steps."""
+    """Windows per second of a number of steps."""
     step().item()
     begin = time.perf_counter()
     for _ in range(steps - 1):
         step()
-    step().item()  # a GPU is still at work when the last call returns
+    step().item()  # the last call returns before the GPU has finished
     return {"windows_per_second": round(steps * batch / (time.perf_counter() - begin), 1)}
 
 
 def main() -> None:
-    """Take turns; what the last job of its kind and size needed is kept."""
+    """Take turns; the step of the last job is reused where the next job has the same kind and size."""
     jobs, device = Jobs(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name, step = "", None
     while job := jobs.take():

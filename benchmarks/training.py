@@ -1,8 +1,8 @@
-"""Two ways through the same training: the framework's own, from Parquet, and a bare step on ready tensors.
+"""Two implementations of one training: the framework's, from Parquet, and a bare step on preloaded tensors.
 
-The bare step is what one writes by hand: the same Keras layers, loss, clipping and optimizer in one
-`tf.function` that is called once a step; no mask for missing targets, no schedule, no strategy, no input
-pipeline, nothing counted.
+The bare step is a minimal hand-written one: the same Keras layers, loss, clipping and optimizer in one
+`tf.function` that is called once per step; no mask for missing targets, schedule, strategy, input pipeline or
+monitoring.
 """
 
 import io
@@ -35,7 +35,7 @@ from dist_lstm.train.phases import Training, train_phase
 
 _READY_BATCHES = 8
 
-#: Takes what came of the last steps, and says how many to let pass next; None ends the training.
+#: Receives the values of the last turn and returns the steps of the next one; None ends the training.
 Rest = Callable[[dict[str, float] | None], int | None]
 #: Model inputs by name, and targets.
 Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -58,30 +58,30 @@ class Work:
 def open_work(
     folder: Path, size: Size, precision: str = "auto", settings: Mapping[str, Any] | None = None
 ) -> Work:
-    """Prepare the table in a folder, or find it prepared, for a size, a precision and other settings."""
+    """Prepare the table in a folder, unless it is prepared already, for a size, a precision and other settings."""
     config = make_config(folder, size, precision, settings)
     resolved, shards = prepare(folder, config)
     return Work(shards, as_measured(resolved), shards.make_task(resolved))
 
 
 def one_device(precision: str = "auto") -> Any:
-    """A strategy for one GPU where there is one, else for the CPU; switches TF32 as the precision says."""
+    """A strategy for one GPU where there is one, else for the CPU; `precision` switches TF32 on or off."""
     gpus = min(len(tf.config.list_physical_devices("GPU")), 1)
     return make_strategy(ResourceSettings(gpus=gpus), precision)
 
 
-class _EnoughError(Exception):
+class _StopTrainingError(Exception):
     """Ends a training."""
 
 
-class _Turnstile(Monitor):
-    """A monitor at which training rests after every so many steps."""
+class _TurnMonitor(Monitor):
+    """A monitor that pauses training after every turn."""
 
     def __init__(self, work: Work, rest: Rest, warm_up: int) -> None:
-        # No terminal: no bar that would move while others work.
+        # No terminal, hence no progress bar that would be redrawn while others work.
         super().__init__(work.shards.folder.parent, Console(file=io.StringIO()))
         self._work, self._rest, self._warm_up = work, rest, warm_up
-        #: Steps of the turn, where counting begins and ends, and the clocks where it began.
+        #: Steps of the turn, the first and the last timed step, and the clocks at the first.
         self._steps, self._first, self._last = 0, 0, 1
         self._begin = np.zeros(4)
 
@@ -104,7 +104,7 @@ class _Turnstile(Monitor):
             passed["input_wait_share"] = round(waited / trained, 4) if trained else 0.0
         further = self._rest(passed)
         if further is None:
-            raise _EnoughError
+            raise _StopTrainingError
         self._steps, self._first, self._last = further, step + self._warm_up, 0
         if not self._warm_up:
             self._count_from(step, speed)
@@ -113,39 +113,38 @@ class _Turnstile(Monitor):
         return np.array([time.perf_counter(), time.process_time(), speed.waited, speed.seconds])
 
 
-#: Without validation, more steps than are ever made.
-_ENDLESS = 1_000_000
+#: Without validation: more steps than any benchmark takes.
+_NEVER = 1_000_000
 
 
 def train_framework(work: Work, strategy: Any, rest: Rest, validate: bool = False, warm_up: int = 0) -> None:
-    """Train as `dist-lstm train` does, from the first weights: shards, stream, loop, monitor, resting in between.
+    """Train as `dist-lstm train` does, from initial weights: shards, stream, loop and monitor, with pauses.
 
     Args:
-        work: What to train.
+        work: Prepared data and config.
         strategy: The strategy to train under.
-        rest: Called after the first step, which traces the graph, with None; and then whenever as many steps
-            have passed as it said, with `windows_per_second`, `cpu_seconds` of a step (all threads) and
-            `input_wait_share` of what lies between its return and its next call.
-        validate: Whether it validates at the end of every epoch, as the first of a run's two trainings does.
-        warm_up: Steps after a rest that do not count: their batches were made ready in the meantime.
+        rest: Called with None after the first step, which traces the graph; then after as many steps as it
+            returned, with `windows_per_second`, `cpu_seconds` per step (all threads) and `input_wait_share`.
+        validate: Whether to validate at the end of every epoch, as the first of a run's two trainings does.
+        warm_up: Steps after a pause that are not timed, since their batches were prefetched during the pause.
     """
-    turnstile = _Turnstile(work, rest, warm_up)
-    # A directory of its own: it is not to go on from the checkpoints of another measurement.
+    monitor = _TurnMonitor(work, rest, warm_up)
+    # A new directory, so that no checkpoint of another measurement is resumed.
     folder = Path(tempfile.mkdtemp(dir=work.shards.folder.parent))
-    training = Training(folder, work.shards, work.config, work.task, strategy, turnstile)
-    with suppress(_EnoughError):
-        train_phase(training, None if validate else _ENDLESS)
+    training = Training(folder, work.shards, work.config, work.task, strategy, monitor)
+    with suppress(_StopTrainingError):
+        train_phase(training, None if validate else _NEVER)
 
 
 def make_bare_step(work: Work, cudnn: bool = True) -> Any:
-    """A bare training step.
+    """Build a bare training step.
 
     Args:
-        work: Which network and loss.
+        work: Prepared data and config, which set the network and the loss.
         cudnn: Whether its LSTM layers may run through cuDNN.
 
     Returns:
-        A `tf.function` of inputs and target to the mean loss.
+        A `tf.function` that maps inputs and target to the mean loss.
     """
     loss, settings = _loss(work), work.config.train
     model = build_model(work.task, work.config.model, settings.precision)
@@ -182,16 +181,16 @@ def ready_batches(work: Work) -> list[Batch]:
 
 
 def time_bare(work: Work, step: Any, batches: list[Batch], steps: int) -> dict[str, float]:
-    """Call a bare step on ready tensors, after two calls that do not count.
+    """Time a bare step on preloaded tensors, after two calls that are not timed.
 
     Args:
-        work: What is trained.
-        step: What `make_bare_step` gave.
-        batches: Ready batches, taken in turn.
+        work: Prepared data and config.
+        step: The step of `make_bare_step`.
+        batches: Preloaded batches, used in turn.
         steps: Steps to time.
 
     Returns:
-        `windows_per_second`, and `cpu_seconds` of a step (all threads).
+        `windows_per_second`, and `cpu_seconds` per step (all threads).
     """
     for _ in range(2):
         step(*batches[0]).numpy()
@@ -200,7 +199,7 @@ def time_bare(work: Work, step: Any, batches: list[Batch], steps: int) -> dict[s
     for number in range(steps):
         loss = step(*batches[number % len(batches)])
     if loss is not None:
-        loss.numpy()  # a GPU is still at work when the last call returns
+        loss.numpy()  # the last call returns before the GPU has finished
     return _rates(work, steps, time.perf_counter() - begin, time.process_time() - used)
 
 

@@ -1,4 +1,4 @@
-"""The work that both benchmarks of training do: the same table, task and network, of any size."""
+"""The table, task and network of the benchmarks of training, in any size."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,19 +16,19 @@ from dist_lstm.data.prepare import describe, ingest
 from dist_lstm.data.shards import Shards
 
 HORIZON, SEASON, SERIES, STEPS = 24, 24, 200, 2000
-#: Intervals in percent, and the quantiles that are forecast for them.
+#: Intervals in percent, and their quantile levels.
 LEVELS, QUANTILES = (80, 95), (0.025, 0.1, 0.5, 0.9, 0.975)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a training step is.
+    """Size of a training step.
 
     Attributes:
         units: Units of each LSTM layer.
         batch: Windows per step.
         context: Steps of a context.
-        segment: Steps the LSTM reads at once.
+        segment: Steps per segment of the LSTM's input.
     """
 
     units: tuple[int, ...]
@@ -37,16 +37,16 @@ class Size:
     segment: int = 1
 
     def describe(self) -> str:
-        """In words, such as `2 x 64 units, batch 256, context 96`."""
+        """A short text, such as `2 x 64 units, batch 256, context 96`."""
         return f"{len(self.units)} x {self.units[0]} units, batch {self.batch}, context {self.context}"
 
     def plain(self) -> dict[str, Any]:
-        """As values that can be sent to another process."""
+        """Plain values that can be sent to another process."""
         return asdict(self)
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
-        """The size `plain` gave."""
+        """The size from the values of `plain`."""
         return cls(tuple(values["units"]), values["batch"], values["context"], values["segment"])
 
 
@@ -54,10 +54,10 @@ def write_table(folder: Path) -> Path:
     """Write 200 series of 2,000 steps with a season and noise, all observed, as a long table.
 
     Args:
-        folder: Where.
+        folder: Folder of the file.
 
     Returns:
-        The file, `series.parquet`: `unique_id`, `ds` (whole numbers), `y`.
+        The file, `series.parquet`: `unique_id`, `ds` (integers), `y`.
     """
     steps = np.arange(STEPS)
     noise = np.random.default_rng(0).normal(0, 0.3, (SERIES, STEPS))
@@ -71,19 +71,19 @@ def write_table(folder: Path) -> Path:
 def make_config(
     folder: Path, size: Size, precision: str = "auto", settings: Mapping[str, Any] | None = None
 ) -> Config:
-    """The config of a size, on the table in a folder.
+    """Make the config of a size, for the table in a folder.
 
-    The transform is off: what goes into the network is a scaled value and whether it was observed. All else
-    is left at its default: robust scaling of each window, dropout 0.1, the quantile head.
+    The transform is off: the inputs of the network are the scaled value and whether it was observed. All other
+    settings are defaults: robust scaling of each window, dropout 0.1, the quantile head.
 
     Args:
-        folder: Where `write_table` wrote.
+        folder: Folder of the table that `write_table` wrote.
         size: The size.
-        precision: As `train.precision`.
+        precision: Value of `train.precision`.
         settings: Other settings, by dotted key.
 
     Returns:
-        The config, not resolved.
+        The unresolved config.
     """
     from dist_lstm.config.load import override, parse_config
 
@@ -101,7 +101,7 @@ def make_config(
 
 
 def prepare(folder: Path, config: Config) -> tuple[ResolvedConfig, Shards]:
-    """Prepare the table in a folder, or find it prepared: the resolved config and the shards."""
+    """Prepare the table in a folder, unless it is prepared already: the resolved config and the shards."""
     with ingest(config, folder / "shards") as dataset:
         resolved = resolve(config, dataset.statistics)
         return resolved, describe(dataset, resolved)

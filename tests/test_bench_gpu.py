@@ -89,7 +89,7 @@ def test_the_limits_fit_a_short_stay_in_the_order_of_priority():
         assert f"| {item} |" in (bench_gpu.__doc__ or "")
 
 
-def test_an_item_that_exceeds_its_limit_is_cut_and_marked_and_what_came_before_is_in_the_file(measure, tmp_path):
+def test_an_item_that_exceeds_its_limit_is_cut_and_marked_and_earlier_lines_are_in_the_file(measure, tmp_path):
     path = tmp_path / "gpu.json"
     begin = time.monotonic()
     shown = measure(Results(path, MACHINE), {"second": "hang"}, limit=5.0)
@@ -125,14 +125,14 @@ def test_a_line_that_fails_is_marked_with_its_reason_and_the_next_ones_are_measu
     assert Results(path, MACHINE).undone("steps") == ["second"]
 
 
-def test_an_item_whose_process_does_not_start_says_why(measure, tmp_path):
+def test_an_item_whose_process_does_not_start_has_the_error_as_its_state(measure, tmp_path):
     path = tmp_path / "gpu.json"
     measure(Results(path, MACHINE), {"start": "crash"})
     assert stored(path)["state"] == "failed: between lines: no such library"
     assert stored(path)["lines"] == {}
 
 
-def test_the_same_command_goes_on_with_what_is_missing_and_then_with_what_was_cut(measure, tmp_path):
+def test_the_same_command_resumes_with_missing_lines_and_then_with_those_that_were_cut(measure, tmp_path):
     path = tmp_path / "gpu.json"
     measure(Results(path, MACHINE), {"second": "hang"}, limit=5.0)
     measure(Results(path, MACHINE | {"date": "2026-01-02", "commit": "b"}), {})
@@ -143,13 +143,13 @@ def test_the_same_command_goes_on_with_what_is_missing_and_then_with_what_was_cu
     assert Results(path, MACHINE).undone("steps") == []
 
 
-def test_lines_that_were_cut_come_last_and_measured_ones_not_at_all():
+def test_lines_that_were_cut_are_last_and_measured_ones_are_skipped():
     lines = [(name, dict) for name in "abcd"]
     job = Job("steps", "folder", True, None, skip=["b"], last=["a"])
     assert [name for name, _ in ordered(lines, job)] == ["c", "d", "a"]
 
 
-def test_results_of_another_machine_are_kept_beside_this_ones(tmp_path):
+def test_results_of_another_machine_are_kept_in_a_second_file(tmp_path):
     path, other = tmp_path / "gpu.json", MACHINE | {"gpu": {"NVIDIA A100": 81_920}}
     Results(path, MACHINE).add("start", "doctor", {"state": "ok"})
     assert Results(path, MACHINE | {"commit": "b", "driver": "580.159.04"}).lines("start")
@@ -173,9 +173,9 @@ def cell(ready: float, torch: float | None, wait: float) -> dict:
 def test_goals_name_the_cell_that_is_farthest_from_them():
     cells = {"a": cell(0.95, 2.0, 0.01), "b": cell(0.89, 0.6, 0.06), "c": {"failed": "out of memory"}}
     ready, torch, wait = goals(cells)
-    assert (ready.found, ready.reached, ready.worst) == (0.89, False, "b")
-    assert (round(torch.found**2, 3), torch.reached, torch.worst) == (1.2, True, "b")
-    assert (wait.found, wait.reached, wait.worst) == (0.06, False, "b")
+    assert (ready.value, ready.reached, ready.worst) == (0.89, False, "b")
+    assert (round(torch.value**2, 3), torch.reached, torch.worst) == (1.2, True, "b")
+    assert (wait.value, wait.reached, wait.worst) == (0.06, False, "b")
     assert [goal.reached for goal in goals({"a": cells["a"]})] == [True, True, True]
     assert len(goals({"a": cell(1.0, None, 0.0)})) == 2
     assert goals({}) == []
@@ -213,7 +213,7 @@ def test_a_contender_that_fails_is_left_out_and_the_others_take_their_turns():
     assert values["left_out"] == {"broken": "RuntimeError: Graph execution error: no algorithm worked"}
 
 
-def test_a_contender_that_ended_before_it_was_asked_says_why():
+def test_a_contender_that_ended_before_its_job_raises_with_its_last_line():
     with Contender([sys.executable, "-c", "import sys; sys.exit('no torch')"]) as contender:
         contender._process.wait()
         contender.ask(steps=1)
@@ -233,7 +233,7 @@ runpy.run_path({worker!r}, run_name="__main__")
 """
 
 
-def test_a_worker_keeps_what_else_is_printed_apart_and_tells_all_of_a_long_error(tmp_path):
+def test_a_worker_separates_its_answers_from_other_output_and_keeps_a_long_traceback(tmp_path):
     program, path = tmp_path / "program.py", tmp_path / "gpu.json"
     program.write_text(TINY_ITEM.format(root=str(ROOT), worker=str(ROOT / "benchmarks" / "gpu" / "worker.py")))
     job, results = replace(JOB, item="tiny"), Results(path, MACHINE)
@@ -246,7 +246,7 @@ def test_a_worker_keeps_what_else_is_printed_apart_and_tells_all_of_a_long_error
     assert results.state("tiny") == "done"
 
 
-def test_ops_that_no_cpu_can_run_are_timed_and_compared_in_turns(monkeypatch):
+def test_ops_that_need_a_gpu_are_timed_and_compared_in_turns(monkeypatch):
     import tensorflow as tf
 
     from benchmarks.gpu import kernels
@@ -290,7 +290,7 @@ def graph(**changes: bool) -> dict:
         ({"training graph": {"cut": "time limit exceeded"}}, False),
     ],
 )
-def test_the_exit_status_asks_for_cudnn_and_for_agreement_with_the_cpu(lines, sound):
+def test_the_exit_status_requires_cudnn_and_agreement_with_the_cpu(lines, sound):
     results = Results(None, MACHINE)
     for item in LIMITS:
         results.end(item, "done", 1.0)
@@ -302,7 +302,7 @@ def test_the_exit_status_asks_for_cudnn_and_for_agreement_with_the_cpu(lines, so
     assert not is_sound(results, list(LIMITS), gpu=True)
 
 
-def test_a_rehearsal_does_not_ask_for_cudnn():
+def test_a_rehearsal_does_not_require_cudnn():
     results = Results(None, MACHINE)
     results.add("cudnn", "training graph", graph(gpu_seen=False, holds_cudnn=False, holds_loop=True))
     results.end("cudnn", "done", 1.0)
@@ -325,12 +325,12 @@ def test_a_gpu_that_tensorflow_does_not_see_ends_the_run(kind, seen):
     assert sees_gpu(results) == seen
 
 
-def test_time_that_is_left_goes_to_cut_steps_and_then_to_causes():
+def test_remaining_time_is_used_for_cut_steps_and_then_for_causes():
     assert order(["causes", "forecasting", "steps"]) == ["steps", "forecasting", "steps", "causes"]
     assert order(["start"]) == ["start"]
 
 
-def test_xla_is_told_where_ptxas_lies_unless_the_user_says(monkeypatch, tmp_path):
+def test_xla_gets_the_folder_of_ptxas_unless_the_user_sets_one(monkeypatch, tmp_path):
     job, on_gpu = JOB, replace(JOB, item="start", rehearse=False)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "ptxas").touch()
@@ -345,7 +345,7 @@ def test_xla_is_told_where_ptxas_lies_unless_the_user_says(monkeypatch, tmp_path
     assert environment(job)["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_without_a_gpu_it_says_so_and_writes_nothing(monkeypatch, tmp_path):
+def test_without_a_gpu_the_benchmark_says_so_and_writes_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--out", str(tmp_path / "gpu.json")])
     monkeypatch.setattr(bench_gpu, "nvidia_driver", lambda: Driver(None, {}))
     with pytest.raises(SystemExit, match=r"no NVIDIA GPU answers.*--rehearse"):
@@ -366,7 +366,7 @@ THERE = (
 )  # fmt: skip
 
 
-def test_the_packages_of_a_gpu_machine_are_those_its_description_lists():
+def test_the_packages_of_a_gpu_machine_are_in_its_description():
     description = ROOT.parent / "shared" / "gpu" / "README.md"
     if not description.exists():
         pytest.skip(f"no description of a GPU machine at {description}")
@@ -392,7 +392,7 @@ def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_insta
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"limits: {sum(LIMITS.values())} s in all" in done.stdout
+    assert f"limits: {sum(LIMITS.values())} s in total" in done.stdout
     items = json.loads(out.read_text())["items"]
     assert {name: item["state"] for name, item in items.items()} == dict.fromkeys(
         [*LIMITS, bench_gpu.CAUSES], "done"

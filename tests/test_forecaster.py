@@ -22,8 +22,8 @@ def table(names: str = "abc", steps: int = 120, freq: str = "h") -> pd.DataFrame
     generator = np.random.default_rng(1)
     ds = pd.date_range("2024-01-01", periods=steps, freq=freq)
     parts = [
-        pd.DataFrame({"unique_id": name, "ds": ds, "y": 10 + place + generator.normal(size=steps)})
-        for place, name in enumerate(names)
+        pd.DataFrame({"unique_id": name, "ds": ds, "y": 10 + number + generator.normal(size=steps)})
+        for number, name in enumerate(names)
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -34,59 +34,59 @@ def fitted() -> Forecaster:
 
 
 def test_predict_gives_the_steps_after_the_end_of_every_series(fitted):
-    found = fitted.predict()
-    assert list(found.columns) == ["unique_id", "ds", "LSTM"] + [
+    forecasts = fitted.predict()
+    assert list(forecasts.columns) == ["unique_id", "ds", "LSTM"] + [
         f"LSTM-{end}-{level}" for level in (80, 95) for end in ("lo", "hi")
     ]
-    for name, rows in found.groupby("unique_id"):
+    for name, rows in forecasts.groupby("unique_id"):
         last = table()[table()["unique_id"] == name]["ds"].max()
         assert list(rows["ds"]) == list(pd.date_range(last, periods=HORIZON + 1, freq="h")[1:])
-    assert set(found["unique_id"]) == {"a", "b", "c"}
-    assert (found["LSTM-lo-95"] <= found["LSTM"]).all()
+    assert set(forecasts["unique_id"]) == {"a", "b", "c"}
+    assert (forecasts["LSTM-lo-95"] <= forecasts["LSTM"]).all()
 
 
 def test_predicting_twice_gives_the_same(fitted):
     pd.testing.assert_frame_equal(fitted.predict(), fitted.predict())
 
 
-def test_the_same_table_given_anew_is_forecast_the_same(fitted):
+def test_the_training_table_passed_to_predict_gives_the_same_forecasts(fitted):
     pd.testing.assert_frame_equal(fitted.predict(table()), fitted.predict())
 
 
-def test_newer_values_of_a_series_move_its_forecast_on(fitted):
+def test_newer_values_of_a_series_move_its_forecast_forward(fitted):
     newer = table(steps=130)
-    found = fitted.predict(newer)
-    assert found["ds"].min() == pd.Timestamp("2024-01-06 10:00")
+    forecasts = fitted.predict(newer)
+    assert forecasts["ds"].min() == pd.Timestamp("2024-01-06 10:00")
 
 
 def test_series_that_were_not_trained_on_are_forecast(fitted):
-    found = fitted.predict(table("xy", steps=40))
-    assert set(found["unique_id"]) == {"x", "y"}
-    assert found["LSTM"].notna().all()
+    forecasts = fitted.predict(table("xy", steps=40))
+    assert set(forecasts["unique_id"]) == {"x", "y"}
+    assert forecasts["LSTM"].notna().all()
 
 
-def test_the_table_is_left_as_it_was(fitted):
+def test_the_users_table_is_not_changed(fitted):
     given = table("x")
     before = given.copy()
     fitted.predict(given)
     pd.testing.assert_frame_equal(given, before)
 
 
-def test_cross_validation_gives_what_happened_beside_forecasts_of_a_model_that_never_saw_it(fitted):
-    found = fitted.cross_validation()
-    assert list(found.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
-    assert "SeasonalNaive" in found.columns
-    assert len(found) == 3 * 3 * HORIZON
-    joined = found.merge(table(), on=["unique_id", "ds"])
+def test_cross_validation_gives_actual_values_and_forecasts_of_a_model_that_never_saw_them(fitted):
+    forecasts = fitted.cross_validation()
+    assert list(forecasts.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
+    assert "SeasonalNaive" in forecasts.columns
+    assert len(forecasts) == 3 * 3 * HORIZON
+    joined = forecasts.merge(table(), on=["unique_id", "ds"])
     np.testing.assert_allclose(joined["y_x"], joined["y_y"], rtol=1e-6)
-    assert (found["ds"] > found["cutoff"]).all()
+    assert (forecasts["ds"] > forecasts["cutoff"]).all()
 
 
-def test_cross_validation_takes_other_cutoffs_inside_what_was_kept_from_training(fitted):
-    found = fitted.cross_validation(n_windows=5, step_size=3)
-    assert found.groupby("unique_id")["cutoff"].nunique().eq(5).all()
+def test_cross_validation_accepts_other_cutoffs_inside_the_test_range(fitted):
+    rows = fitted.cross_validation(n_windows=5, step_size=3)
+    assert rows.groupby("unique_id")["cutoff"].nunique().eq(5).all()
     usual = fitted.cross_validation().set_index(["unique_id", "ds", "cutoff"])["LSTM"]
-    other = found.set_index(["unique_id", "ds", "cutoff"])["LSTM"]
+    other = rows.set_index(["unique_id", "ds", "cutoff"])["LSTM"]
     both = usual.index.intersection(other.index)
     assert len(both) > 0
     # Other cutoffs share a batch with them: the last bits may differ.
@@ -98,7 +98,7 @@ def test_cutoffs_that_were_trained_on_are_refused(fitted):
         fitted.cross_validation(n_windows=4)
 
 
-def test_scores_are_those_of_the_backtest(fitted):
+def test_scores_equal_those_of_the_backtest(fitted):
     assert set(fitted.scores["model"]) == {"LSTM", "SeasonalNaive"}
     assert len(fitted.scores) == 6
 
@@ -111,12 +111,12 @@ def test_a_saved_forecaster_is_loaded_with_the_same_forecasts(fitted, tmp_path):
     pd.testing.assert_frame_equal(loaded.cross_validation(), fitted.cross_validation())
 
 
-def test_nothing_is_saved_over_what_is_there(fitted, tmp_path):
+def test_saving_never_overwrites_a_folder(fitted, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         fitted.save(tmp_path)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"is not a run directory"):
         Forecaster.load(tmp_path)
 
@@ -131,14 +131,14 @@ def test_a_missing_column_is_refused_by_name():
         Forecaster.fit(table().rename(columns={"unique_id": "shop"}), HORIZON)
 
 
-def test_progress_is_printed_only_where_it_is_asked_for(fitted, capsys):
+def test_progress_is_printed_only_when_requested(fitted, capsys):
     fitted.predict(table("x"))
     assert capsys.readouterr() == ("", "")
 
 
-def test_other_column_names_and_zones_come_back_as_nixtla_and_the_zone_have_them():
+def test_forecasts_have_nixtlas_column_names_and_the_time_zone_of_the_table():
     frame = table("a").rename(columns={"unique_id": "item_id", "ds": "timestamp", "y": "target"})
     frame["timestamp"] = frame["timestamp"].dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
-    found = Forecaster.fit(frame, HORIZON, overrides=SETTINGS).predict()
-    assert str(found["ds"].dt.tz) == "Europe/Berlin"
-    assert found["ds"].iloc[0] == frame["timestamp"].iloc[-1] + pd.Timedelta(hours=1)
+    forecasts = Forecaster.fit(frame, HORIZON, overrides=SETTINGS).predict()
+    assert str(forecasts["ds"].dt.tz) == "Europe/Berlin"
+    assert forecasts["ds"].iloc[0] == frame["timestamp"].iloc[-1] + pd.Timedelta(hours=1)

@@ -110,22 +110,22 @@ def write(table: pa.Table, kind: str, folder: Path) -> Path | None:
 
 def setting_of(annotation: Any) -> st.SearchStrategy:
     """Values that may fit a field, and some that do not."""
-    known = [one for one in get_args(annotation) if isinstance(one, str)]
-    known += [inner for one in get_args(annotation) for inner in get_args(one) if isinstance(inner, str)]
-    return st.one_of(st.sampled_from(known), VALUES) if known else VALUES
+    literals = [one for one in get_args(annotation) if isinstance(one, str)]
+    literals += [inner for one in get_args(annotation) for inner in get_args(one) if isinstance(inner, str)]
+    return st.one_of(st.sampled_from(literals), VALUES) if literals else VALUES
 
 
 @st.composite
 def sections(draw: st.DrawFn, section: type[BaseModel] = Config) -> dict[str, Any]:
     """Some of the settings of a section, sometimes one that is unknown."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name in draw(st.lists(st.sampled_from(list(section.model_fields)), max_size=3, unique=True)):
         annotation: Any = section.model_fields[name].annotation
         inner = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        found[name] = draw(sections(annotation) if inner else setting_of(annotation))
+        values[name] = draw(sections(annotation) if inner else setting_of(annotation))
     if draw(st.integers(0, 30)) == 30:
-        found[draw(st.sampled_from([*COLUMNS, "horizon", "x"]))] = draw(VALUES)
-    return found
+        values[draw(st.sampled_from([*COLUMNS, "horizon", "x"]))] = draw(VALUES)
+    return values
 
 
 NAMES = st.sampled_from(COLUMNS)
@@ -179,36 +179,36 @@ def outcome(config: dict[str, Any], table: pa.Table, kind: str) -> str:
         except (pa.ArrowException, ValueError, OverflowError):
             return "not written"
         try:
-            found = prepare(load_config(job), folder / "shards", frame)
+            result = prepare(load_config(job), folder / "shards", frame)
         except UserError as error:
             line = one_line(str(error))
             assert line.isprintable()
             assert line.strip()
             assert len(line) < 3000
             return line
-        assert isinstance(found, Manifest)
-        assert found.series > 0
+        assert isinstance(result, Manifest)
+        assert result.series > 0
         return "shards"
 
 
 CHECKED = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 
 
-def test_a_table_becomes_shards_or_a_line_and_the_fuzzer_reaches_both():
-    found: list[str] = []
+def test_a_table_becomes_shards_or_one_error_line_and_the_fuzzer_reaches_both():
+    outcomes: list[str] = []
 
     @settings(max_examples=120, derandomize=True, database=None, **CHECKED)
     @given(cases())
     def collect(case):
-        found.append(outcome(*case))
+        outcomes.append(outcome(*case))
 
     collect()
-    assert found.count("shards") >= 15
-    assert pd.Series(found).str.slice(-30).nunique() >= 25
+    assert outcomes.count("shards") >= 15
+    assert pd.Series(outcomes).str.slice(-30).nunique() >= 25
 
 
 @pytest.mark.slow
 @settings(max_examples=600, **CHECKED)
 @given(cases())
-def test_many_tables_become_shards_or_a_line(case):
+def test_many_tables_become_shards_or_one_error_line(case):
     outcome(*case)

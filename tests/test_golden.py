@@ -73,7 +73,7 @@ def test_an_autoregression_is_forecast_better_than_by_its_last_value(tmp_path):
 def test_the_first_step_of_direct_forecasts_agrees_with_a_model_of_horizon_one(tmp_path):
     y = autoregressive(2)
     scores: dict[int, list[float]] = {1: [], 8: []}
-    for horizon, found in scores.items():
+    for horizon, errors in scores.items():
         for seed in (1, 2, 3):
             train_settings = {"seed": seed, "max_steps": 800, "learning_rate": 3e-3, "patience": 30}
             rows = backtested(
@@ -82,12 +82,12 @@ def test_the_first_step_of_direct_forecasts_agrees_with_a_model_of_horizon_one(t
             )  # fmt: skip
             # The cutoffs that both horizons have room for.
             same = (rows["step"] == 1) & rows["cutoff"].between(len(y) - 600, len(y) - 9)
-            found.append(rows.loc[same, "model"].mean())
-    spread = max(max(found) - min(found) for found in scores.values())
+            errors.append(rows.loc[same, "model"].mean())
+    spread = max(max(errors) - min(errors) for errors in scores.values())
     assert abs(np.mean(scores[1]) - np.mean(scores[8])) <= spread
 
 
-def test_a_trend_is_carried_on_beyond_all_values_that_were_trained_on(tmp_path):
+def test_a_trend_is_continued_beyond_all_training_values(tmp_path):
     y = 0.05 * np.arange(3000) + np.random.default_rng(3).normal(size=3000)
     errors = backtested(y, 24, tmp_path, train={"max_steps": 600}).groupby("step").mean()
     assert (errors["model"] < errors["last_value"]).all()

@@ -25,7 +25,7 @@ def make_root(tmp_path):
     return make
 
 
-def test_without_a_limit_the_machine_counts(make_root):
+def test_without_a_limit_the_memory_of_the_machine_counts(make_root):
     assert memory(make_root({"proc/meminfo": MEMINFO})) == (16 * GIB, 8 * GIB)
 
 
@@ -41,7 +41,7 @@ def test_a_limit_of_cgroup_2_counts_and_idle_file_cache_is_available(make_root):
     assert memory(make_root(files)) == (3 * GIB, GIB + 512 * MIB)
 
 
-def test_a_limit_of_a_cgroup_around_it_counts(make_root):
+def test_a_limit_of_an_enclosing_cgroup_counts(make_root):
     files = {
         "proc/meminfo": MEMINFO,
         "proc/self/cgroup": "0::/user/job\n",
@@ -75,7 +75,7 @@ def test_a_quota_of_cgroup_2_counts(make_root, monkeypatch, text, share):
     assert cpus(root) == (share or 3, 8)
 
 
-def test_a_quota_of_minus_1_is_none(make_root, monkeypatch):
+def test_a_quota_of_minus_1_is_no_limit(make_root, monkeypatch):
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     files = {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}
     root = make_root({"proc/self/cgroup": "5:cpu:/\n"} | {f"sys/fs/cgroup/cpu/{k}": v for k, v in files.items()})
@@ -110,21 +110,21 @@ class TestDriver:
 
         return install
 
-    def test_without_library_and_module_there_is_none(self, nvml, tmp_path):
+    def test_without_nvml_and_the_kernel_module_there_is_no_driver(self, nvml, tmp_path):
         nvml("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
         assert nvidia_driver(tmp_path) == Driver(None, {})
 
-    def test_the_module_tells_its_version_where_the_library_is_missing(self, nvml, make_root):
+    def test_the_kernel_modules_version_is_used_where_nvml_is_missing(self, nvml, make_root):
         nvml("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
         text = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar\nGCC version: 12\n"
-        found = nvidia_driver(make_root({"proc/driver/nvidia/version": text}))
-        assert found == Driver("550.54.15", {}, "its library libnvidia-ml.so.1 is missing")
+        driver = nvidia_driver(make_root({"proc/driver/nvidia/version": text}))
+        assert driver == Driver("550.54.15", {}, "its library libnvidia-ml.so.1 is missing")
 
-    def test_the_library_tells_version_and_memory(self, nvml, tmp_path):
+    def test_nvml_gives_version_and_memory(self, nvml, tmp_path):
         nvml()
         assert nvidia_driver(tmp_path) == Driver("570.10", {"NVIDIA H200": 143771})
 
     @pytest.mark.parametrize("failing", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetMemoryInfo"])
-    def test_a_library_that_fails_is_quoted(self, nvml, tmp_path, failing):
+    def test_an_error_of_nvml_is_quoted(self, nvml, tmp_path, failing):
         nvml(failing)
         assert nvidia_driver(tmp_path) == Driver(None, {}, "NVML: Unknown Error")

@@ -23,8 +23,8 @@ for arguments in COMMANDS:
 def modules_after(code: str) -> set[str]:
     """Modules a fresh interpreter holds after some code."""
     code += "\nimport json, sys; print('\\n' + json.dumps(sorted(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return set(json.loads(found.stdout.splitlines()[-1]))
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(json.loads(process.stdout.splitlines()[-1]))
 
 
 def modules_of(commands: list[list[str]], status: int) -> set[str]:
@@ -32,42 +32,42 @@ def modules_of(commands: list[list[str]], status: int) -> set[str]:
     return modules_after(COMMANDS.replace("COMMANDS", repr(commands)).replace("STATUS", str(status)))
 
 
-def test_importing_the_package_imports_nothing_of_its_own_and_nothing_installed():
-    found = {
+def test_importing_the_package_imports_no_submodule_and_no_installed_package():
+    modules = {
         name for name in modules_after("import dist_lstm") if name.split(".")[0] not in sys.stdlib_module_names
     }
-    ours = {name for name in found if not name.startswith(("_", "sitecustomize"))}
+    ours = {name for name in modules if not name.startswith(("_", "sitecustomize"))}
     assert ours == {"dist_lstm", "dist_lstm.version"}
 
 
-def test_the_forecaster_is_a_name_of_the_package_that_costs_nothing_until_it_is_used():
-    found = modules_after("import dist_lstm; assert 'Forecaster' in dist_lstm.__all__; dist_lstm.Forecaster")
-    assert "dist_lstm.forecaster" in found
-    assert found & {"tensorflow", "keras", "ray"} == set()
+def test_the_forecaster_is_imported_from_the_package_only_when_it_is_used():
+    modules = modules_after("import dist_lstm; assert 'Forecaster' in dist_lstm.__all__; dist_lstm.Forecaster")
+    assert "dist_lstm.forecaster" in modules
+    assert modules & {"tensorflow", "keras", "ray"} == set()
 
 
 def test_help_imports_neither_the_settings_nor_anything_heavy():
-    found = modules_of([["--help"], ["run", "--help"], ["plan", "--help"], ["--version"]], 0)
-    assert found & HEAVY == set()
-    ours = {name for name in found if name.split(".")[0] == "dist_lstm"}
+    modules = modules_of([["--help"], ["run", "--help"], ["plan", "--help"], ["--version"]], 0)
+    assert modules & HEAVY == set()
+    ours = {name for name in modules if name.split(".")[0] == "dist_lstm"}
     assert ours == {
         f"dist_lstm{name}"
         for name in ("", ".cli", ".cli.cluster", ".cli.main", ".cli.runs", ".errors", ".terminal", ".version")
     }
 
 
-def test_a_config_error_does_not_pay_for_tensorflow(tmp_path):
+def test_a_config_error_does_not_import_tensorflow(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text("task: {horizon: 0}\ndata: {path: a.csv}\n")
-    found = modules_of([[verb, str(job)] for verb in ("run", "prepare", "train", "plan")], 2)
-    assert found & {"tensorflow", "keras", "ray"} == set()
-    assert "dist_lstm.config.load" in found
+    modules = modules_of([[verb, str(job)] for verb in ("run", "prepare", "train", "plan")], 2)
+    assert modules & {"tensorflow", "keras", "ray"} == set()
+    assert "dist_lstm.config.load" in modules
 
 
 @pytest.mark.parametrize("verb", ["prepare", "run"])
-def test_an_error_in_the_data_does_not_pay_for_tensorflow(tmp_path, verb):
+def test_an_error_in_the_data_does_not_import_tensorflow(tmp_path, verb):
     job = tmp_path / "job.yaml"
     job.write_text("task: {horizon: 1}\ndata: {path: no-such-file.csv}\n")
-    found = modules_of([[verb, str(job), "--out", str(tmp_path / "out")]], 2)
-    assert found & {"tensorflow", "keras", "ray"} == set()
-    assert "dist_lstm.data.source" in found
+    modules = modules_of([[verb, str(job), "--out", str(tmp_path / "out")]], 2)
+    assert modules & {"tensorflow", "keras", "ray"} == set()
+    assert "dist_lstm.data.source" in modules

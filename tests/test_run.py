@@ -139,7 +139,7 @@ class TestWhatARunLeaves:
         ]
         assert len(visible(folder / "tensorboard")) == 1
 
-    def test_there_is_no_pickle_in_it(self, folder):
+    def test_the_directory_holds_no_pickle(self, folder):
         files = [path for path in folder.rglob("*") if path.is_file()]
         assert len(files) > 12
         for path in files:
@@ -157,7 +157,7 @@ class TestWhatARunLeaves:
         assert (stored.backtest.windows, stored.backtest.stride) == (2, HORIZON)
         assert stored.data.path == str(table)
 
-    def test_history_has_a_row_an_epoch_of_both_trainings(self, folder):
+    def test_history_has_one_row_per_epoch_of_both_trainings(self, folder):
         history = pd.read_csv(folder / "history.csv")
         assert history["step"][history["phase"] == "train"].tolist() == [5, 10, 15, 20]
         refit = history[history["phase"] == "refit"]
@@ -166,34 +166,34 @@ class TestWhatARunLeaves:
         assert np.isfinite(history["loss"]).all()
         assert refit["validation_loss"].isna().all()
 
-    def test_metrics_say_how_many_series_could_not_be_scored(self, folder):
+    def test_metrics_count_the_series_that_could_not_be_scored(self, folder):
         scores = json.loads((folder / "metrics.json").read_text())["backtest"]
         assert (scores["windows"], scores["series"], scores["series_too_short"]) == (2 * 4, 4, 2)
         assert (scores["skill_series"], scores["skill_left_out"]) == (3, 1)  # "constant" has scale 0
 
-    def test_metrics_are_those_of_the_backtest_table(self, folder):
+    def test_metrics_equal_those_of_the_backtest_table(self, folder):
         read = pd.read_parquet(folder / "backtest")
         scores = json.loads((folder / "metrics.json").read_text())["backtest"]
         for model in ("LSTM", "SeasonalNaive"):
             error = (read["y"] - read[model]).abs().groupby(read["unique_id"]).mean()
             assert scores[model]["mae"] == pytest.approx(error.mean(), rel=1e-5)
-        known = read["y"].notna()
+        observed = read["y"].notna()
         inside = (read["y"] >= read["LSTM-lo-80"]) & (read["y"] <= read["LSTM-hi-80"])
-        assert scores["LSTM"]["coverage-80"] == pytest.approx(inside[known].mean())
+        assert scores["LSTM"]["coverage-80"] == pytest.approx(inside[observed].mean())
 
-    def test_scores_have_a_row_a_series_and_model(self, folder):
+    def test_scores_have_one_row_per_series_and_model(self, folder):
         scores = pd.read_parquet(folder / "scores.parquet")
         pairs = sorted(zip(scores["unique_id"], scores["model"], strict=True))
         assert pairs == sorted((name, model) for name in USUAL for model in ("LSTM", "SeasonalNaive"))
 
     def test_the_environment_names_versions_and_devices(self, folder):
-        found = json.loads((folder / "environment.json").read_text())
-        assert {"dist_lstm", "python", "tensorflow", "keras", "ray", "numpy"} <= set(found["versions"])
-        assert found["devices"][0]["type"] == "CPU"
-        assert found["cudnn"] is False
-        assert 0 <= found["input_wait_share"] <= 1
+        environment = json.loads((folder / "environment.json").read_text())
+        assert {"dist_lstm", "python", "tensorflow", "keras", "ray", "numpy"} <= set(environment["versions"])
+        assert environment["devices"][0]["type"] == "CPU"
+        assert environment["cudnn"] is False
+        assert 0 <= environment["input_wait_share"] <= 1
 
-    def test_what_is_shown_names_every_stage_and_every_count(self, table, folder, copy):
+    def test_the_output_names_every_stage_and_every_count(self, table, folder, copy):
         shown = work(make_config(table), copy)
         assert "6 series" in shown
         assert "1 rejected (shards/rejected.parquet)" in shown
@@ -223,12 +223,12 @@ class TestForecasts:
     def test_a_series_with_gaps_or_shorter_than_the_context_gets_a_forecast(self, forecasts, name):
         values = forecasts[forecasts["unique_id"] == name][QUANTILES]
         assert values.notna().all(axis=None)
-        known = make_table().query("unique_id == @name")["y"]
-        far = 5 * (known.max() - known.min())
-        assert values.min(axis=None) > known.min() - far
-        assert values.max(axis=None) < known.max() + far
+        observed = make_table().query("unique_id == @name")["y"]
+        far = 5 * (observed.max() - observed.min())
+        assert values.min(axis=None) > observed.min() - far
+        assert values.max(axis=None) < observed.max() + far
 
-    def test_intervals_lie_inside_each_other_around_the_median(self, forecasts):
+    def test_intervals_are_nested_around_the_median(self, forecasts):
         ordered = forecasts[["LSTM-lo-95", "LSTM-lo-80", "LSTM", "LSTM-hi-80", "LSTM-hi-95"]].to_numpy()
         assert (np.diff(ordered, axis=1) >= 0).all()
 
@@ -245,7 +245,7 @@ class TestForecasts:
 
 
 class TestGoingOn:
-    def test_running_again_does_nothing_anew(self, table, copy):
+    def test_running_again_repeats_nothing(self, table, copy):
         before = states(copy)
         work(make_config(table), copy)
         after = states(copy)
@@ -263,7 +263,7 @@ class TestGoingOn:
     def test_settings_without_effect_on_the_result_may_change(self, table, copy, change):
         assert "already done" in work(make_config(table, **change), copy)
 
-    def test_a_deleted_folder_of_forecasts_is_made_again_and_nothing_else(self, table, copy):
+    def test_only_a_deleted_folder_of_forecasts_is_written_again(self, table, copy):
         before, forecasts = states(copy), contents(copy / "forecasts")
         shutil.rmtree(copy / "forecasts")
         work(make_config(table), copy)
@@ -281,13 +281,13 @@ class TestGoingOn:
         # The page is named after the folder.
         assert (copy / "report.html").read_text().replace("copy", "run") == before.replace("copy", "run")
 
-    def test_a_deleted_backtest_is_made_again(self, table, copy):
+    def test_a_deleted_backtest_is_written_again(self, table, copy):
         before = contents(copy / "backtest")
         shutil.rmtree(copy / "backtest")
         work(make_config(table), copy)
         assert contents(copy / "backtest") == before
 
-    def test_a_job_stopped_before_its_backtest_goes_on_from_there(self, table, copy):
+    def test_a_job_stopped_before_its_backtest_resumes_there(self, table, copy):
         before, finished = states(copy), contents(copy / "backtest")
         metrics = json.loads((copy / "metrics.json").read_text())
         for name in ("backtest", "forecasts"):
@@ -332,7 +332,7 @@ class TestGoingOn:
         assert "train.seed is 3, not 4" in str(caught.value)
         assert "model.dropout is 0.1, not 0.5" in str(caught.value)
 
-    def test_a_folder_that_is_no_run_is_refused_and_left_alone(self, table, tmp_path):
+    def test_a_folder_that_is_not_a_run_is_refused_and_not_changed(self, table, tmp_path):
         (tmp_path / "thesis.txt").write_text("ten years of work")
         with pytest.raises(UserError, match="is not a run directory"):
             work(make_config(table), tmp_path)
@@ -343,7 +343,7 @@ class TestGoingOn:
             work(make_config(table), folder)
 
     @pytest.mark.parametrize("stage", [stages.backtest, stages.forecast, stages.report])
-    def test_a_run_without_a_model_is_told_to_train_first(self, table, tmp_path, stage):
+    def test_a_run_without_a_model_is_refused_with_the_advice_to_train_first(self, table, tmp_path, stage):
         console = Console(file=io.StringIO())
         with (
             start_run(make_config(table), tmp_path / "run", console) as run,
@@ -351,7 +351,7 @@ class TestGoingOn:
         ):
             stage(run)
 
-    def test_a_folder_without_a_config_is_no_run_to_open(self, tmp_path):
+    def test_a_folder_without_a_config_is_not_opened_as_a_run(self, tmp_path):
         with pytest.raises(UserError, match=r"it has no config\.yaml"), open_run(tmp_path, Console()):
             pass
 
@@ -359,53 +359,53 @@ class TestGoingOn:
 class TestForecastingAnotherTable:
     def new_table(self, folder: Path) -> Path:
         """Series with new names, one as the run knows it, one short, one with gaps at its end."""
-        known = make_table()
-        sine = known[known["unique_id"] == "sine"].assign(unique_id="new sine")
+        table = make_table()
+        sine = table[table["unique_id"] == "sine"].assign(unique_id="new sine")
         late = sine.iloc[:5].assign(unique_id="new short", ds=sine["ds"].iloc[:5] + pd.Timedelta(days=900))
         gone = sine.assign(unique_id="new but silent", y=sine["y"].mask(sine["ds"] > sine["ds"].iloc[-15]))
         pd.concat([sine, late, gone]).to_csv(folder / "new.csv", index=False)
         return folder / "new.csv"
 
-    def test_new_series_are_forecast_and_known_values_as_before(self, folder, forecasts, tmp_path):
+    def test_new_series_are_forecast_and_training_series_keep_their_forecasts(self, folder, forecasts, tmp_path):
         before = states(folder)
         out = forecast(folder, self.new_table(tmp_path), tmp_path / "out")
         read = pd.read_parquet(out)
         assert visible(out) == ["_SUCCESS", "part-00000.parquet"]
         assert sorted(read["unique_id"].unique()) == ["new but silent", "new short", "new sine"]
         again = read[read["unique_id"] == "new sine"].drop(columns="unique_id").reset_index(drop=True)
-        known = forecasts[forecasts["unique_id"] == "sine"].drop(columns="unique_id").reset_index(drop=True)
+        trained = forecasts[forecasts["unique_id"] == "sine"].drop(columns="unique_id").reset_index(drop=True)
         # CSV writes values in full: they are read back as they were. In another batch the last bits may differ.
-        last_bits = float(known["LSTM"].abs().max()) * 2.0**-20
-        pd.testing.assert_frame_equal(again, known, rtol=0, atol=last_bits)
+        last_bits = float(trained["LSTM"].abs().max()) * 2.0**-20
+        pd.testing.assert_frame_equal(again, trained, rtol=0, atol=last_bits)
         short = read[read["unique_id"] == "new short"]
         assert short["ds"].min() == pd.Timestamp("2024-01-06") + pd.Timedelta(days=900)
         assert short[QUANTILES].notna().all(axis=None)
         assert states(folder) == before
         assert not [path for path in folder.iterdir() if path.name.startswith(".forecast")]
 
-    def test_a_series_silent_for_longer_than_the_context_has_rows_without_values(self, folder, tmp_path):
+    def test_a_series_without_values_in_its_context_has_rows_without_values(self, folder, tmp_path):
         read = pd.read_parquet(forecast(folder, self.new_table(tmp_path), tmp_path / "out"))
         silent = read[read["unique_id"] == "new but silent"]
         assert len(silent) == HORIZON
         assert silent[QUANTILES].isna().all(axis=None)
 
-    def test_the_runs_own_series_may_be_written_elsewhere(self, folder, tmp_path):
+    def test_forecasts_of_the_runs_own_series_may_be_written_to_another_folder(self, folder, tmp_path):
         out = forecast(folder, None, tmp_path / "deep" / "out")
         assert contents(out) == contents(folder / "forecasts")
 
-    def test_an_out_that_holds_other_files_is_refused_and_left_alone(self, folder, tmp_path):
+    def test_an_out_that_holds_other_files_is_refused_and_not_changed(self, folder, tmp_path):
         (tmp_path / "thesis.txt").write_text("ten years of work")
         with pytest.raises(UserError, match=r"holds something else than forecasts \(thesis.txt\)"):
             forecast(folder, None, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
-    def test_an_out_that_is_a_run_is_refused_and_left_alone(self, copy, folder):
+    def test_an_out_that_is_a_run_is_refused_and_not_changed(self, copy, folder):
         before = states(copy)
         with pytest.raises(UserError):
             forecast(folder, None, copy)
         assert states(copy) == before
 
-    def test_an_out_that_is_a_file_is_refused_and_left_alone(self, folder, tmp_path):
+    def test_an_out_that_is_a_file_is_refused_and_not_changed(self, folder, tmp_path):
         (tmp_path / "thesis.txt").write_text("ten years of work")
         with pytest.raises(UserError):
             forecast(folder, None, tmp_path / "thesis.txt")
@@ -419,7 +419,7 @@ class TestForecastingAnotherTable:
             stages.forecast(run, str(tmp_path / "new.parquet"), tmp_path / "out")
         assert "1 rejected" in console.file.getvalue()
 
-    def test_a_table_that_cannot_be_used_leaves_nothing_behind(self, folder, tmp_path):
+    def test_a_table_that_cannot_be_used_leaves_no_files(self, folder, tmp_path):
         before = states(folder)
         (tmp_path / "bad.csv").write_text("unique_id,ds,y\na,2024-01-01,much\n")
         with pytest.raises(UserError, match=r"bad\.csv: column 'y', row 1 .*: expected a number, got 'much'"):
@@ -427,12 +427,12 @@ class TestForecastingAnotherTable:
         assert not (tmp_path / "out").exists()
         assert states(folder) == before
 
-    def test_shards_that_a_killed_forecast_left_behind_do_no_harm(self, copy, table, tmp_path):
+    def test_shards_left_by_a_killed_forecast_are_replaced(self, copy, table, tmp_path):
         prepare(make_config(table), copy / ".forecast-shards")
         read = pd.read_parquet(forecast(copy, self.new_table(tmp_path), tmp_path / "out"))
         assert "new sine" in set(read["unique_id"])
 
-    def test_the_command_line_asks_for_a_place_of_their_own(self, folder, tmp_path, monkeypatch, capsys):
+    def test_the_command_line_requires_an_out_of_their_own(self, folder, tmp_path, monkeypatch, capsys):
         before = states(folder)
         monkeypatch.setattr(
             sys, "argv", ["dist-lstm", "forecast", str(folder), "--data", str(self.new_table(tmp_path))]
@@ -467,14 +467,14 @@ class TestTheSameAgain:
 
     @pytest.mark.slow
     @pytest.mark.same_bytes
-    def test_a_fresh_process_reads_the_model_and_forecasts_the_same_bit_for_bit(self, folder, tmp_path):
+    def test_a_new_process_loads_the_model_and_gives_the_same_forecasts_bit_for_bit(self, folder, tmp_path):
         command = [sys.executable, "-m", "dist_lstm", "forecast", str(folder), "--out", str(tmp_path / "out")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr
         assert contents(tmp_path / "out") == contents(folder / "forecasts")
 
     @pytest.mark.slow
-    def test_the_backtest_model_and_what_it_was_trained_on_do_not_see_the_test_range(self, folder, tmp_path):
+    def test_the_backtest_model_and_its_training_windows_do_not_see_the_test_range(self, folder, tmp_path):
         changed = make_table()
         in_test = changed.groupby("unique_id").cumcount(ascending=False) < TEST
         changed.loc[in_test, "y"] = changed.loc[in_test, "y"] * -3 + 50
@@ -522,7 +522,7 @@ class TestPlan:
         assert os.environ == before
         return json.loads(result.stdout), tmp_path
 
-    def test_it_leaves_nothing_behind(self, planned, table):
+    def test_it_leaves_no_files(self, planned, table):
         _, folder = planned
         assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == [
             "job.yaml",
@@ -533,19 +533,19 @@ class TestPlan:
 
     def test_it_names_the_settings_that_were_left_out_and_no_other(self, planned):
         plan, _ = planned
-        assert {key: found["value"] for key, found in plan["derived"].items()} == {
+        assert {key: setting["value"] for key, setting in plan["derived"].items()} == {
             "task.min_context": SEASON,
             "model.segment_length": SEASON,
             "backtest.windows": 2,
             "backtest.stride": HORIZON,
         }
-        assert all(found["why"] for found in plan["derived"].values())
+        assert all(setting["why"] for setting in plan["derived"].values())
 
     def test_a_batch_is_divided_among_the_replicas_of_all_nodes(self, table):
         plan = make_plan(override(make_config(table), {"resources.nodes": 3}))
         assert plan["model"]["replicas"] == 3
 
-    def test_it_says_what_the_run_finds(self, planned, folder):
+    def test_it_reports_the_same_counts_as_the_run(self, planned, folder):
         plan, _ = planned
         ran = json.loads((folder / "metrics.json").read_text())
         manifest = json.loads((folder / "shards" / "manifest.json").read_text())
@@ -564,10 +564,10 @@ class TestPlan:
             for name, length in lengths.items()
         }
         assert plan["windows"]["training"] == sum(map(len, cutoffs.values()))
-        assert plan["windows"]["training_series"] == sum(len(found) > 0 for found in cutoffs.values()) == 4
+        assert plan["windows"]["training_series"] == sum(len(steps) > 0 for steps in cutoffs.values()) == 4
         assert plan["windows"]["validation"] == 4
         assert plan["windows"]["windows_drawn"] == 20 * 16
 
-    def test_it_refuses_what_a_run_would_refuse(self, table):
+    def test_it_refuses_the_same_configs_as_a_run(self, table):
         with pytest.raises(UserError, match="all 6 series are too short"):
             make_plan(make_config(table, **{"split.test": 700}))

@@ -11,15 +11,15 @@ from dist_lstm.signals import HeldSignals
 @pytest.fixture
 def heard():
     """The signals that come through, with handlers that only note them."""
-    found: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: found.append(number)) for number in (2, 15)}
-    yield found
+    numbers: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: numbers.append(number)) for number in (2, 15)}
+    yield numbers
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_comes_at_the_end_of_the_block_to_whoever_waited_for_it_before(heard, number):
+def test_a_signal_reaches_the_earlier_handler_at_the_end_of_the_block(heard, number):
     handler = signal.getsignal(number)
 
     def block() -> None:
@@ -62,7 +62,7 @@ def test_a_signal_that_is_ignored_stays_ignored(heard):
     assert held.number is None
 
 
-def test_an_error_of_the_block_is_what_is_raised(heard):
+def test_an_error_of_the_block_is_raised(heard):
     def block() -> None:
         with HeldSignals():
             signal.raise_signal(signal.SIGTERM)
@@ -73,14 +73,14 @@ def test_an_error_of_the_block_is_what_is_raised(heard):
     assert heard == []
 
 
-def test_another_thread_than_the_main_one_holds_nothing(heard):
-    found = []
+def test_a_thread_other_than_the_main_one_holds_no_signal(heard):
+    numbers = []
 
     def block() -> None:
         with HeldSignals() as held:
-            found.append(held.number)
+            numbers.append(held.number)
 
     thread = threading.Thread(target=block)
     thread.start()
     thread.join()
-    assert found == [None]
+    assert numbers == [None]

@@ -44,7 +44,7 @@ def test_no_function_is_longer_than_60_lines_or_takes_more_than_6_arguments(path
         assert number - bool(own) <= 6 or name_of(path).startswith("cli/"), function.name
 
 
-def test_no_module_is_named_for_everything_and_nothing():
+def test_no_module_has_a_catch_all_name():
     assert not [path for path in MODULES if path.stem in ("utils", "util", "common", "helpers", "misc")]
 
 
@@ -62,25 +62,25 @@ def test_tensorflow_is_imported_at_the_top_only_where_it_is_allowed(path):
     assert allowed or not imported & {"tensorflow", "keras"}
 
 
-def test_every_setting_says_what_it_means():
+def test_every_setting_has_a_description():
     def undocumented(section: type) -> list[str]:
-        found = []
+        names = []
         for name, field in section.model_fields.items():
-            found += [name] if not field.description else []
+            names += [name] if not field.description else []
             if hasattr(field.annotation, "model_fields"):
-                found += undocumented(field.annotation)
-        return found
+                names += undocumented(field.annotation)
+        return names
 
     assert undocumented(Config) == []
 
 
 def test_the_settings_shown_in_the_readme_exist():
     readme = (ROOT / "README.md").read_text()
-    known = {key for key, _ in flatten(Config.model_validate({"task": {"horizon": 1}, "data": {"path": "x"}}))}
+    settings = {key for key, _ in flatten(Config.model_validate({"task": {"horizon": 1}, "data": {"path": "x"}}))}
     named = set(re.findall(r"`(?:--set )?((?:task|data|split|model|train|backtest|resources)\.[a-z_.]+)", readme))
     assert len(named) >= 5
-    sections = {key.rpartition(".")[0] for key in known}
-    assert named - known - sections == {"model.keras"}, "the only name with a dot that is a file"
+    sections = {key.rpartition(".")[0] for key in settings}
+    assert named - settings - sections == {"model.keras"}, "the only name with a dot that is a file"
 
 
 def test_the_readme_shows_every_verb_once():
@@ -92,7 +92,7 @@ def test_the_readme_shows_every_verb_once():
     assert set(rows) == set(get_command(app).commands)
 
 
-def test_the_scores_in_the_readme_are_those_of_their_results_file():
+def test_the_scores_in_the_readme_equal_those_of_their_results_file():
     results = json.loads((ROOT / "benchmarks" / "results" / "configs.json").read_text())
     rows = re.findall(r"\| (\d\.\d{3}) \| (\d\.\d{3}) \| ([+-][\d.]+%) \|", (ROOT / "README.md").read_text())
     shown = (("quickstart", "backtest"), ("m3_monthly", "backtest"), ("m3_monthly", "test"))
@@ -103,7 +103,7 @@ def test_the_scores_in_the_readme_are_those_of_their_results_file():
     ]
 
 
-def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_place():
+def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_index():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "cluster" / "requirements.lock").read_text()
     assert "://" not in lock
@@ -112,12 +112,12 @@ def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_plac
     pinned = {re.sub(r"\[.*]", "", name).lower(): Version(version) for name, version in pinned.items()}
     optional = [text for texts in project["optional-dependencies"].values() for text in texts]
     for text in project["dependencies"] + optional:
-        wanted = Requirement(text)
-        assert len(list(wanted.specifier)) == 2, f"{text} needs a lower and an upper bound"
-        assert pinned[wanted.name.lower()] in wanted.specifier, text
+        requirement = Requirement(text)
+        assert len(list(requirement.specifier)) == 2, f"{text} needs a lower and an upper bound"
+        assert pinned[requirement.name.lower()] in requirement.specifier, text
 
 
-def test_the_version_is_said_once():
+def test_the_version_is_defined_once():
     from dist_lstm.version import __version__
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())

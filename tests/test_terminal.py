@@ -55,12 +55,12 @@ def job(tmp_path) -> Path:
     ],
     ids=lambda value: " ".join(value).replace("\x1b", "ESC"),
 )
-def test_a_command_that_is_written_wrongly_is_named_on_one_line(call, arguments, says):
+def test_a_mistyped_command_is_named_on_one_line(call, arguments, says):
     line = line_of(call(*arguments))
     assert [part for part in says if part not in line] == []
 
 
-def test_no_command_at_all_shows_the_verbs(call):
+def test_without_a_command_the_verbs_are_shown(call):
     status, out, err = call()
     assert (status, err) == (0, "")
     assert re.search(r"^  run ", out, re.MULTILINE)
@@ -117,7 +117,7 @@ class TestVerbosity:
         assert logging.getLogger("dist_lstm").handlers == []
 
 
-def test_an_interruption_ends_with_status_130_and_the_command_that_goes_on(call, monkeypatch):
+def test_an_interruption_ends_with_status_130_and_the_command_that_resumes(call, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -127,7 +127,7 @@ def test_an_interruption_ends_with_status_130_and_the_command_that_goes_on(call,
     assert err == "interrupted; go on with: dist-lstm prepare 'my job.yaml' --set train.seed=2 --out runs/a\n"
 
 
-def test_an_interrupted_bar_is_erased_and_leaves_room_for_the_echo_of_ctrl_c(tmp_path):
+def test_an_interrupted_progress_bar_is_erased_and_leaves_room_for_the_echo_of_ctrl_c(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     monitor = Monitor(tmp_path, console)
 
@@ -140,10 +140,10 @@ def test_an_interrupted_bar_is_erased_and_leaves_room_for_the_echo_of_ctrl_c(tmp
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     shown = console.file.getvalue()
-    drawn = [re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", line).strip() for line in re.split(r"[\r\n]", shown)]
-    longest = max(drawn, key=len)
+    lines = [re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", line).strip() for line in re.split(r"[\r\n]", shown)]
+    longest = max(lines, key=len)
     assert longest.startswith("123,443 windows/s  241.1 steps/s  input wait 5%  no cuDNN  ")
-    assert any("99999/100000 loss 0.1235" in line for line in drawn)
+    assert any("99999/100000 loss 0.1235" in line for line in lines)
     assert len(longest) <= 80 - len("^C")
     # The cursor is shown again, goes up over both lines, and erases them.
     assert shown.endswith("\n\x1b[?25h\r\x1b[1A\x1b[2K\x1b[1A\x1b[2K")
@@ -174,11 +174,11 @@ def test_a_table_of_scores_fits_80_columns_and_cuts_no_number(capsys, monkeypatc
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["prepare", "JOB", "--out", "OUT"]], ids=["echo", "console"])
-def test_a_reader_that_goes_away_ends_a_command_quietly(job, arguments):
+def test_a_closed_pipe_ends_a_command_without_an_error_message(job, arguments):
     reading, writing = os.pipe()
     os.close(reading)
-    places = {"JOB": str(job), "OUT": str(job.parent / "out")}
-    command = [sys.executable, "-m", "dist_lstm", *(places.get(word, word) for word in arguments)]
+    paths = {"JOB": str(job), "OUT": str(job.parent / "out")}
+    command = [sys.executable, "-m", "dist_lstm", *(paths.get(word, word) for word in arguments)]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert done.stderr == b""
@@ -186,7 +186,7 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(job, arguments):
 
 
 @pytest.mark.slow
-def test_nobody_but_the_command_itself_speaks_on_a_terminal(job):
+def test_only_the_command_itself_writes_to_a_terminal(job):
     """The whole of stdout, a terminal, and of stderr, to the end of the process."""
     terminal, inside = pty.openpty()
     shown = bytearray()
@@ -194,12 +194,12 @@ def test_nobody_but_the_command_itself_speaks_on_a_terminal(job):
     def read() -> None:
         while True:
             try:
-                found = os.read(terminal, 65536)
+                chunk = os.read(terminal, 65536)
             except OSError:  # what Linux gives where the other end is closed
                 return
-            if not found:
+            if not chunk:
                 return
-            shown.extend(found)
+            shown.extend(chunk)
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -1,8 +1,8 @@
-"""The items of `bench_gpu.py`, a module each.
+"""The items of `bench_gpu.py`, one module per item.
 
-A module has `lines(job)`, which gives the item's lines in the order in which they are measured: a name, and a
-function that measures it and returns plain values. A worker process (`worker.py`) does one item, so that a hang
-or a crash costs that item alone, and its memory on the GPU is free afterwards.
+Each module has a function `lines(job)` that yields the item's lines in the order of measurement: a name and a
+function that measures it and returns plain values. A worker process (`worker.py`) measures one item, so that a
+hang or a crash affects that item alone and its GPU memory is freed afterwards.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Values of a line, as they stand in the results file.
+#: Values of a line, as stored in the results file.
 Values = dict[str, Any]
-#: Name, and what measures it.
+#: Name of a line, and the function that measures it.
 Line = tuple[str, Callable[[], Values]]
 Lines = Iterator[Line]
 
@@ -21,16 +21,16 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is asked to do.
+    """Input of a worker process.
 
     Attributes:
         item: Name of the item's module.
-        folder: Scratch that all items of a call share; `series.parquet` lies there.
+        folder: Temporary folder shared by all items; holds `series.parquet`.
         rehearse: Whether all sizes are tiny, for a CPU.
-        torch: A Python that has PyTorch; None where there is none.
-        steps: Lines of the item `steps` so far, by name.
-        skip: Lines that are not to be measured: the results file holds them.
-        last: Lines to be measured after all others: they were cut or failed before.
+        torch: A Python interpreter that has PyTorch; None where there is none.
+        steps: Lines of the item `steps` measured so far, by name.
+        skip: Lines that are already in the results file and are not measured again.
+        last: Lines that were cut or failed before and are measured after all others.
     """
 
     item: str

@@ -1,6 +1,6 @@
-"""Where a goal of the item `steps` is missed: the worst cell again, with one thing changed at a time.
+"""Where a goal of the item `steps` is missed: the worst cell again, with one setting changed at a time.
 
-What a change does to a ratio tells the cause: a cost per layer, per window, per call or per validation.
+The effect of a change on a ratio shows the cause: a cost per layer, per window, per call or per validation.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from benchmarks.work import Size
 
 
 def lines(job: Job) -> Lines:
-    """Lines of the item: none where every goal is reached."""
+    """Lines of the item; none where every goal is reached."""
     missed = dict.fromkeys(goal.worst for goal in goals(job.steps) if job.rehearse or not goal.reached)
     torch = start_torch(job) if missed else None
     for name in missed:
@@ -25,14 +25,14 @@ def lines(job: Job) -> Lines:
 
 
 def variants(size: Size) -> list[tuple[str, Size, dict[str, Any]]]:
-    """What is changed, by its name."""
-    found: list[tuple[str, Size, dict[str, Any]]] = [
+    """Changes of a size or of the settings, each with its name."""
+    changes: list[tuple[str, Size, dict[str, Any]]] = [
         (f"{layers} layer{'s' * (layers > 1)}", replace(size, units=size.units[:1] * layers), {})
         for layers in (1, 2, 4)
     ]
-    found += [("half the batch", replace(size, batch=size.batch // 2), {})]
-    # A call ends with an epoch at the latest.
+    changes += [("half the batch", replace(size, batch=size.batch // 2), {})]
+    # A call never extends beyond an epoch.
     epoch = {"train.steps_per_epoch": 64}
-    for one in (1, 8, 64):
-        found += [(f"steps_per_call {one}", size, {"settings": epoch | {"train.steps_per_call": one}})]
-    return [*found, ("no validation", size, {"validate": False})]
+    for steps in (1, 8, 64):
+        changes += [(f"steps_per_call {steps}", size, {"settings": epoch | {"train.steps_per_call": steps}})]
+    return [*changes, ("no validation", size, {"validate": False})]

@@ -1,4 +1,4 @@
-"""Contenders that take turns, and the ratios of their turns."""
+"""Implementations that are timed alternately (contenders), and the ratios of their speeds."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.gpu import Job, Values
 
-#: Does some steps; `windows_per_second` and more.
+#: Times the given number of steps; returns `windows_per_second` and other values.
 Turn = Callable[[int], dict[str, float]]
 
 _PILOT, _FEWEST, _MOST = 5, 2, 2000
@@ -14,49 +14,49 @@ _PILOT, _FEWEST, _MOST = 5, 2, 2000
 
 @dataclass
 class Turns:
-    """What came of the turns.
+    """Results of the turns.
 
     Attributes:
-        results: By contender, one per round.
-        failed: Contenders that could not take their first turn, and why; they take no other.
+        results: Values by contender, one entry per round.
+        failed: Error messages of contenders that failed in their first turn; they take no other turn.
     """
 
     results: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def speeds(self, name: str) -> list[float]:
-        """Windows per second of a contender, round by round."""
+        """Windows per second of a contender, one value per round."""
         return [result["windows_per_second"] for result in self.results[name]]
 
 
 def duration(job: Job) -> float:
-    """Seconds of a turn."""
+    """Seconds per turn."""
     return 0.05 if job.rehearse else 0.2
 
 
 def rounds(job: Job) -> int:
-    """Turns of each contender."""
+    """Number of turns of each contender."""
     return 2 if job.rehearse else 4
 
 
 def size_turns(contenders: Mapping[str, Turn], batch: int, job: Job, turns: Turns) -> dict[str, int]:
-    """Let every contender make its first steps, which trace its graph and choose its kernels.
+    """Run the first steps of every contender, which trace its graph and choose its kernels.
 
     Args:
-        contenders: By name.
+        contenders: Contenders by name.
         batch: Windows per step.
-        job: How long a turn is.
-        turns: Contenders that fail are noted there.
+        job: Sets the duration of a turn.
+        turns: Errors of contenders that fail are added to it.
 
     Returns:
-        Steps of a turn, of those that did not fail.
+        Steps per turn by contender, without those that failed.
     """
     sizes = {}
     for name, turn in contenders.items():
         try:
             turn(1)
             rate = turn(_PILOT)["windows_per_second"]
-        except Exception as error:  # noqa: BLE001 (one that fails does not take the others with it)
+        except Exception as error:  # noqa: BLE001 (the others are measured all the same)
             turns.failed[name] = describe_error(error)
         else:
             sizes[name] = min(max(round(duration(job) * rate / batch), _FEWEST), _MOST)
@@ -65,7 +65,7 @@ def size_turns(contenders: Mapping[str, Turn], batch: int, job: Job, turns: Turn
 
 
 def take_turns(contenders: Mapping[str, Turn], batch: int, job: Job) -> Turns:
-    """Let contenders take turns, in every other round in reverse order."""
+    """Time contenders in turns, in reverse order in every second round."""
     turns = Turns()
     sizes = size_turns(contenders, batch, job, turns)
     for number in range(rounds(job)):
@@ -74,33 +74,35 @@ def take_turns(contenders: Mapping[str, Turn], batch: int, job: Job) -> Turns:
 
 
 def take_round(contenders: Mapping[str, Turn], sizes: Mapping[str, int], number: int, turns: Turns) -> None:
-    """One turn of each contender."""
+    """Time one turn of each contender."""
     for name in list(sizes)[:: -1 if number % 2 else 1]:
         turns.results[name].append(contenders[name](sizes[name]))
 
 
 def summarise(turns: Turns, pairs: Iterable[tuple[str, str]]) -> Values:
-    """Speeds and ratios.
+    """Compute speeds and ratios.
 
     Args:
-        turns: Of every contender.
-        pairs: What is compared with what.
+        turns: Turns of all contenders.
+        pairs: Names of the contenders whose speeds are divided.
 
     Returns:
-        `windows_per_second` by contender, the median of its turns; `ratios` by pair, of two turns of one round:
-        their median, min and max; and `left_out`, contenders that failed, and why.
+        `windows_per_second` by contender, the median of its turns; `ratios` by pair, each of two turns of the same
+        round: median, min and max; and `left_out`, the error messages of contenders that failed.
     """
-    sound = [(name, other) for name, other in pairs if {name, other} <= turns.results.keys()]
+    measured = [(name, other) for name, other in pairs if {name, other} <= turns.results.keys()]
     values: Values = {
         "windows_per_second": {name: round(statistics.median(turns.speeds(name))) for name in turns.results},
-        "ratios": {f"{name} / {other}": spread(turns.speeds(name), turns.speeds(other)) for name, other in sound},
+        "ratios": {
+            f"{name} / {other}": spread(turns.speeds(name), turns.speeds(other)) for name, other in measured
+        },
     }
     return values | ({"left_out": turns.failed} if turns.failed else {})
 
 
-def spread(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """Ratios of numbers that belong together: their median, min and max."""
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+def spread(numerators: list[float], denominators: list[float]) -> dict[str, float]:
+    """Median, min and max of the ratios of paired numbers."""
+    ratios = [one / other for one, other in zip(numerators, denominators, strict=True)]
     return {
         "median": round(statistics.median(ratios), 4),
         "min": round(min(ratios), 4),
@@ -109,5 +111,5 @@ def spread(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Type and message in one line; of a long message the end, where TensorFlow says what happened."""
+    """Type and message on one line; of a long message the end, where TensorFlow puts the cause."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}"

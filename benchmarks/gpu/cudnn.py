@@ -1,4 +1,4 @@
-"""Does training run through cuDNN, and does the GPU compute what the CPU computes?"""
+"""Does training run through cuDNN, and do GPU and CPU agree?"""
 
 import os
 import subprocess
@@ -20,8 +20,8 @@ from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, graph_ops
 from dist_lstm.model.lstm import build_model
 from dist_lstm.run import forecast, start_run, train
 
-#: Greatest difference of forecasts between GPU and CPU: of one network's, and of a trained model's, in units of
-#: the scale of the values.
+#: Largest allowed difference of forecasts between GPU and CPU: of one network, and of a trained model, in units
+#: of the scale of the values.
 NETWORK_LIMIT, MODEL_LIMIT = 2e-4, 1e-4
 
 
@@ -34,7 +34,7 @@ def lines(job: Job) -> Lines:
 
 
 def graph(folder: Path, size: Size) -> Values:
-    """Ops of a training step that decide how fast its LSTM layers are."""
+    """Ops in the graph of a training step that decide the speed of its LSTM layers."""
     one_device()
     work = open_work(folder, size)
     ops = graph_ops(make_bare_step(work).get_concrete_function(*ready_batches(work)[0]))
@@ -46,7 +46,7 @@ def graph(folder: Path, size: Size) -> Values:
 
 
 def network(folder: Path, size: Size) -> Values:
-    """One network's forecasts on both, in float32 without TF32."""
+    """Difference between forecasts of one network on GPU and CPU, in float32 without TF32."""
     one_device("float32")
     work = open_work(folder, size)
     keras.utils.set_random_seed(1)
@@ -54,7 +54,7 @@ def network(folder: Path, size: Size) -> Values:
     y = np.random.default_rng(1).normal(size=(size.batch, size.context)).astype(np.float32)
     forecasts = []
     for device in ("GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0", "CPU:0"):
-        # Where a GPU is visible Keras takes cuDNN's op, which no CPU can run.
+        # Where a GPU is visible, Keras chooses cuDNN's op, which a CPU can't run.
         for layer in built.layers:
             if isinstance(layer, keras.layers.LSTM):
                 layer.use_cudnn = "auto" if device.startswith("GPU") else False
@@ -64,19 +64,19 @@ def network(folder: Path, size: Size) -> Values:
 
 
 def model(folder: Path, steps: int) -> Values:
-    """Forecasts of a model that was trained here, by this process and by one that sees no GPU."""
+    """Difference between forecasts of a trained model in this process and in one that sees no GPU."""
     changes = {"train.max_steps": steps, "train.refit": False, "train.precision": "float32"}
     config = override(load_config(ROOT / "configs" / "quickstart.yaml"), changes)
-    run, (here, there) = folder / "model", (folder / "here", folder / "there")
+    run, (on_gpu, on_cpu) = folder / "model", (folder / "gpu", folder / "cpu")
     with start_run(config, run, Console(quiet=True)) as started:
-        forecast(train(started), out=here)
-    command = [sys.executable, "-m", "dist_lstm", "forecast", str(run), "--out", str(there)]
+        forecast(train(started), out=on_gpu)
+    command = [sys.executable, "-m", "dist_lstm", "forecast", str(run), "--out", str(on_cpu)]
     done = subprocess.run(
         command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"status {done.returncode}: {done.stderr.strip()}")
-    one, other = (pd.read_parquet(path).set_index(["unique_id", "ds"]) for path in (here, there))
+    one, other = (pd.read_parquet(path).set_index(["unique_id", "ds"]) for path in (on_gpu, on_cpu))
     scale = pd.read_parquet(config.data.path).groupby("unique_id")["y"].std()
     difference = (one - other).abs().max(axis=1).groupby("unique_id").max() / scale
     return {"difference": float(difference.max()), "limit": MODEL_LIMIT, "series": len(difference)}

@@ -1,4 +1,4 @@
-"""Forecasting very many series, Parquet to Parquet."""
+"""Throughput of forecasting many series, from Parquet to Parquet."""
 
 import time
 from functools import partial
@@ -27,7 +27,7 @@ def lines(job: Job) -> Lines:
 
 
 def measure(folder: Path, series: int, units: int) -> Values:
-    """Prepare a table and forecast every series from its end, by a model that was never trained."""
+    """Prepare a table and forecast every series from its end, with an untrained model."""
     folder.mkdir(exist_ok=True)
     write_table(folder / "series.parquet", series)
     size = Size((units, units), 256, _CONTEXT)
@@ -59,7 +59,7 @@ def measure(folder: Path, series: int, units: int) -> Values:
 
 
 def write_table(path: Path, series: int) -> None:
-    """A long table of series with a season and noise."""
+    """Write a long table of series with a season and noise."""
     steps = np.arange(_STEPS)
     noise = np.random.default_rng(0).normal(0, 0.3, (series, _STEPS))
     y = 10 + np.sin(steps * 2 * np.pi / SEASON) + noise

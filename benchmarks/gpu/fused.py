@@ -1,7 +1,7 @@
-"""Many small models trained as one, compared with one CPU core of the same machine.
+"""Many small models trained as one graph, compared with one CPU core of the same machine.
 
-Models of 32 units, batch 32, context 24, a series each, compiled by XLA; `bench_gpu.py` names the machine's CUDA
-folder, whose `ptxas` XLA calls, in XLA_FLAGS.
+Models of 32 units, batch 32, context 24, one series per model, compiled by XLA, which calls `ptxas` of the CUDA
+folder that `bench_gpu.py` sets in XLA_FLAGS.
 """
 
 import statistics
@@ -18,11 +18,11 @@ from benchmarks.gpu.comparison import spread
 from benchmarks.training import one_device
 from benchmarks.turns import Contender
 
-#: Models trained at once on the GPU, and on the CPU core: more are at most a quarter faster there.
+#: Models trained at once on the GPU, and on the CPU core, where more models gain at most 25 %.
 ON_GPU, ON_CORE = (256, 2048), 16
-#: Few, so that 2,048 models fit the limit.
+#: Small, so that 2,048 models fit the time limit.
 UPDATES = 30
-#: Turns of both; no further one after so many seconds.
+#: Turns of both, and seconds after which no further turn starts.
 _TURNS, _SECONDS = 3, 12.0
 
 
@@ -32,7 +32,7 @@ def lines(job: Job) -> Lines:
     hidden = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     core = Contender([sys.executable, str(Path(__file__).parents[1] / "fleet_worker.py")], hidden)
     core.ask(models=at_once, updates=updates)
-    compiled = cache(core.answer)  # waited for at its first turn
+    compiled = cache(core.answer)  # the first turn waits for it
 
     def core_turn() -> float:
         compiled()
@@ -45,7 +45,7 @@ def lines(job: Job) -> Lines:
 
 
 def measure(models: int, updates: int, core_turn: Callable[[], float]) -> Values:
-    """Models per second of both, in turns."""
+    """Models per second of the GPU and of one CPU core, timed in turns."""
     fleet = Fleet(make_panel(models), updates)
     work = partial(fleet.train, models, models)
     first = models / timed(models, updates, work)["series/s"]

@@ -1,8 +1,8 @@
-"""cuDNN's LSTM alone, forward and backward: the op that Keras takes, and the one that chooses an algorithm.
+"""cuDNN's LSTM alone, forward and backward: the op that Keras uses, and the op that chooses an algorithm.
 
-`CudnnRNNV3`, which Keras takes, always runs cuDNN's standard algorithm; `CudnnRNNV2` times standard,
-persist-static and persist-dynamic at its first call and takes the fastest. Both can run several layers in one op;
-Keras runs an op per layer.
+`CudnnRNNV3`, which Keras uses, always runs cuDNN's standard algorithm; `CudnnRNNV2` times standard, persist-static
+and persist-dynamic at its first call and uses the fastest. Both can run several layers in one op; Keras runs one
+op per layer.
 
 Axes: T context, B batch, I inputs, U units, L layers.
 """
@@ -24,16 +24,16 @@ _INPUTS = 2
 
 
 def measure_kernels(job: Job, size: Size, torch: Contender | None) -> Values:
-    """Both ops with one layer and with two, one op per layer as in Keras, and PyTorch's two layers, in turns.
+    """Time both ops with one layer and with two, one op per layer as in Keras, and PyTorch's two layers, in turns.
 
     Args:
-        job: How long a turn is.
+        job: Sets the duration of a turn.
         size: Windows, context and units; two layers.
-        torch: PyTorch, or None.
+        torch: PyTorch's process, or None.
 
     Returns:
-        As `summarise`; and by number of layers the relative `difference` of V2's gradients to V3's, summed up. On
-        a CPU, where the ops can't run, only that their graphs were traced.
+        The values of `summarise`, and by number of layers `difference`, the relative difference between the summed
+        gradients of V2 and V3. On a CPU, where the ops can't run, only the names of the traced graphs.
     """
     one_device()
     steps = {
@@ -64,21 +64,21 @@ def measure_kernels(job: Job, size: Size, torch: Contender | None) -> Values:
 
 
 def make_step(version: str, size: Size, layers: list[int]) -> Any:
-    """Forward and backward of some ops in a row.
+    """Build the forward and backward pass of consecutive ops.
 
     Args:
         version: `V2` or `V3`.
         size: Windows, context and units.
-        layers: Layers of each op.
+        layers: Number of layers of each op.
 
     Returns:
-        A `tf.function` without arguments to the sum of all absolute gradients.
+        A `tf.function` without arguments that returns the sum of all absolute gradients.
     """
     units = size.units[0]
     generator = np.random.default_rng(0)
 
     def normal(scale: float, *shape: int) -> Any:
-        # A variable lies on the device that computes.
+        # A variable is stored on the device that computes.
         return tf.Variable(tf.constant(generator.normal(0, scale, shape), tf.float32))
 
     steps = normal(1.0, size.context, size.batch, _INPUTS)
@@ -99,12 +99,12 @@ def make_step(version: str, size: Size, layers: list[int]) -> Any:
 
 
 def parameters(inputs: int, units: int, layers: int) -> int:
-    """Weights of an op: per layer four gates' kernels, recurrent kernels and two biases."""
+    """Number of weights of an op: per layer and gate a kernel, a recurrent kernel and two biases."""
     return sum(4 * units * (read + units + 2) for read in [inputs, *[units] * (layers - 1)])
 
 
 def run_op(version: str, steps: tf.Tensor, weights: tf.Tensor, shape: tuple[int, int]) -> tf.Tensor:
-    """An op in training: steps, `[T, B, I]`, and flat weights to the states of its last layer, `[T, B, U]`."""
+    """Run an op in training mode: steps `[T, B, I]` and flat weights to the last layer's states `[T, B, U]`."""
     (layers, units), batch = shape, steps.shape[1]
     state = tf.zeros((layers, batch, units))
     common = {"input": steps, "input_h": state, "input_c": state, "params": weights, "rnn_mode": "lstm"}
@@ -115,19 +115,19 @@ def run_op(version: str, steps: tf.Tensor, weights: tf.Tensor, shape: tuple[int,
 
 
 def time_step(step: Any, batch: int, number: int) -> dict[str, float]:
-    """Call a step so many times; windows per second."""
+    """Call a step `number` times; windows per second."""
     step().numpy()
     begin = time.perf_counter()
     total = None
     for _ in range(number):
         total = step()
     if total is not None:
-        total.numpy()  # the GPU is still at work when the last call returns
+        total.numpy()  # the last call returns before the GPU has finished
     return {"windows_per_second": number * batch / (time.perf_counter() - begin)}
 
 
 def torch_turn(torch: Contender, job: dict[str, Any]) -> Turn:
-    """Turns of PyTorch, in the precision that `train.precision: auto` is on a GPU."""
+    """Turns of PyTorch in TF32, the precision of `train.precision: auto` on a GPU."""
 
     def turn(steps: int) -> dict[str, float]:
         torch.ask(**job, precision="tf32", steps=steps)

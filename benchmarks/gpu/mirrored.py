@@ -1,4 +1,4 @@
-"""What a MirroredStrategy of one GPU costs compared with none: the framework never uses one."""
+"""Cost of a MirroredStrategy of one GPU compared with no strategy; the framework never uses one."""
 
 import sys
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from benchmarks.work import Size, make_config, prepare
 def lines(job: Job) -> Lines:
     """Lines of the item."""
     size = Size((4,), 8, 24) if job.rehearse else Size((64, 64), 256, 96)
-    prepare(Path(job.folder), make_config(Path(job.folder), size))  # once, for both
+    prepare(Path(job.folder), make_config(Path(job.folder), size))  # once for both processes
     turns = {name: start(job, size, mirrored=name == "mirrored") for name in ("none", "mirrored")}
     yield size.describe(), partial(measure, job, size, turns)
 
 
 def measure(job: Job, size: Size, contenders: Mapping[str, Turn]) -> Values:
-    """The framework under both strategies, in turns."""
+    """Time the framework with and without the strategy, in turns."""
     return summarise(take_turns(contenders, size.batch, job), [("mirrored", "none")])
 
 
 def start(job: Job, size: Size, mirrored: bool) -> Turn:
-    """A process that trains under a strategy, and ends with this one."""
+    """Start a process that trains with or without the strategy and ends with this process."""
     contender = Contender([sys.executable, str(Path(__file__).parents[1] / "step_worker.py")])
     gpus = 0 if job.rehearse else 1
     contender.ask(folder=job.folder, size=size.plain(), threads="auto", gpus=gpus, mirrored=mirrored)
-    ready = cache(contender.answer)  # waited for at its first turn
+    ready = cache(contender.answer)  # the first turn waits for it
 
     def turn(steps: int) -> dict[str, float]:
         ready()

@@ -1,4 +1,4 @@
-"""float32, TF32, float16 and bfloat16: how fast a step is, and what the loss is after 200 steps on ETTh1."""
+"""float32, TF32, float16 and bfloat16: speed of a step, and loss after 200 steps on ETTh1."""
 
 import json
 from functools import partial
@@ -31,7 +31,7 @@ def lines(job: Job) -> Lines:
 
 
 def loss(folder: Path, precision: str, steps: int) -> Values:
-    """Losses of the quickstart's model after some steps, and how fast the framework was."""
+    """Losses of the quickstart's model after some steps, and the framework's speed."""
     changes = {"train.max_steps": steps, "train.steps_per_epoch": steps // 4, "train.patience": 4}
     changes |= {"train.refit": False, "train.precision": precision}
     config = override(load_config(ROOT / "configs" / "quickstart.yaml"), changes)
@@ -50,14 +50,14 @@ def loss(folder: Path, precision: str, steps: int) -> Values:
 
 
 def speed(job: Job, size: Size) -> Values:
-    """Bare steps on preloaded tensors in all precisions, in turns."""
+    """Time bare steps on preloaded tensors in all precisions, in turns."""
     turns = {name: turn_of(Path(job.folder), size, name) for name in PRECISIONS}
     pairs = [(name, "float32") for name in PRECISIONS[1:]]
     return {"size": size.describe()} | summarise(take_turns(turns, size.batch, job), pairs)
 
 
 def turn_of(folder: Path, size: Size, precision: str) -> Turn:
-    """Turns of a bare step; TF32 is a switch of the whole process."""
+    """Turns of a bare step; TF32 is switched per process, hence before every turn."""
     one_device(precision)
     work = open_work(folder, size, precision)
     step, batches = make_bare_step(work), ready_batches(work)

@@ -1,4 +1,4 @@
-"""The process that measures an item: started, its output read, and ended with all that it started."""
+"""The process that measures an item: started, read and ended together with its child processes."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from typing import Self
 from benchmarks.gpu import ROOT, Job, Values
 
 PROGRAM = Path(__file__).with_name("worker.py")
-#: Characters of a worker's standard error that are kept, seconds it has to say where it hangs, and to end.
+#: Characters of a worker's standard error that are kept, and seconds to wait for its stack and for its end.
 _LOG, _DUMP_SECONDS, _END_SECONDS = 4000, 1.0, 10.0
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Why a worker stopped before its end.
+    """Why a worker stopped early.
 
     Attributes:
-        kind: `cut`, when its time was over, or `failed`.
-        line: The line it was at; empty where it was at none.
-        reason: In a few words.
+        kind: `cut` at the time limit, or `failed`.
+        line: The line that was being measured; empty where there was none.
+        reason: The reason, in a few words.
     """
 
     kind: str
@@ -38,16 +38,17 @@ class Stop:
 
 
 class Worker:
-    """A process that does a job.
+    """A process that measures the lines of a job.
 
     Args:
         job: The job.
-        program: What it runs.
+        program: The Python program to run.
     """
 
     def __init__(self, job: Job, program: Path = PROGRAM) -> None:
         self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed with the process)
-        # A process group, to be ended as one; in the session of this process, so that both end with it.
+        # Its own process group, so that it can be ended with its children; in the session of this process, so that
+        # it ends with this process.
         self._process = subprocess.Popen(
             [sys.executable, str(program)],
             stdin=subprocess.PIPE,
@@ -71,7 +72,7 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        # A process that is stuck in a driver does not end even so; it is not waited for.
+        # A process that is stuck in a driver survives SIGKILL; it is not waited for.
         self._reader.join(_END_SECONDS)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
@@ -87,7 +88,7 @@ class Worker:
         assert self._process.stdout is not None
         for answer in self._process.stdout:
             self._answers.put(answer)
-        self._answers.put("")  # no more come
+        self._answers.put("")  # marks the end
 
     @property
     def log(self) -> str:
@@ -96,11 +97,11 @@ class Worker:
         return self._stderr.read()[-_LOG:].strip()
 
     def follow(self, deadline: float, add: Callable[[str, Values], None]) -> Stop | None:
-        """Take its lines until it ends.
+        """Read its lines until it ends.
 
         Args:
-            deadline: When its time is over, on the monotonic clock.
-            add: Takes the name of a line and its values.
+            deadline: Time limit on the monotonic clock, in seconds.
+            add: Called with the name and the values of each line.
 
         Returns:
             Where and why it stopped; None where all lines were measured.
@@ -110,7 +111,7 @@ class Worker:
             try:
                 text = self._answers.get(timeout=max(deadline - time.monotonic(), 0.0))
             except queue.Empty:
-                self._ask_where_it_is()
+                self._dump_stack()
                 return Stop("cut", line, "time limit exceeded")
             try:
                 answer = json.loads(text)
@@ -128,8 +129,8 @@ class Worker:
         last = (self.log.splitlines() or [f"ended with status {self._process.returncode}"])[-1]
         return Stop("failed", line, last.strip())
 
-    def _ask_where_it_is(self) -> None:
-        """Have it write its stack to its standard error."""
+    def _dump_stack(self) -> None:
+        """Make the worker write its stack to its standard error."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGUSR1)
         until = time.monotonic() + _DUMP_SECONDS
@@ -140,15 +141,15 @@ class Worker:
 
 
 def environment(job: Job) -> dict[str, str]:
-    """Environment variables of a worker: no GPU for a rehearsal, TensorFlow's log at its start, XLA's `ptxas`."""
-    given = dict(os.environ) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    """Environment variables of a worker: no GPU in a rehearsal, TensorFlow's log at its start, XLA's `ptxas`."""
+    variables = dict(os.environ) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     if job.rehearse:
-        given["CUDA_VISIBLE_DEVICES"] = ""
+        variables["CUDA_VISIBLE_DEVICES"] = ""
     if job.item == "start":
-        given["TF_CPP_MIN_LOG_LEVEL"] = "0"
-    folders = [Path(given[name]) for name in ("CUDA_HOME",) if name in given] + [Path("/usr/local/cuda")]
+        variables["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    folders = [Path(variables[name]) for name in ("CUDA_HOME",) if name in variables] + [Path("/usr/local/cuda")]
     cuda = next((folder for folder in folders if (folder / "bin" / "ptxas").exists()), None)
-    flags = given.get("XLA_FLAGS", "")
+    flags = variables.get("XLA_FLAGS", "")
     if cuda and "xla_gpu_cuda_data_dir" not in flags:
-        given["XLA_FLAGS"] = f"{flags} --xla_gpu_cuda_data_dir={cuda}".strip()
-    return given
+        variables["XLA_FLAGS"] = f"{flags} --xla_gpu_cuda_data_dir={cuda}".strip()
+    return variables

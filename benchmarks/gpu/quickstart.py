@@ -1,4 +1,4 @@
-"""The quickstart end to end, by the command that a user types."""
+"""The quickstart end to end, through the command line."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.gpu import ROOT, Job, Lines, Values
 
-#: What `-v` prints of a stage.
+#: The line that `-v` prints per stage.
 _STAGE = re.compile(r"^(\w+) +([\d.]+) s$", re.MULTILINE)
 _TINY = ("train.max_steps=4", "train.steps_per_epoch=2", "backtest.windows=2")
 
@@ -21,7 +21,7 @@ def lines(job: Job) -> Lines:
 
 
 def quickstart(out: Path, settings: tuple[str, ...]) -> Values:
-    """Seconds by stage, speed and scores."""
+    """Run the quickstart: seconds per stage, speed and scores."""
     command = [sys.executable, "-m", "dist_lstm", "run", "configs/quickstart.yaml", "--out", str(out), "-v"]
     begin = time.perf_counter()
     words = [word for setting in settings for word in ("--set", setting)]
@@ -30,11 +30,11 @@ def quickstart(out: Path, settings: tuple[str, ...]) -> Values:
     if done.returncode:
         raise RuntimeError(f"status {done.returncode}: {done.stderr.strip()}")
     environment, metrics = (json.loads((out / f"{name}.json").read_text()) for name in ("environment", "metrics"))
-    told = ("windows_per_second", "steps_per_second", "input_wait_share", "precision", "cudnn", "peak_memory_mib")
+    names = ("windows_per_second", "steps_per_second", "input_wait_share", "precision", "cudnn", "peak_memory_mib")
     return {
         "seconds": round(seconds, 1),
         "seconds_by_stage": {name: float(value) for name, value in _STAGE.findall(done.stdout + done.stderr)},
-        **{name: environment[name] for name in told},
+        **{name: environment[name] for name in names},
         "training": metrics["training"],
         "backtest": metrics["backtest"],
     }

@@ -10,9 +10,9 @@ class Results:
     """The results file.
 
     Args:
-        path: Where it lies; None keeps it in memory. Where a file of another machine or of other versions lies
-            there, `-other` is added to its name.
-        machine: What it is measured on.
+        path: The file; None keeps the results in memory. Where the file holds results of another machine or of
+            other versions, `-other` is added to its name.
+        machine: The machine and the versions.
     """
 
     def __init__(self, path: Path | None, machine: Values) -> None:
@@ -23,12 +23,12 @@ class Results:
             if {**stored["machine"], **self._changing} == {**machine, **self._changing}:
                 self._items = stored["items"]
                 break
-            # Measured on another machine: that file is kept.
+            # Results of another machine are kept.
             self.path = self.path.with_stem(f"{self.path.stem}-other")
 
     @property
     def _changing(self) -> Values:
-        """What of a machine may differ between two calls."""
+        """Values of the machine that may differ between two calls."""
         return {name: self._machine.get(name) for name in ("date", "commit", "driver")}
 
     def lines(self, item: str) -> dict[str, Values]:
@@ -44,7 +44,7 @@ class Results:
         return [name for name, values in self.lines(item).items() if "cut" in values or "failed" in values]
 
     def add(self, item: str, line: str, values: Values) -> None:
-        """Add a line, in place of an earlier one of its name, and publish the file."""
+        """Add a line, replacing an earlier one of the same name, and publish the file."""
         lines = self.lines(item)
         lines.pop(line, None)
         # JSON has no NaN and no infinity: null.
@@ -52,14 +52,14 @@ class Results:
         self._publish(item, {"lines": lines})
 
     def log(self, item: str) -> str:
-        """The end of what the last process of an item wrote to its standard error, where that was kept."""
+        """The end of the standard error of an item's last process, where it was kept."""
         return self._items.get(item, {}).get("log", "")
 
     def end(self, item: str, state: str, seconds: float, log: str = "") -> None:
         """Record an item's state and seconds, and publish the file."""
         before = self._items.get(item, {}).get("seconds", 0.0)
-        kept = {"log": log} if log else {}
-        self._publish(item, {"state": state, "seconds": round(before + seconds, 1)} | kept)
+        stored = {"log": log} if log else {}
+        self._publish(item, {"state": state, "seconds": round(before + seconds, 1)} | stored)
 
     def _publish(self, item: str, values: Values) -> None:
         self._items[item] = {"state": "not measured", "lines": {}} | self._items.get(item, {}) | values

@@ -1,4 +1,4 @@
-"""Does TensorFlow start on the GPU, with which libraries, and what does `dist-lstm doctor` say?"""
+"""Does TensorFlow start on the GPU, with which libraries, and what does `dist-lstm doctor` report?"""
 
 import re
 import time
@@ -8,18 +8,18 @@ from benchmarks.gpu import Job, Lines, Values
 from dist_lstm.hardware import nvidia_driver
 from dist_lstm.startup import start_tensorflow
 
-#: Of the libraries that the process has loaded, those that make a difference on a GPU.
+#: Loaded libraries that matter on a GPU.
 _LIBRARIES = re.compile(r"lib(cudnn|cublas|cudart|cusolver|cusparse|cuda|nccl)[^/]*\.so")
 
 
 def lines(_: Job) -> Lines:
-    """Lines of the item; there is nothing to be made smaller for a rehearsal."""
+    """Lines of the item, the same in a rehearsal."""
     yield "tensorflow", tensorflow
     yield "doctor", doctor
 
 
 def tensorflow() -> Values:
-    """Import TensorFlow and run a small LSTM: versions, driver, memory, and the libraries that were loaded."""
+    """Import TensorFlow and run a small LSTM: versions, driver, memory and loaded libraries."""
     begin = time.perf_counter()
     start_tensorflow()
     import keras
@@ -49,7 +49,7 @@ def tensorflow() -> Values:
 
 
 def doctor() -> Values:
-    """The checks of `dist-lstm doctor`."""
+    """Run the checks of `dist-lstm doctor`."""
     from dist_lstm.doctor.machine import as_json, examine
 
     return as_json(examine())

@@ -1,12 +1,12 @@
 """A training step in windows per second: the framework from Parquet compared with others on preloaded tensors.
 
-* `framework`: what `dist-lstm train` does, from Parquet, its validation after every epoch of 50 steps included;
+* `framework`: the training of `dist-lstm train`, from Parquet, including validation after every epoch of 50 steps;
 * `ready`: a bare `tf.function` step on tensors ready on the GPU;
 * `loop`: the bare step with cuDNN off, in the first cell only;
 * `torch`: a bare step of `torch.nn.LSTM` of the same size on ready tensors.
 
-All compute as `train.precision: auto` does, in TF32 on a GPU, and take turns; a ratio is that of two turns of one
-round. Kernels are measured alone after the cells of their group.
+All use the precision of `train.precision: auto`, TF32 on a GPU, and are timed in turns; a ratio compares two turns
+of the same round. Kernels are timed alone, after the cells of their group.
 """
 
 import itertools
@@ -39,7 +39,7 @@ GROUPS = (
     ((32, 64, 128, 256), (256, 4096), (24,)),
 )
 TINY = (((4,), (8,), (24,)),)
-#: A training ends with the last turn; an epoch has the number of steps that it has by default.
+#: Training ends with the last turn; an epoch has the default number of steps.
 EPOCH = 50
 ENDLESS = {"train.max_steps": 1_000_000, "train.steps_per_epoch": EPOCH, "train.patience": 1_000_000}
 
@@ -57,12 +57,12 @@ def lines(job: Job) -> Lines:
 
 
 def start_torch(job: Job) -> Contender | None:
-    """PyTorch in a process of its own, which ends with this one; None where there is none."""
+    """Start PyTorch in a process of its own, which ends with this one; None where PyTorch is missing."""
     return Contender([job.torch, str(Path(__file__).parents[1] / "torch_lstm.py")]) if job.torch else None
 
 
 def measure_cell(job: Job, size: Size, torch: Contender | None, loop: bool) -> Values:
-    """A size, with the default settings."""
+    """Time one size with the default settings."""
     cell = {"units": list(size.units), "batch": size.batch, "context": size.context}
     return {"cell": cell} | compare(job, size, torch, loop=loop)
 
@@ -75,18 +75,18 @@ def compare(
     loop: bool = False,
     validate: bool = True,
 ) -> Values:
-    """Let the framework take turns with the others.
+    """Time the framework and the others in turns.
 
     Args:
-        job: Where the table is, and how long a turn is.
+        job: Folder of the table, and the duration of a turn.
         size: Windows, context and units of a step.
-        torch: PyTorch, or None.
+        torch: PyTorch's process, or None.
         settings: Further settings of the framework, by dotted key.
-        loop: Whether a bare step with cuDNN off takes turns as well.
+        loop: Whether a bare step with cuDNN off is timed as well.
         validate: Whether the framework validates after every epoch.
 
     Returns:
-        As `summarise`, and the framework's `input_wait_share`, the median of its turns.
+        The values of `summarise`, and the framework's `input_wait_share`, the median of its turns.
     """
     strategy = one_device()
     work = open_work(Path(job.folder), size, settings=ENDLESS | dict(settings or {}))
@@ -104,13 +104,13 @@ def compare(
 
 
 def turns_of_framework(job: Job, work: Work, strategy: Any, others: Mapping[str, Turn], validate: bool) -> Turns:
-    """Have others take their turns while the framework's training rests."""
+    """Time the others in turns while the framework's training is paused."""
     turns = Turns({"framework": []})
     sizes: dict[str, int] = {}
 
     def rest(passed: dict[str, float] | None) -> int | None:
         if passed is None:
-            return EPOCH  # does not count: validation is traced at its end
+            return EPOCH  # not timed: validation is traced at the end of this epoch
         if not sizes:
             sizes.update(size_turns(others, work.batch_size, job, turns))
         else:

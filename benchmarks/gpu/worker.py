@@ -1,9 +1,9 @@
 """Measures the lines of one item, for `bench_gpu.py`, which starts it.
 
-Takes a job as JSON on its standard input. Answers with a JSON object when it begins a line, `{"begin": name}`,
-when that is measured, `{"line": name, "seconds": s, "values": {...}}`, and when all are, `{"end": true}`. A line
-that fails ends it: what that leaves on the GPU may be of no use to the next. The last line of its standard error
-is then the reason. SIGUSR1 has it write its stack there.
+Reads a job as JSON from standard input. Writes a JSON object when a line begins, `{"begin": name}`, when it is
+measured, `{"line": name, "seconds": s, "values": {...}}`, and when all lines are, `{"end": true}`. A line that
+fails ends the process, since the state it leaves on the GPU may be unusable; the last line of standard error is
+then the error message. SIGUSR1 writes the stack to standard error.
 """
 
 import faulthandler
@@ -23,12 +23,12 @@ from benchmarks.turns import Jobs
 
 
 def ordered(lines: list[Line], job: Job) -> list[Line]:
-    """What is to be measured, what was cut or failed before at the end."""
+    """Lines to measure; those that were cut or failed before are last."""
     return sorted((line for line in lines if line[0] not in job.skip), key=lambda line: line[0] in job.last)
 
 
 def main() -> None:
-    """Do the job."""
+    """Measure the lines of a job."""
     jobs = Jobs()
     job, begin = Job(**(jobs.take() or {})), time.perf_counter()
     module = importlib.import_module(f"benchmarks.gpu.{job.item}")
@@ -46,8 +46,8 @@ if __name__ == "__main__":
     status = 0
     try:
         main()
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is why the line has no values)
+    except Exception as error:  # noqa: BLE001 (every error is reported as the reason)
         traceback.print_exc()
         print(describe_error(error), file=sys.stderr, flush=True)
         status = 1
-    os._exit(status)  # at once: what TensorFlow does as it ends may take seconds
+    os._exit(status)  # TensorFlow's own shutdown may take seconds

@@ -19,9 +19,9 @@ def locked() -> dict[str, str]:
     """Package -> version, as in the lock file, for the Python of this process."""
     from packaging.requirements import Requirement
 
-    wanted = [Requirement(line) for line in (CLUSTER / "requirements.lock").read_text().splitlines()]
-    wanted = [one for one in wanted if one.marker is None or one.marker.evaluate()]
-    return {one.name.lower(): str(one.specifier).removeprefix("==") for one in wanted}
+    requirements = [Requirement(line) for line in (CLUSTER / "requirements.lock").read_text().splitlines()]
+    requirements = [one for one in requirements if one.marker is None or one.marker.evaluate()]
+    return {one.name.lower(): str(one.specifier).removeprefix("==") for one in requirements}
 
 
 @pytest.fixture(scope="session")

@@ -54,9 +54,9 @@ def test_an_unknown_field_is_refused_at_any_depth(kuberay):
     broken = copy.deepcopy(manifest)
     broken["spec"]["autoscaling"] = True
     broken["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["volumeMount"] = []
-    found = " ".join(complaints(kuberay, broken, "rayclusters"))
-    assert "'autoscaling' was unexpected" in found
-    assert "'volumeMount' was unexpected" in found
+    messages = " ".join(complaints(kuberay, broken, "rayclusters"))
+    assert "'autoscaling' was unexpected" in messages
+    assert "'volumeMount' was unexpected" in messages
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -106,7 +106,7 @@ def test_only_the_head_may_speak_to_the_api_server():
         assert pod["automountServiceAccountToken"] is (group == "head")
 
 
-def test_the_cluster_of_a_job_is_that_of_the_standing_cluster_but_for_the_dashboard():
+def test_the_cluster_of_a_job_equals_the_permanent_cluster_except_for_the_dashboard():
     standing, of_job = cluster_of("kubernetes/raycluster.yaml"), cluster_of("kubernetes/rayjob.yaml")
     hosts = [one["headGroupSpec"]["rayStartParams"].pop("dashboard-host") for one in (standing, of_job)]
     assert hosts == ["127.0.0.1", "0.0.0.0"]

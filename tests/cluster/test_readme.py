@@ -32,11 +32,11 @@ def test_every_command_and_option_of_ray_exists():
         command = cli
         while line and hasattr(command, "commands"):
             command = command.commands[line.pop(0)]
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in line if word.startswith("--")} <= known, line
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in line if word.startswith("--")} <= options, line
 
 
-def test_everything_that_is_replaced_stands_in_its_definition():
+def test_every_placeholder_of_the_readme_is_in_its_definition():
     for line in COMMANDS.splitlines():
         if replaced := re.findall(r"(?<=s\|)([\w.\\{}-]+)\|", line):
             name = re.search(r"cluster/([\w/.-]+\.yaml)", line)
@@ -77,7 +77,7 @@ def test_the_readme_names_the_python_of_the_image():
     assert f"Python {python[1]} with the packages" in README
 
 
-def test_its_commands_are_a_script_that_bash_can_read():
+def test_its_commands_are_valid_bash():
     subprocess.run(["bash", "-n"], input=COMMANDS, text=True, check=True)
 
 

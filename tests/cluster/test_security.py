@@ -26,8 +26,8 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def test_every_definition_is_held_to_these_rules():
-    known = {*UP, *KUBERAY, "kubernetes/volume.yaml", "slurm.sbatch", "Dockerfile"}
-    assert set(DEFINITIONS) == known
+    expected = {*UP, *KUBERAY, "kubernetes/volume.yaml", "slurm.sbatch", "Dockerfile"}
+    assert set(DEFINITIONS) == expected
 
 
 @pytest.mark.parametrize("name", UP)
@@ -55,7 +55,7 @@ def test_a_script_and_the_image_start_with_a_token(name):
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
-def test_a_dashboard_beyond_loopback_is_asked_for_by_the_operator_alone(name):
+def test_only_the_operator_opens_a_dashboard_beyond_loopback(name):
     text = (CLUSTER / name).read_text()
     hosts = re.findall(r"dashboard-host[=: ]+\"?([\w.]+)", text)
     starts_a_head = "--head " in text or "symmetric-run --" in text or "headGroupSpec" in text
@@ -65,7 +65,7 @@ def test_a_dashboard_beyond_loopback_is_asked_for_by_the_operator_alone(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - {"requirements.lock"}))
-def test_no_file_holds_a_secret_or_a_place_that_is_somebodys(name):
+def test_no_file_holds_a_secret_or_a_private_address(name):
     text = (CLUSTER / name).read_text()
     for secret in ("AKIA[0-9A-Z]{16}", "-----BEGIN", "RAY_AUTH_TOKEN=", "[0-9a-f]{32}", "stringData"):
         assert not re.search(secret, text, re.IGNORECASE), secret

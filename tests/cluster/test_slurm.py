@@ -81,7 +81,7 @@ def test_ray_joins_all_nodes_of_the_job_with_a_token_and_a_dashboard_on_loopback
     assert "RAY_USAGE_STATS_ENABLED=0" in environment
 
 
-def test_the_token_is_readable_by_its_owner_alone_and_shows_nowhere(submit):
+def test_only_its_owner_can_read_the_token_and_no_output_shows_it(submit):
     done = submit("run", "x.yaml")
     assert stat.S_IMODE(submit.secret.stat().st_mode) == 0o600
     assert TOKEN not in done.stdout + done.stderr
@@ -102,7 +102,7 @@ def test_the_status_of_dist_lstm_is_that_of_the_job(submit):
     assert submit("run", "x.yaml", dist_lstm="exit 2").returncode == 2
 
 
-def test_a_job_whose_ray_never_started_fails_though_ray_says_0(submit):
+def test_a_job_whose_ray_never_started_fails_although_ray_exits_with_0(submit):
     done = submit("run", "x.yaml", ray="exit 0")
     assert done.returncode == 1
     assert "did not start" in done.stderr
@@ -125,7 +125,7 @@ def test_the_job_takes_whole_nodes():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [0, 2])
-def test_rays_own_symmetric_run_does_the_job_and_passes_its_status_on(submit, status):
+def test_rays_own_symmetric_run_runs_the_job_and_returns_its_status(submit, status):
     # In namespaces of its own, since `ray stop` ends every Ray that it sees.
     isolated = ["unshare", "--pid", "--net", "--fork", "--mount-proc"]
     if (

@@ -55,17 +55,19 @@ def do_jobs(tree: Path, out: Path, names: list[str]) -> None:
 
 def results(folder: Path) -> dict[str, object]:
     """What a job left that must not change, by the name of its file: bytes, or a part of them."""
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.name == "history.csv" or (path.suffix == ".parquet" and path.name != "trials.parquet"):
-            found[name] = path.read_bytes()
+            contents[name] = path.read_bytes()
         elif path.name == "trials.parquet":
             table = pd.read_parquet(path)
-            found[name] = table.drop(columns=[one for one in TIMES if one in table]).to_json(double_precision=15)
+            contents[name] = table.drop(columns=[one for one in TIMES if one in table]).to_json(
+                double_precision=15
+            )
         elif path.name == "metrics.json":
-            found[name] = json.loads(path.read_text())
-    return {name: value for name, value in found.items() if not name.startswith("ray/")}
+            contents[name] = json.loads(path.read_text())
+    return {name: value for name, value in contents.items() if not name.startswith("ray/")}
 
 
 def main() -> int:

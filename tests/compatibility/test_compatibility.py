@@ -28,10 +28,10 @@ def read(folder: Path) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("part-*.parquet"))], ignore_index=True)
 
 
-def assert_same_forecasts(found: pd.DataFrame, expected: pd.DataFrame) -> None:
-    assert list(found.columns) == list(expected.columns)
-    pd.testing.assert_frame_equal(found[["unique_id", "ds"]], expected[["unique_id", "ds"]])
-    values = [one.drop(columns=["unique_id", "ds"]).to_numpy() for one in (found, expected)]
+def assert_same_forecasts(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert list(actual.columns) == list(expected.columns)
+    pd.testing.assert_frame_equal(actual[["unique_id", "ds"]], expected[["unique_id", "ds"]])
+    values = [one.drop(columns=["unique_id", "ds"]).to_numpy() for one in (actual, expected)]
     assert np.abs(values[0] - values[1]).max() <= TOLERANCE * np.abs(values[1]).max()
 
 
@@ -39,7 +39,7 @@ def test_there_is_a_folder_of_at_least_one_version():
     assert VERSIONS
 
 
-def test_configs_mean_what_they_meant(released):
+def test_configs_of_earlier_versions_load_with_the_same_values(released):
     files = [*released.glob("*.yaml"), *released.glob("*/*.yaml"), *released.glob("*/*/*.yaml")]
     assert len(files) >= 9
     for path in files:
@@ -47,40 +47,40 @@ def test_configs_mean_what_they_meant(released):
         # YAML that holds no number in exponents, no `on` and no octal is the same in every version of YAML.
         for section, settings in yaml.safe_load(path.read_text()).items():
             for name, value in settings.items():
-                found = config[section][name]
+                loaded = config[section][name]
                 if name == "space":
-                    assert found.keys() == value.keys()
+                    assert loaded.keys() == value.keys()
                 elif name != "path":
-                    assert found == (float(value) if isinstance(found, float) else value), f"{section}.{name}"
+                    assert loaded == (float(value) if isinstance(loaded, float) else value), f"{section}.{name}"
 
 
 @pytest.mark.parametrize(("run", "expected"), [("run", "run"), ("search/best", "search")])
-def test_a_finished_run_forecasts_another_table_as_it_did(released, call, run, expected):
+def test_a_finished_run_gives_the_same_forecasts_of_another_table(released, call, run, expected):
     words = ("--data", released / "other.csv", "--out", released / "found")
     status, _, error = call("forecast", released / run, *words)
     assert status == 0, error
     assert_same_forecasts(read(released / "found"), read(released / "expected" / expected))
 
 
-def test_a_finished_run_is_reported_and_evaluated(released, call):
+def test_a_finished_run_can_be_reported_and_evaluated(released, call):
     assert call("report", released / "run")[0] == 0
     status, out, error = call("evaluate", released / "run", "--data", released / "other.csv")
     assert status == 0, error
     assert "SeasonalNaive" in out
 
 
-def test_a_fleets_model_is_exported_as_it_was(released, call):
+def test_an_exported_model_of_a_fleet_has_the_same_weights(released, call):
     from dist_lstm.train.checkpoint import load_model
 
     status, _, error = call("export", released / "fleet", "--model", "s0", "--out", released / "s0.keras")
     assert status == 0, error
-    found, expected = (load_model(path) for path in (released / "s0.keras", released / "expected" / "s0.keras"))
-    assert [one.path for one in found.weights] == [one.path for one in expected.weights]
-    for one, other in zip(found.get_weights(), expected.get_weights(), strict=True):
+    exported, expected = (load_model(path) for path in (released / "s0.keras", released / "expected" / "s0.keras"))
+    assert [one.path for one in exported.weights] == [one.path for one in expected.weights]
+    for one, other in zip(exported.get_weights(), expected.get_weights(), strict=True):
         assert np.array_equal(one, other)
 
 
-def test_models_of_every_kind_of_layer_forecast_what_they_forecast(released):
+def test_models_with_every_kind_of_layer_give_the_same_forecasts(released):
     from dist_lstm.train.checkpoint import load_model
 
     paths = sorted((released / "models").glob("*.keras"))
@@ -88,11 +88,11 @@ def test_models_of_every_kind_of_layer_forecast_what_they_forecast(released):
     for path in paths:
         arrays = dict(np.load(path.with_suffix(".npz")))
         expected = arrays.pop("forecast")
-        found = np.asarray(load_model(path)(arrays, training=False)["forecast"])
-        assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max(), path.name
+        forecast = np.asarray(load_model(path)(arrays, training=False)["forecast"])
+        assert np.abs(forecast - expected).max() <= TOLERANCE * np.abs(expected).max(), path.name
 
 
-def test_a_fleets_forecasts_are_those_of_its_scores_and_levels(released):
+def test_a_fleets_forecasts_agree_with_its_scores_and_levels(released):
     forecasts, scores = read(released / "fleet" / "forecasts"), read(released / "fleet" / "scores")
     assert set(forecasts["unique_id"]) == set(scores["unique_id"]) == {f"s{number}" for number in range(6)}
 
@@ -115,7 +115,7 @@ except UserError as error:
 """
 
 
-def test_an_interrupted_training_goes_on_or_is_refused_in_one_line(released):
+def test_an_interrupted_training_is_resumed_or_refused_on_one_line(released):
     # It is deterministic, which can't be switched off again in a process.
     ended = subprocess.run(
         [sys.executable, "-c", RESUME], cwd=released, capture_output=True, text=True, check=False

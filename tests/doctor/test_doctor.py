@@ -80,7 +80,7 @@ def test_a_gpu_is_shown_with_model_capability_and_memory():
     assert check_device(device | {"compute_capability": ""}, {}).value.endswith("unknown, memory unknown")
 
 
-def test_a_check_that_fails_is_a_problem_that_quotes_the_error_and_keeps_what_came_before():
+def test_a_check_that_fails_is_a_problem_with_the_error_and_keeps_earlier_checks():
     def failing():
         yield Check("a", "fine")
         raise OSError("no such\ndevice")
@@ -102,7 +102,7 @@ def test_a_folder_that_can_not_be_written_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("state", ["ok", "warning", "problem"])
-def test_the_worst_state_is_that_of_all(state):
+def test_the_overall_state_is_the_worst_state_of_a_check(state):
     checks = [Check("a", "1"), Check("b", "2", state, "do"), Check("c", "3")]
     assert has_problem(checks) == (state == "problem")
     assert as_json(checks)["state"] == state
@@ -123,8 +123,8 @@ def test_the_table_fits_80_columns_cuts_nothing_and_says_what_to_do(capsys):
 @pytest.mark.parametrize(("state", "status"), [("ok", 0), ("warning", 0), ("problem", 1)])
 def test_only_a_problem_gives_status_1(call, monkeypatch, state, status):
     monkeypatch.setattr(doctor, "examine", lambda cluster: [Check("a", "1"), Check("b", "2", state, "replace it")])
-    found, out, err = call("doctor")
-    assert (found, err) == (status, "")
+    actual, out, err = call("doctor")
+    assert (actual, err) == (status, "")
     assert ("replace it" in out) == (state != "ok")
     assert call("doctor", "-q") == (status, "", "")
 
@@ -144,20 +144,20 @@ def without_ray(monkeypatch):
 
 
 @pytest.mark.parametrize(("cluster", "state"), [(False, "warning"), (True, "problem")])
-def test_a_missing_ray_is_a_problem_only_where_a_cluster_is_asked_about(without_ray, cluster, state):
+def test_a_missing_ray_is_a_problem_only_where_a_cluster_is_checked(without_ray, cluster, state):
     checks = [check for check in doctor.examine(cluster) if check.name == "ray"]
     assert [(check.value, check.state) for check in checks] == [("not installed", state)]
     assert "uv sync" in checks[0].advice
 
 
-def test_asking_about_a_cluster_asks_for_ray(call, without_ray):
+def test_checking_a_cluster_needs_ray(call, without_ray):
     assert call("doctor")[0] == 0
     status, out, _ = call("doctor", "--address", "http://192.0.2.1:8265")
     assert status == 1
     assert "problem: ray: " in out
 
 
-def test_a_source_tree_that_is_not_installed_is_held_to_its_own_bounds(monkeypatch):
+def test_a_source_tree_that_is_not_installed_is_checked_against_its_own_version_bounds(monkeypatch):
     installed = doctor._declared()
 
     def metadata(name: str):
@@ -171,19 +171,19 @@ def test_a_source_tree_that_is_not_installed_is_held_to_its_own_bounds(monkeypat
 
 def bounds(lines: list[str]) -> dict[str, SpecifierSet]:
     """By package, without those of extras."""
-    wanted = [one for one in map(Requirement, lines) if one.marker is None]
-    return {canonicalize_name(one.name): one.specifier for one in wanted}
+    requirements = [one for one in map(Requirement, lines) if one.marker is None]
+    return {canonicalize_name(one.name): one.specifier for one in requirements}
 
 
-def test_this_machine_is_looked_at_from_end_to_end(call):
+def test_this_machine_is_checked_from_end_to_end(call):
     status, out, err = call("doctor", "--json")
     assert err == ""
-    found = json.loads(out)
-    names = [check["name"] for check in found["checks"]]
+    report = json.loads(out)
+    names = [check["name"] for check in report["checks"]]
     for name in ("Python", "tensorflow", "ray", "CPU:0", "NVIDIA driver", "memory", "working directory"):
         assert name in names
-    assert status == (found["state"] == "problem")
-    training = found["checks"][-1]
+    assert status == (report["state"] == "problem")
+    training = report["checks"][-1]
     assert training["name"] == "training step"
     assert training["state"] == "ok", training
     assert "windows/s" in training["found"]

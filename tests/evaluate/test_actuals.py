@@ -67,28 +67,28 @@ def case(request, prepare_frame, tmp_path):
 
 
 def slow_scale(y: np.ndarray, power: int) -> float:
-    found = [abs(y[t] - y[t - SEASON]) ** power for t in range(SEASON, len(y))]
-    return float(np.nanmean(found))
+    differences = [abs(y[t] - y[t - SEASON]) ** power for t in range(SEASON, len(y))]
+    return float(np.nanmean(differences))
 
 
 def slow_naive(y: np.ndarray) -> list[float]:
     """The last value there is at the same place in a season."""
     forecast = []
     for step in range(HORIZON):
-        place = len(y) + step - SEASON
-        while place >= len(y) or np.isnan(y[place]):
-            place -= SEASON
-        forecast.append(y[place])
+        index = len(y) + step - SEASON
+        while index >= len(y) or np.isnan(y[index]):
+            index -= SEASON
+        forecast.append(y[index])
     return forecast
 
 
-def test_scores_are_those_of_loops_over_single_values(case):
+def test_scores_equal_those_of_loops_over_single_values(case):
     _, actuals, score = case
-    found = score(actuals)
+    scores = score(actuals)
     mases = [1 / slow_scale(PAST[name], 1) for name in PAST]
     rmsses = [np.sqrt(1 / slow_scale(PAST[name], 2)) for name in PAST]
     smapes = [np.mean([200 / (abs(y) + abs(y + 1)) for y in FUTURE[name]]) for name in PAST]
-    ours = found["LSTM"]
+    ours = scores["LSTM"]
     assert set(ours) == METRICS
     assert (ours["mae"], ours["rmse"]) == (pytest.approx(1, rel=1e-5), pytest.approx(1, rel=1e-5))
     assert ours["mase"] == pytest.approx(np.mean(mases), rel=1e-5)
@@ -103,19 +103,19 @@ def test_scores_are_those_of_loops_over_single_values(case):
 
 def test_the_baseline_is_the_seasonal_naive_forecast_from_the_end_of_the_past(case):
     _, actuals, score = case
-    found = score(actuals)
+    scores = score(actuals)
     errors = {name: np.mean(np.abs(np.subtract(FUTURE[name], slow_naive(y)))) for name, y in PAST.items()}
     mases = [errors[name] / slow_scale(PAST[name], 1) for name in PAST]
-    assert found["SeasonalNaive"]["mae"] == pytest.approx(np.mean(list(errors.values())), rel=1e-5)
-    assert found["SeasonalNaive"]["mase"] == pytest.approx(np.mean(mases), rel=1e-5)
-    assert found["skill"] == pytest.approx(1 - found["LSTM"]["mase"] / found["SeasonalNaive"]["mase"])
-    assert (found["skill_series"], found["skill_left_out"]) == (3, 0)
+    assert scores["SeasonalNaive"]["mae"] == pytest.approx(np.mean(list(errors.values())), rel=1e-5)
+    assert scores["SeasonalNaive"]["mase"] == pytest.approx(np.mean(mases), rel=1e-5)
+    assert scores["skill"] == pytest.approx(1 - scores["LSTM"]["mase"] / scores["SeasonalNaive"]["mase"])
+    assert (scores["skill_series"], scores["skill_left_out"]) == (3, 0)
 
 
 def test_every_point_with_an_actual_is_counted(case):
     _, actuals, score = case
-    found = score(actuals)
-    assert (found["points"], found["series"], found["points_without_actual"]) == (9, 3, 0)
+    scores = score(actuals)
+    assert (scores["points"], scores["series"], scores["points_without_actual"]) == (9, 3, 0)
 
 
 def test_rows_without_an_actual_are_counted_and_not_scored(case):
@@ -123,19 +123,19 @@ def test_rows_without_an_actual_are_counted_and_not_scored(case):
     ends = actuals.groupby("unique_id").tail(HORIZON)
     holed = actuals.drop(index=ends.index[ends["unique_id"] == "a"][1:])  # two rows are not there
     holed.loc[ends.index[ends["unique_id"] == "b"][0], "y"] = np.nan  # one is there without a value
-    found = score(holed)
-    assert (found["points"], found["series"], found["points_without_actual"]) == (6, 3, 3)
-    assert found["LSTM"]["mae"] == pytest.approx(1, rel=1e-5)
+    scores = score(holed)
+    assert (scores["points"], scores["series"], scores["points_without_actual"]) == (6, 3, 3)
+    assert scores["LSTM"]["mae"] == pytest.approx(1, rel=1e-5)
 
 
 def test_a_series_without_actuals_is_left_out_and_counted(case):
     _, actuals, score = case
-    found = score(actuals[actuals["unique_id"] != "b"])
-    assert (found["points"], found["series"], found["points_without_actual"]) == (6, 2, 3)
-    assert (found["skill_series"], found["skill_left_out"]) == (2, 1)
+    scores = score(actuals[actuals["unique_id"] != "b"])
+    assert (scores["points"], scores["series"], scores["points_without_actual"]) == (6, 2, 3)
+    assert (scores["skill_series"], scores["skill_left_out"]) == (2, 1)
 
 
-def test_series_and_steps_that_were_not_forecast_change_nothing(case):
+def test_series_and_steps_without_a_forecast_do_not_change_the_scores(case):
     prepared, actuals, score = case
     stranger = series("stranger", np.arange(30.0), actuals["ds"].iloc[0], prepared.task.freq.name)
     later = actuals.groupby("unique_id").tail(1).assign(ds=stranger["ds"].iloc[-1], y=1e9)
@@ -155,13 +155,13 @@ def test_two_actuals_of_one_step_are_refused_naming_it(case):
     assert str(last["ds"].item()) in str(caught.value)
 
 
-def test_two_actuals_before_the_forecast_do_no_harm(case):
+def test_two_actuals_before_the_forecast_are_ignored(case):
     _, actuals, score = case
     assert score(pd.concat([actuals, actuals.iloc[[0]]])) == score(actuals)
 
 
 @pytest.mark.parametrize("which", ["other series", "earlier steps", "no rows", "no values"])
-def test_actuals_without_any_overlap_are_refused_saying_what_was_looked_for(case, which):
+def test_actuals_without_any_overlap_are_refused_naming_the_expected_range(case, which):
     prepared, actuals, score = case
     strangers = {
         "other series": actuals.assign(unique_id="x" + actuals["unique_id"]),
@@ -207,10 +207,10 @@ def test_actuals_are_read_with_the_column_names_of_the_run(prepare_frame, tmp_pa
     )
     write_forecasts(prepared, tmp_path / "forecasts")
     future("D", "2024-01-30").rename(columns=names).to_csv(tmp_path / "actuals.csv", index=False)
-    found = evaluate_forecasts(
+    scores = evaluate_forecasts(
         prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.csv"), tmp_path / "forecasts"
     )
-    assert found["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
+    assert scores["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
 
 
 def test_actuals_need_no_static_covariates(prepare_frame, tmp_path):
@@ -219,10 +219,10 @@ def test_actuals_need_no_static_covariates(prepare_frame, tmp_path):
     prepared = prepare_frame(table, task__freq="D", **static, **SETTINGS)
     write_forecasts(prepared, tmp_path / "forecasts")
     future("D", "2024-01-30").to_csv(tmp_path / "actuals.csv", index=False)
-    found = evaluate_forecasts(
+    scores = evaluate_forecasts(
         prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.csv"), tmp_path / "forecasts"
     )
-    assert found["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
+    assert scores["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
 
 
 def test_actuals_of_a_wide_run_are_wide(prepare_frame, tmp_path):
@@ -231,11 +231,11 @@ def test_actuals_of_a_wide_run_are_wide(prepare_frame, tmp_path):
     prepared = prepare_frame(table[:24], task__freq="D", data__layout="wide", **SETTINGS)
     write_forecasts(prepared, tmp_path / "forecasts", values={name: FUTURE[name] for name in "ab"})
     table.to_feather(tmp_path / "actuals.feather")
-    found = evaluate_forecasts(
+    scores = evaluate_forecasts(
         prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.feather"), tmp_path / "forecasts"
     )
-    assert (found["points"], found["series"]) == (6, 2)
-    assert found["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
+    assert (scores["points"], scores["series"]) == (6, 2)
+    assert scores["LSTM"]["mae"] == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -251,20 +251,20 @@ def test_actuals_with_a_zone_are_scored_as_those_without_and_those_of_another_zo
 ):
     def table(series: dict, zone: str | None) -> pd.DataFrame:
         parts = [zoned(name, y, start, freq, zone or "UTC") for name, y in series.items()]
-        found = pd.concat(parts, ignore_index=True)
-        return found if zone else found.assign(ds=found["ds"].dt.tz_localize(None))
+        frame = pd.concat(parts, ignore_index=True)
+        return frame if zone else frame.assign(ds=frame["ds"].dt.tz_localize(None))
 
     longer = {name: np.r_[PAST[name], FUTURE[name]] for name in PAST}
     scores = []
-    for place in (zone, None):
-        prepared = prepare_frame(table(PAST, place), task__freq=freq, **SETTINGS)
-        folder = tmp_path / f"forecasts in {place is None}"
+    for run_zone in (zone, None):
+        prepared = prepare_frame(table(PAST, run_zone), task__freq=freq, **SETTINGS)
+        folder = tmp_path / f"forecasts in {run_zone is None}"
         write_forecasts(prepared, folder, error=1.0)
         work = (prepared.shards, prepared.config, prepared.task)
         for number, other in enumerate((zone, None, "Asia/Tokyo")):
             path = tmp_path / f"actuals {number}.parquet"
             table(longer, other).to_parquet(path)
-            if other == place:
+            if other == run_zone:
                 scores.append(evaluate_forecasts(*work, str(path), folder))
             else:
                 with pytest.raises(UserError, match=r"--data: column ds holds .*, the forecasts hold"):
@@ -280,13 +280,13 @@ def test_forecasts_of_series_the_run_never_saw_are_scored_without_scale(case, tm
     new = table.assign(unique_id="new " + table["unique_id"])
     write_table(new, tmp_path / "new")
     actuals.assign(unique_id="new " + actuals["unique_id"]).to_parquet(tmp_path / "actuals.parquet")
-    found = evaluate_forecasts(
+    scores = evaluate_forecasts(
         prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.parquet"), tmp_path / "new"
     )
-    assert (found["points"], found["series"], found["points_without_actual"]) == (9, 3, 0)
-    assert found["LSTM"]["mae"] == pytest.approx(1, rel=1e-5)
-    assert np.isnan([found["LSTM"]["mase"], found["SeasonalNaive"]["mae"], found["skill"]]).all()
-    assert (found["skill_series"], found["skill_left_out"]) == (0, 3)
+    assert (scores["points"], scores["series"], scores["points_without_actual"]) == (9, 3, 0)
+    assert scores["LSTM"]["mae"] == pytest.approx(1, rel=1e-5)
+    assert np.isnan([scores["LSTM"]["mase"], scores["SeasonalNaive"]["mae"], scores["skill"]]).all()
+    assert (scores["skill_series"], scores["skill_left_out"]) == (0, 3)
 
 
 def test_forecasts_from_a_later_cutoff_have_no_skill_where_the_baseline_has_fewer_points(case, tmp_path):
@@ -297,8 +297,8 @@ def test_forecasts_from_a_later_cutoff_have_no_skill_where_the_baseline_has_fewe
     write_table(table, tmp_path / "later")
     last = table.groupby("unique_id").tail(1)[["unique_id", "ds"]].assign(y=7.0)
     pd.concat([actuals, last]).to_parquet(tmp_path / "actuals.parquet")
-    found = evaluate_forecasts(
+    scores = evaluate_forecasts(
         prepared.shards, prepared.config, prepared.task, str(tmp_path / "actuals.parquet"), tmp_path / "later"
     )
-    assert found["points"] == 9
-    assert (found["skill_series"], found["skill_left_out"]) == (0, 3)
+    assert scores["points"] == 9
+    assert (scores["skill_series"], scores["skill_left_out"]) == (0, 3)

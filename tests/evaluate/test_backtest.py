@@ -46,8 +46,8 @@ def prepared(request, prepare_frame):
 def run(prepared, tmp_path):
     def make(predictor) -> tuple[Backtest, pd.DataFrame]:
         rolling = (WINDOWS, STRIDE)
-        found = backtest(prepared.shards, prepared.task, rolling, predictor(prepared.task), tmp_path / "backtest")
-        return found, pd.read_parquet(tmp_path / "backtest")
+        result = backtest(prepared.shards, prepared.task, rolling, predictor(prepared.task), tmp_path / "backtest")
+        return result, pd.read_parquet(tmp_path / "backtest")
 
     return make
 
@@ -69,11 +69,11 @@ def slow_cutoffs(frame: pd.DataFrame, name: str) -> list[list[int]]:
 
 
 def test_a_predictor_that_knows_the_future_has_no_error(run):
-    found, _ = run(exact)
-    ours = found.scores[found.scores["model"] == "LSTM"]
+    result, _ = run(exact)
+    ours = result.scores[result.scores["model"] == "LSTM"]
     assert ours[["mae", "rmse", "smape", "wql"]].eq(0).all(axis=None)
     assert ours[["coverage-80", "coverage-95"]].eq(1).all(axis=None)
-    totals = summarise(found.scores)
+    totals = summarise(result.scores)
     assert totals["LSTM"] == dict.fromkeys(("mae", "rmse", "smape", "mase", "rmsse", "wql"), 0.0) | dict.fromkeys(
         ("coverage-80", "coverage-95"), 1.0
     )
@@ -82,25 +82,25 @@ def test_a_predictor_that_knows_the_future_has_no_error(run):
 
 
 def test_a_predictor_that_repeats_the_season_has_skill_zero(run):
-    found, _ = run(seasonal_naive_predictor)
-    totals = summarise(found.scores)
+    result, _ = run(seasonal_naive_predictor)
+    totals = summarise(result.scores)
     assert totals["skill"] == 0
     assert totals["SeasonalNaive"]["mae"] > 0
 
 
 def test_series_without_a_scale_are_left_out_of_skill_and_counted(run):
-    found, _ = run(spread)
-    totals = summarise(found.scores)
+    result, _ = run(spread)
+    totals = summarise(result.scores)
     # "constant" has scale 0; the range before the test range of "enough" is 5 steps, less than a season.
-    scale_unknown = found.scores.loc[found.scores["mase"].isna(), "unique_id"].unique()
+    scale_unknown = result.scores.loc[result.scores["mase"].isna(), "unique_id"].unique()
     assert sorted(scale_unknown) == ["constant", "enough"]
     assert (totals["skill_series"], totals["skill_left_out"]) == (3, 2)
 
 
 def test_series_too_short_for_all_windows_are_counted_and_not_scored(run):
-    found, read = run(spread)
-    assert (found.windows, found.series, found.too_short) == (5 * WINDOWS, 5, 1)
-    assert "short" not in set(read["unique_id"]) | set(found.scores["unique_id"])
+    result, read = run(spread)
+    assert (result.windows, result.series, result.too_short) == (5 * WINDOWS, 5, 1)
+    assert "short" not in set(read["unique_id"]) | set(result.scores["unique_id"])
     assert read.groupby("unique_id").size().eq(WINDOWS * HORIZON).all()
 
 
@@ -113,7 +113,7 @@ def test_time_stamps_and_values_are_those_of_the_source_table(run, prepared):
     _, read = run(spread)
     frame = prepared.frame
     for name, rows in read.groupby("unique_id"):
-        expected = [place for window in slow_cutoffs(frame, name) for place in window]
+        expected = [index for window in slow_cutoffs(frame, name) for index in window]
         assert rows["ds"].tolist() == frame.loc[expected, "ds"].tolist()
         np.testing.assert_array_equal(rows["y"], frame.loc[expected, "y"].to_numpy(np.float32))
 
@@ -148,7 +148,7 @@ def test_time_stamps_and_cutoffs_of_a_table_with_a_zone_are_in_the_zone(
     for name, rows in read.groupby("unique_id"):
         windows = slow_cutoffs(prepared.frame, str(name))
         source = prepared.frame["ds"]
-        assert rows["ds"].tolist() == [source[place] for window in windows for place in window]
+        assert rows["ds"].tolist() == [source[index] for window in windows for index in window]
         assert rows["cutoff"].tolist() == [source[window[0] - 1] for window in windows for _ in window]
 
 
@@ -159,15 +159,15 @@ def test_the_baseline_repeats_the_last_season_known_at_the_cutoff(run, prepared)
         expected = []
         for window in slow_cutoffs(frame, name):
             for step in range(HORIZON):
-                place = window[0] + step - SEASON
-                while np.isnan(frame.loc[place, "y"]):
-                    place -= SEASON
-                expected.append(frame.loc[place, "y"])
+                index = window[0] + step - SEASON
+                while np.isnan(frame.loc[index, "y"]):
+                    index -= SEASON
+                expected.append(frame.loc[index, "y"])
         np.testing.assert_array_equal(rows["SeasonalNaive"], np.array(expected, np.float32))
 
 
 def test_utilsforecast_reads_the_table_and_finds_our_scores(run, prepared):
-    found, read = run(spread)
+    result, read = run(spread)
     # Without gaps: utilsforecast takes a row for a step.
     read = read[~read["unique_id"].isin(["gaps", "constant", "enough"])]
     frame = prepared.frame
@@ -177,7 +177,7 @@ def test_utilsforecast_reads_the_table_and_finds_our_scores(run, prepared):
     theirs = evaluate(read.drop(columns="cutoff"), metrics=metrics, train_df=train)
     assert set(theirs.columns) == {"unique_id", "metric", "LSTM", "SeasonalNaive"}
     assert set(theirs["unique_id"]) == {"one", "two"}
-    ours = found.scores.set_index(["unique_id", "model"])
+    ours = result.scores.set_index(["unique_id", "model"])
     for _, row in theirs.iterrows():
         # Theirs is a share, ours the percentage of the M4 competition.
         factor = 200 if row["metric"] == "smape" else 1
@@ -187,10 +187,10 @@ def test_utilsforecast_reads_the_table_and_finds_our_scores(run, prepared):
 
 
 def test_utilsforecast_reads_the_table_with_its_cutoffs_and_intervals(run):
-    found, read = run(spread)
+    result, read = run(spread)
     theirs = evaluate(read, metrics=[losses.coverage], models=["LSTM"], level=[80, 95])
-    assert len(theirs) == 2 * found.windows
-    ours = found.scores[found.scores["model"] == "LSTM"].set_index("unique_id")
+    assert len(theirs) == 2 * result.windows
+    ours = result.scores[result.scores["model"] == "LSTM"].set_index("unique_id")
     full = read[read["unique_id"] != "gaps"]
     for level in (80, 95):
         covered = losses.coverage(full.drop(columns="cutoff"), models=["LSTM"], level=level)
@@ -199,19 +199,19 @@ def test_utilsforecast_reads_the_table_with_its_cutoffs_and_intervals(run):
 
 
 def test_missing_values_are_null_and_do_not_count(run, prepared):
-    found, read = run(spread)
+    result, read = run(spread)
     rows = read[read["unique_id"] == "gaps"]
     source = prepared.frame.set_index(["unique_id", "ds"])["y"]
     missing = [np.isnan(source["gaps", stamp]) for stamp in rows["ds"]]
     assert rows["y"].isna().tolist() == missing
     assert sum(missing) > 0
-    points = found.scores.loc[found.scores["unique_id"] == "gaps", "points"]
+    points = result.scores.loc[result.scores["unique_id"] == "gaps", "points"]
     assert points.tolist() == [WINDOWS * HORIZON - sum(missing)] * 2
 
 
-def test_there_is_one_row_a_scored_series_and_model(run):
-    found, _ = run(spread)
-    pairs = found.scores[["unique_id", "model"]].apply(tuple, axis=1).tolist()
+def test_there_is_one_row_per_scored_series_and_model(run):
+    result, _ = run(spread)
+    pairs = result.scores[["unique_id", "model"]].apply(tuple, axis=1).tolist()
     scored = ["constant", "enough", "gaps", "one", "two"]
     assert sorted(pairs) == sorted((name, model) for name in scored for model in ("LSTM", "SeasonalNaive"))
 
@@ -232,19 +232,19 @@ def test_a_failing_predictor_leaves_no_folder(prepared, tmp_path):
 
 
 def test_no_series_long_enough_gives_no_scores(prepared, tmp_path):
-    found = backtest(prepared.shards, prepared.task, (100, 1), exact(prepared.task), tmp_path / "backtest")
-    assert (found.windows, found.series, found.too_short) == (0, 0, 6)
-    assert summarise(found.scores) == {}
+    result = backtest(prepared.shards, prepared.task, (100, 1), exact(prepared.task), tmp_path / "backtest")
+    assert (result.windows, result.series, result.too_short) == (0, 0, 6)
+    assert summarise(result.scores) == {}
     assert [path.name for path in (tmp_path / "backtest").iterdir()] == ["_SUCCESS"]
 
 
-def test_a_head_with_one_number_is_scored_without_quantiles(prepare_frame, tmp_path):
+def test_a_point_head_is_scored_without_quantiles(prepare_frame, tmp_path):
     prepared = prepare_frame(table("D"), task__freq="D", model__head="mae", **SETTINGS)
-    found = backtest(
+    result = backtest(
         prepared.shards, prepared.task, (WINDOWS, STRIDE), spread(prepared.task), tmp_path / "backtest"
     )
     assert list(pd.read_parquet(tmp_path / "backtest").columns) == [*COLUMNS[:5], "SeasonalNaive"]
-    assert set(summarise(found.scores)["LSTM"]) == {"mae", "rmse", "smape", "mase", "rmsse"}
+    assert set(summarise(result.scores)["LSTM"]) == {"mae", "rmse", "smape", "mase", "rmsse"}
 
 
 def test_the_baseline_is_nan_where_the_last_four_seasons_are_missing(prepare_frame, tmp_path):

@@ -68,7 +68,7 @@ def slow_score(prepared: Prepared) -> float:
 
 
 @pytest.mark.parametrize("head", ["quantile", "mae"])
-def test_it_is_the_mean_over_windows_of_the_median_forecasts_error_in_units_of_scale(prepared, head):
+def test_it_is_the_mean_scaled_error_of_the_median_forecast_over_windows(prepared, head):
     task = prepared.shards.make_task(override(prepared.config, {"model.head": head}))
     score = make_scorer(prepared.shards, task, task.min_context, seed=1)(LastValue(len(task.quantiles)))
     assert score == pytest.approx(slow_score(prepared), rel=1e-5)
@@ -88,14 +88,14 @@ def test_the_seed_chooses_the_windows_where_there_are_too_many(prepared, monkeyp
     assert scores[0] == scores[1] != scores[2]
 
 
-def test_a_model_is_traced_for_its_first_epoch_alone(prepared):
+def test_a_model_is_traced_in_its_first_epoch_only(prepared):
     score, model = make_scorer(prepared.shards, prepared.task, 4, seed=1), LastValue(5)
     first, traced = score(model), model.traced
     assert score(model) == first
     assert model.traced == traced
 
 
-def test_a_real_model_is_scored_and_one_that_forecasts_no_numbers_is_as_bad_as_can_be(prepared):
+def test_a_real_model_is_scored_and_one_with_nan_forecasts_has_an_infinite_error(prepared):
     from dist_lstm.model.lstm import build_model
 
     model = build_model(prepared.task, prepared.config.model)
@@ -106,10 +106,10 @@ def test_a_real_model_is_scored_and_one_that_forecasts_no_numbers_is_as_bad_as_c
     assert score(model) == np.inf
 
 
-def test_errors_of_windows_that_do_not_count_are_unknown():
+def test_errors_of_windows_without_target_or_scale_are_nan():
     forecast, target = np.zeros((4, 2)), np.array([[1, 3], [np.nan, 4], [np.nan, np.nan], [1, 1]])
-    found = scaled_errors(forecast, target, np.array([2.0, 2.0, 2.0, 0.0]))
-    np.testing.assert_array_equal(found, [1, 2, np.nan, np.nan])
+    errors = scaled_errors(forecast, target, np.array([2.0, 2.0, 2.0, 0.0]))
+    np.testing.assert_array_equal(errors, [1, 2, np.nan, np.nan])
     broken = np.array([[np.nan, 0.0], [np.nan, 4.0], [0, 0], [0, 0]])
-    found = scaled_errors(broken, target, np.array([2.0, 2.0, 2.0, np.nan]))
-    np.testing.assert_array_equal(found, [np.inf, 0, np.nan, np.nan])
+    errors = scaled_errors(broken, target, np.array([2.0, 2.0, 2.0, np.nan]))
+    np.testing.assert_array_equal(errors, [np.inf, 0, np.nan, np.nan])

@@ -17,11 +17,11 @@ def slow_seasonal_naive(context: np.ndarray, horizon: int, season_length: int) -
     forecast = np.full((number, horizon), np.nan, context.dtype)
     for window in range(number):
         for step in range(horizon):
-            place = steps + step - season_length
-            while place >= steps or (place >= 0 and np.isnan(context[window, place])):
-                place -= season_length
-            if place >= 0:
-                forecast[window, step] = context[window, place]
+            index = steps + step - season_length
+            while index >= steps or (index >= 0 and np.isnan(context[window, index])):
+                index -= season_length
+            if index >= 0:
+                forecast[window, step] = context[window, index]
     return forecast
 
 
@@ -34,10 +34,10 @@ contexts = hnp.arrays(
 
 @settings(deadline=None, max_examples=300)
 @given(context=contexts, horizon=st.integers(1, 12), season_length=st.integers(1, 9))
-def test_the_forecast_is_that_of_the_loop(context, horizon, season_length):
-    found = seasonal_naive(context, horizon, season_length)
-    assert found.dtype == context.dtype
-    np.testing.assert_array_equal(found, slow_seasonal_naive(context, horizon, season_length))
+def test_the_forecast_equals_that_of_the_loop(context, horizon, season_length):
+    forecast = seasonal_naive(context, horizon, season_length)
+    assert forecast.dtype == context.dtype
+    np.testing.assert_array_equal(forecast, slow_seasonal_naive(context, horizon, season_length))
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_the_forecast_is_that_of_the_loop(context, horizon, season_length):
         pytest.param([], 2, [NAN] * 5, id="no context gives nothing"),
     ],
 )
-def test_a_season_is_repeated_as_written_by_hand(context, season_length, expected):
-    found = seasonal_naive(np.array([context], np.float32), 5, season_length)
-    np.testing.assert_array_equal(found, np.array([expected], np.float32))
+def test_a_season_is_repeated_as_in_examples_written_by_hand(context, season_length, expected):
+    forecast = seasonal_naive(np.array([context], np.float32), 5, season_length)
+    np.testing.assert_array_equal(forecast, np.array([expected], np.float32))
 
 
-def test_the_context_is_left_as_it_was():
+def test_the_context_is_not_changed():
     context = np.array([[1, NAN, 3, 4]], np.float32)
     before = context.copy()
     seasonal_naive(context, 3, 2)

@@ -34,12 +34,12 @@ def some(cutoffs: Cutoffs, chosen: np.ndarray) -> Cutoffs:
     return Cutoffs(cutoffs.first, np.where(chosen, cutoffs.count, 0), cutoffs.stride)
 
 
-def assert_equal_but_for_the_last_4_bits(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_equal_but_for_the_last_4_bits(actual: np.ndarray, expected: np.ndarray) -> None:
     """Forecasts of windows, `[B, H, P]`: equal to 2^-20 of each window's largest absolute value."""
     unknown = np.isnan(expected)
-    np.testing.assert_array_equal(np.isnan(found), unknown)
+    np.testing.assert_array_equal(np.isnan(actual), unknown)
     largest = np.nanmax(np.abs(expected), axis=(1, 2), keepdims=True, initial=0.0)
-    assert (np.abs(found - expected) <= largest * 2.0**-20)[~unknown].all()
+    assert (np.abs(actual - expected) <= largest * 2.0**-20)[~unknown].all()
 
 
 @pytest.fixture(scope="module", params=["quantile", "mae"])
@@ -71,7 +71,7 @@ def forecasts(predict, panel):
     return predict(panel, forecast_cutoffs(panel.length))[0]
 
 
-def test_a_predictor_made_again_gives_the_same_forecasts(model, panel, forecasts):
+def test_a_second_predictor_gives_the_same_forecasts(model, panel, forecasts):
     again, _ = make_predictor(*model)(panel, forecast_cutoffs(panel.length))
     assert again.tobytes() == forecasts.tobytes()
 
@@ -79,48 +79,48 @@ def test_a_predictor_made_again_gives_the_same_forecasts(model, panel, forecasts
 @pytest.mark.parametrize("number", [1, 2, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1, 2 * BATCH_SIZE + 3])
 def test_forecasts_do_not_depend_on_the_windows_that_follow(predict, panel, forecasts, number):
     first = some(forecast_cutoffs(panel.length), np.arange(SERIES) < number)
-    found, _ = predict(panel, first)
-    assert found.tobytes() == forecasts[:number].tobytes()
+    alone, _ = predict(panel, first)
+    assert alone.tobytes() == forecasts[:number].tobytes()
 
 
 @pytest.mark.parametrize("stride", [3, 7, 500])
-def test_other_windows_beside_it_change_the_last_bits_of_a_forecast_at_most(predict, panel, forecasts, stride):
+def test_other_windows_of_the_batch_change_only_the_last_bits_of_a_forecast(predict, panel, forecasts, stride):
     chosen = np.arange(SERIES) % stride == stride - 1
-    found, _ = predict(panel, some(forecast_cutoffs(panel.length), chosen))
-    assert_equal_but_for_the_last_4_bits(found, forecasts[chosen])
+    actual, _ = predict(panel, some(forecast_cutoffs(panel.length), chosen))
+    assert_equal_but_for_the_last_4_bits(actual, forecasts[chosen])
 
 
-def test_the_panel_a_series_lies_in_changes_the_last_bits_of_its_forecast_at_most(predict, panel, forecasts):
+def test_other_series_of_the_panel_change_only_the_last_bits_of_a_forecast(predict, panel, forecasts):
     alone = panel.take(np.arange(SERIES) == 1234)
-    found, _ = predict(alone, forecast_cutoffs(alone.length))
-    assert_equal_but_for_the_last_4_bits(found, forecasts[1234:1235])
+    actual, _ = predict(alone, forecast_cutoffs(alone.length))
+    assert_equal_but_for_the_last_4_bits(actual, forecasts[1234:1235])
 
 
-def test_forecasts_are_what_the_model_says_of_the_last_steps(model, panel, forecasts):
+def test_forecasts_are_the_models_output_for_the_last_steps(model, panel, forecasts):
     context = np.full((SERIES, TASK.context_length), np.nan, np.float32)
     for number in range(SERIES):
         values = panel.y[panel.offset[number] : panel.offset[number + 1]][-TASK.context_length :]
         context[number, TASK.context_length - len(values) :] = values
     said = model[0]({"y": context}, training=False)["forecast"].numpy()
-    known = ~np.isnan(context).all(axis=1)
-    np.testing.assert_allclose(forecasts[known], said[known], rtol=1e-4, atol=1e-3)
+    observed = ~np.isnan(context).all(axis=1)
+    np.testing.assert_allclose(forecasts[observed], said[observed], rtol=1e-4, atol=1e-3)
 
 
-def test_forecasts_are_what_the_model_says_of_every_input():
+def test_forecasts_are_the_models_output_for_every_input():
     """Series of the same values, which differ in all that a model is told beside them."""
     number = 12
-    place = np.arange(number)
+    index = np.arange(number)
     facts = {
-        "transform": np.array([list(TRANSFORMS)[one % 6] for one in place], object),
-        "mean": 100.0 + place,
-        "std": 10.0 + place,
-        "series": place[::-1],
-        "static:city": place % 3,
-        "static:size": np.where(place % 4 == 3, np.nan, place / number),
+        "transform": np.array([list(TRANSFORMS)[one % 6] for one in index], object),
+        "mean": 100.0 + index,
+        "std": 10.0 + index,
+        "series": index[::-1],
+        "static:city": index % 3,
+        "static:size": np.where(index % 4 == 3, np.nan, index / number),
     }
     y = np.random.default_rng(0).normal(100, 20, TASK.context_length + 3).astype(np.float32)
     panel = replace(make_panel([y] * number), facts=facts)
-    panel = replace(panel, start=np.datetime64("2024-03-01", "us") + place * np.timedelta64(1, "D"))
+    panel = replace(panel, start=np.datetime64("2024-03-01", "us") + index * np.timedelta64(1, "D"))
     vocabulary = Vocabulary(number, (("city", 2),), ("size",))
     task = replace(
         TASK, freq=Frequency("D"), transformed=True, series_scaling="standard", series=number, calendar=True,
@@ -129,7 +129,7 @@ def test_forecasts_are_what_the_model_says_of_every_input():
     settings = ModelSettings(units=(8,), segment_length=3, series_embedding=2, calendar=True, scaling_by="series")
     set_seed(1, deterministic=False)
     built = build_model(task, settings)
-    found, _ = make_predictor(built, task)(panel, forecast_cutoffs(panel.length))
+    actual, _ = make_predictor(built, task)(panel, forecast_cutoffs(panel.length))
     days = pd.date_range("2024-03-01", periods=number) + pd.Timedelta(days=len(y))
     month = days.month - 1 + (days.day - 1) / days.days_in_month
     inputs = {
@@ -142,8 +142,8 @@ def test_forecasts_are_what_the_model_says_of_every_input():
         "numbers": facts["static:size"].astype(np.float32)[:, None],
     }
     said = built(inputs, training=False)["forecast"].numpy()
-    np.testing.assert_allclose(found, said, rtol=1e-4, atol=1e-3)
-    assert len({one.tobytes() for one in found}) == number
+    np.testing.assert_allclose(actual, said, rtol=1e-4, atol=1e-3)
+    assert len({one.tobytes() for one in actual}) == number
 
 
 def test_only_a_context_without_any_value_is_forecast_as_nan(panel, forecasts):
@@ -157,27 +157,27 @@ def test_only_a_context_without_any_value_is_forecast_as_nan(panel, forecasts):
     assert np.isfinite(forecasts[~unknown]).all()
 
 
-def test_a_value_before_the_context_does_not_help(predict):
+def test_a_value_before_the_context_has_no_effect(predict):
     old = make_panel([np.r_[np.ones(5), np.full(TASK.context_length, np.nan)]])
-    found, _ = predict(old, forecast_cutoffs(old.length))
-    assert np.isnan(found).all()
+    forecast, _ = predict(old, forecast_cutoffs(old.length))
+    assert np.isnan(forecast).all()
 
 
 def test_a_constant_context_is_forecast_as_the_constant(predict):
     constant = make_panel([np.full(30, 1234.5), np.full(3, -7.25), np.zeros(12)])
-    found, _ = predict(constant, forecast_cutoffs(constant.length))
-    expected = np.broadcast_to(np.array([1234.5, -7.25, 0.0]).reshape(3, 1, 1), found.shape)
-    np.testing.assert_array_equal(found, expected)
+    forecast, _ = predict(constant, forecast_cutoffs(constant.length))
+    expected = np.broadcast_to(np.array([1234.5, -7.25, 0.0]).reshape(3, 1, 1), forecast.shape)
+    np.testing.assert_array_equal(forecast, expected)
 
 
 def test_targets_are_the_values_after_each_cutoff(predict):
     panel = make_panel([np.arange(10.0), np.arange(100.0, 108.0)])
     cutoffs = Cutoffs(first=np.array([4, 5]), count=np.array([2, 1]), stride=3)
-    found, target = predict(panel, cutoffs)
+    forecast, target = predict(panel, cutoffs)
     nan = np.nan
     expected = [[4, 5, 6, 7], [7, 8, 9, nan], [105, 106, 107, nan]]
     np.testing.assert_array_equal(target, np.array(expected, np.float32))
-    assert found.shape[:2] == (3, TASK.horizon)
+    assert forecast.shape[:2] == (3, TASK.horizon)
 
 
 def test_forecasts_do_not_see_the_targets(predict):
@@ -190,12 +190,12 @@ def test_forecasts_do_not_see_the_targets(predict):
 
 def test_no_windows_give_no_forecasts_of_the_right_shape(model, predict, panel):
     none = some(forecast_cutoffs(panel.length), np.zeros(SERIES, bool))
-    found, target = predict(panel, none)
-    assert found.shape == (0, TASK.horizon, max(len(model[1].quantiles), 1))
+    forecast, target = predict(panel, none)
+    assert forecast.shape == (0, TASK.horizon, max(len(model[1].quantiles), 1))
     assert target.shape == (0, TASK.horizon)
 
 
 def test_quantiles_of_a_forecast_do_not_cross(model, forecasts):
-    known = forecasts[~np.isnan(forecasts).all(axis=(1, 2))]
-    assert (np.diff(known, axis=2) >= 0).all()
-    assert known.shape[2] == len(model[1].quantiles)
+    finite = forecasts[~np.isnan(forecasts).all(axis=(1, 2))]
+    assert (np.diff(finite, axis=2) >= 0).all()
+    assert finite.shape[2] == len(model[1].quantiles)

@@ -54,7 +54,7 @@ def test_columns_are_the_median_then_low_and_high_of_each_level(levels):
 
 
 @pytest.mark.parametrize("levels", COMBINATIONS, ids=str)
-def test_each_column_holds_the_quantile_its_name_says(levels):
+def test_each_column_holds_the_quantile_of_its_name(levels):
     task, panel = make_task(levels), make_panel([5, 9], np.array([0, 3]))
     cutoffs = forecast_cutoffs(panel.length)
     table = pa.table(forecast_columns(panel, task, cutoffs, every_quantile_is_its_level(task, 2))).to_pandas()
@@ -72,7 +72,7 @@ def test_the_columns_promised_are_the_columns_written(levels):
     assert set(value_columns(task).values()) == set(task.quantiles)
 
 
-def test_a_head_with_one_number_gives_the_one_column_lstm():
+def test_a_point_head_gives_only_the_column_lstm():
     task, panel = make_task(levels=()), make_panel([5, 9], np.array([0, 3]))
     values = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
     table = pa.table(forecast_columns(panel, task, forecast_cutoffs(panel.length), values)).to_pandas()
@@ -99,7 +99,7 @@ def test_a_level_is_named_without_needless_zeros(level, name):
         pytest.param("YE-DEC", ["2019-12-31", "1999-12-31"], id="years"),
     ],
 )
-def test_time_stamps_go_on_after_the_last_step(freq, starts):
+def test_time_stamps_continue_after_the_last_step(freq, starts):
     lengths, horizon = [7, 12], 5
     panel = make_panel(lengths, np.array(starts, "datetime64[us]"))
     task = make_task(levels=(), freq=freq, horizon=horizon)
@@ -125,7 +125,7 @@ def test_time_stamps_go_on_after_the_last_step(freq, starts):
         pytest.param("W-SUN", "America/Havana", "2024-10-06", id="weeks, a midnight doubled"),
     ],
 )
-def test_time_stamps_go_on_in_their_zone(freq, zone, start, tmp_path):
+def test_time_stamps_continue_in_their_time_zone(freq, zone, start, tmp_path):
     length, horizon = 5, 6
     if pd.Timestamp(start).floor("D") == pd.Timestamp(start) and not freq.endswith(("h", "min")):
         days = pd.date_range(start, periods=length + horizon, freq=freq, unit="us")
@@ -146,7 +146,7 @@ def test_time_stamps_go_on_in_their_zone(freq, zone, start, tmp_path):
 
 
 @pytest.mark.parametrize("width", [1, 5])
-def test_whole_numbers_go_on_after_the_last_step(width):
+def test_integer_steps_continue_after_the_last_step(width):
     panel = make_panel([4, 2], np.array([100, -3]))
     task = make_task(levels=(), freq=width)
     values = np.zeros((2, 3, 1), np.float32)
@@ -174,7 +174,7 @@ def test_no_cutoffs_give_an_empty_table_with_all_columns():
     assert table.column_names == ["unique_id", "ds", *columns_of((80.0, 95.0))]
 
 
-def test_a_forecast_that_is_not_known_is_null():
+def test_a_missing_forecast_is_null():
     panel = make_panel([5], np.array([0]))
     values = np.array([[[1.0], [np.nan], [3.0]]], np.float32)
     table = pa.table(forecast_columns(panel, make_task(levels=()), forecast_cutoffs(panel.length), values))
@@ -196,14 +196,14 @@ def test_pandas_reads_the_files_as_one_table(tmp_path):
     assert read["LSTM-lo-80"].dtype == np.float32
 
 
-def test_a_part_without_rows_is_no_file(tmp_path):
+def test_a_part_without_rows_is_not_written(tmp_path):
     with PartWriter(tmp_path / "forecasts" / "part-00000.parquet") as part:
         pass
     assert part.rows == 0
     assert list((tmp_path / "forecasts").iterdir()) == []
 
 
-def test_a_part_is_closed_when_its_making_fails(tmp_path):
+def test_a_part_is_closed_when_writing_it_fails(tmp_path):
     path = tmp_path / "part-00000.parquet"
 
     def fail() -> None:

@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
     @property
     def sections(self) -> set[str]:
-        return {str(found["id"]) for tag, found in self.tags if tag == "section"}
+        return {str(attributes["id"]) for tag, attributes in self.tags if tag == "section"}
 
     @property
     def text(self) -> str:
@@ -91,10 +91,10 @@ def source_of(prepared: Prepared, folder: Path, predict: Any = None, validated: 
     if predict is not None:
         settings = prepared.config.backtest
         rolling = (settings.windows or 1, settings.stride or prepared.task.horizon)
-        found = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest")
-        found.scores.to_parquet(folder / "scores.parquet", index=False)
-        counts = {"windows": found.windows, "series": found.series, "series_too_short": found.too_short}
-        write_json(folder / "metrics.json", metrics | {"backtest": summarise(found.scores) | counts})
+        result = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest")
+        result.scores.to_parquet(folder / "scores.parquet", index=False)
+        counts = {"windows": result.windows, "series": result.series, "series_too_short": result.too_short}
+        write_json(folder / "metrics.json", metrics | {"backtest": summarise(result.scores) | counts})
         metrics = json.loads((folder / "metrics.json").read_text())
         scored = (folder / "backtest", folder / "scores.parquet")
     return Source(
@@ -129,12 +129,12 @@ class TestSections:
     def test_a_scored_run_has_every_section(self, page_of):
         assert page_of(noise("a", "b", "c")).sections == SCORED | ALWAYS
 
-    def test_a_run_without_a_backtest_has_none_of_the_scored_ones_and_says_why(self, page_of):
+    def test_a_run_without_a_backtest_has_no_scored_section_and_states_the_reason(self, page_of):
         page = page_of(noise("a", "b"), None, split__test=0)
         assert page.sections == ALWAYS
         assert "No steps were kept for testing" in page.text
 
-    def test_a_run_not_scored_yet_says_so(self, page_of):
+    def test_the_page_of_a_run_that_is_not_scored_yet_says_so(self, page_of):
         page = page_of(noise("a", "b"), None)
         assert page.sections == ALWAYS
         assert "has not been scored yet" in page.text
@@ -142,7 +142,7 @@ class TestSections:
     def test_one_series_has_one_chart_and_is_not_compared_with_others(self, page_of):
         page = page_of(noise("a"))
         assert page.sections == (SCORED | ALWAYS) - {"by-series"}
-        assert sum(found.get("class") == "example" for _, found in page.tags) == 1
+        assert sum(attributes.get("class") == "example" for _, attributes in page.tags) == 1
 
     def test_a_horizon_of_one_step_has_no_error_by_step(self, page_of):
         page = page_of(noise("a", "b"), task__horizon=1)
@@ -159,8 +159,8 @@ class TestSections:
 
     def test_series_that_are_all_too_short_for_the_backtest_are_counted(self, prepare_frame, tmp_path):
         prepared = prepare_frame(noise("a", "b"), **SETTINGS)
-        wanted = prepared.config.backtest.model_copy(update={"windows": 30})
-        longer = replace(prepared, config=prepared.config.model_copy(update={"backtest": wanted}))
+        settings = prepared.config.backtest.model_copy(update={"windows": 30})
+        longer = replace(prepared, config=prepared.config.model_copy(update={"backtest": settings}))
         page = Page(render_report(source_of(longer, tmp_path, spread(prepared.task))))
         assert page.sections == ALWAYS
         assert "No series is long enough to be scored" in page.text
@@ -182,14 +182,14 @@ class TestSections:
         assert "12 steps were skipped: their loss was not finite." in page.text
         assert "Training ended at its time limit." in page.text
 
-    def test_few_series_have_a_row_each_and_many_a_histogram(self, page_of):
-        few = page_of(noise(*(f"s{place}" for place in range(20))))
+    def test_few_series_have_one_row_each_and_many_have_a_histogram(self, page_of):
+        few = page_of(noise(*(f"s{number}" for number in range(20))))
         assert "Seasonal naive, MASE" in few.text
-        many = page_of(noise(*(f"s{place:02}" for place in range(21))))
+        many = page_of(noise(*(f"s{number:02}" for number in range(21))))
         assert "Seasonal naive, MASE" not in many.text
         assert "Histogram of skill over 21 series" in many.text
 
-    def test_transforms_are_counted_beside_what_the_tests_say(self, prepare_frame, tmp_path):
+    def test_transforms_are_counted_with_the_results_of_their_tests(self, prepare_frame, tmp_path):
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
         evidence = {"log1p": {"adf": 0.5, "kpss": 0.01, "seasonal_strength": None, "spread": 1.25}}
         values = {"series": 4, "tested": 3, "transforms": {"log1p": 3, "none": 1}, "evidence": evidence}
@@ -200,7 +200,7 @@ class TestSections:
         assert "3 of 4 series were tested, the others" in page.text
 
     def test_rejected_series_are_counted_by_reason_and_named(self, page_of):
-        frame = pd.concat([noise("a", "b"), *(series(f"gone{place}", [np.nan] * 50) for place in range(7))])
+        frame = pd.concat([noise("a", "b"), *(series(f"gone{number}", [np.nan] * 50) for number in range(7))])
         page = page_of(frame)
         assert "no observed value 7 gone0, gone1, gone2, gone3, gone4 and 2 more" in page.text
 
@@ -250,7 +250,7 @@ class TestData:
 
     def test_thousands_of_series_keep_the_page_small(self, page_of):
         values = np.random.default_rng(0).normal(size=(3000, 42)).cumsum(axis=1)
-        names = np.repeat([f"series {place}" for place in range(3000)], 42)
+        names = np.repeat([f"series {number}" for number in range(3000)], 42)
         ds = np.tile(pd.date_range("2024-01-01", periods=42, unit="us"), 3000)
         frame = pd.DataFrame({"unique_id": names, "ds": ds, "y": values.ravel()})
         page = page_of(frame, split__validation=4)
@@ -260,7 +260,7 @@ class TestData:
 
 class TestSafety:
     def test_ids_are_text_in_the_page_and_in_its_figures(self, page_of):
-        names = [f"{EVIL} {place}" for place in "abc"]
+        names = [f"{EVIL} {letter}" for letter in "abc"]
         page = page_of(pd.concat([noise(*names), series(f"gone {EVIL}", [np.nan] * 50)]))
         assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "object", "img")]
         titles = [data for tag, data in page.words if tag == "title"]
@@ -269,15 +269,15 @@ class TestSafety:
         assert headings.count("<script>alert(1)</script>") == 3
         assert "gone </text></svg><script>alert(1)</script>" in page.text
 
-    def test_nothing_comes_from_elsewhere_and_no_script_runs(self, page_of):
+    def test_the_page_loads_nothing_external_and_runs_no_script(self, page_of):
         page = page_of(noise("a", "b"))
-        for tag, found in page.tags:
-            assert not [name for name in found if name.startswith("on")]
+        for tag, attributes in page.tags:
+            assert not [name for name in attributes if name.startswith("on")]
             for name in ("src", "href", "action", "data"):
-                assert (found.get(name) or "#").startswith(("#", "data:")), (tag, found)
+                assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
         style = " ".join(data for tag, data in page.words if tag == "style")
         assert not re.search(r"url\(|@import|@font-face", style)
-        policy = next(found["content"] for tag, found in page.tags if "http-equiv" in found)
+        policy = next(attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes)
         assert str(policy).startswith("default-src 'none'")
 
     def test_passwords_in_a_uri_are_left_out(self, prepare_frame, tmp_path):
@@ -296,20 +296,20 @@ class TestPage:
         assert levels[0] == 1
         assert levels.count(1) == 1
         assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-        drawn = [found for tag, found in page.tags if tag == "svg"]
-        ids = [found["id"] for _, found in page.tags if "id" in found]
-        assert len(drawn) == 2 * 6
-        assert all(found["role"] == "img" and found["aria-labelledby"] in ids for found in drawn)
+        figures = [attributes for tag, attributes in page.tags if tag == "svg"]
+        ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+        assert len(figures) == 2 * 6
+        assert all(attributes["role"] == "img" and attributes["aria-labelledby"] in ids for attributes in figures)
         assert len(ids) == len(set(ids)), "an id of one figure clips another"
 
-    def test_every_reference_inside_a_figure_is_met_there(self, page_of):
-        text = json.dumps([found for _, found in page_of(noise("a", "b", "c")).tags])
+    def test_every_reference_inside_a_figure_has_its_target_there(self, page_of):
+        text = json.dumps([attributes for _, attributes in page_of(noise("a", "b", "c")).tags])
         used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'"(?:xlink:)?href": "#([^"]+)"', text))
         assert used
         assert used <= set(re.findall(r'"id": "([^"]+)"', text))
 
     def test_figures_have_no_colours_or_fonts_of_their_own(self, page_of):
-        styles = [found.get("style") or "" for _, found in page_of(noise("a", "b", "c")).tags]
+        styles = [attributes.get("style") or "" for _, attributes in page_of(noise("a", "b", "c")).tags]
         assert not [style for style in styles if "#" in style.replace("url(#", "") or "font-family" in style]
         assert any("var(--model)" in style for style in styles)
 
@@ -318,7 +318,7 @@ class TestPage:
         source = source_of(prepared, tmp_path, spread(prepared.task))
         assert render_report(source) == render_report(source)
 
-    def test_a_users_matplotlib_settings_stay_and_have_no_effect(self, prepare_frame, tmp_path):
+    def test_a_users_matplotlib_settings_are_kept_and_have_no_effect(self, prepare_frame, tmp_path):
         import matplotlib as mpl
 
         source = source_of(prepare_frame(noise("a"), **SETTINGS), tmp_path)
@@ -331,7 +331,9 @@ class TestPage:
         for predictor, winner in ((exact, "LSTM"), (lambda task: spread(task, 1), None)):
             page = page_of(noise("a", "b"), predictor)
             marked = [
-                found["class"] for tag, found in page.tags if tag == "td" and "best" in (found.get("class") or "")
+                attributes["class"]
+                for tag, attributes in page.tags
+                if tag == "td" and "best" in (attributes.get("class") or "")
             ]
             assert len(marked) == 5, "MAE, RMSE, sMAPE, MASE and RMSSE"
             assert winner is None or not [one for one in marked if "other" in one]
@@ -348,13 +350,13 @@ class TestPage:
 
 
 class TestDigest:
-    def test_sums_are_those_of_the_whole_table(self, prepare_frame, tmp_path, monkeypatch):
+    def test_streamed_sums_equal_those_of_the_complete_table(self, prepare_frame, tmp_path, monkeypatch):
         monkeypatch.setattr("dist_lstm.report.summary._BATCH_ROWS", 7)  # windows lie across batches
         frame = noise("a", "b", "c")
         frame.loc[(frame["unique_id"] == "b") & (frame["ds"] > "2024-03-25"), "y"] = np.nan
         prepared = prepare_frame(frame, **SETTINGS)
         task = prepared.task
-        found = backtest(prepared.shards, task, (3, 4), spread(task), tmp_path / "backtest")
+        result = backtest(prepared.shards, task, (3, 4), spread(task), tmp_path / "backtest")
         digest = read_digest(tmp_path / "backtest", prepared.shards, task, ["b", "c"])
 
         table = pd.read_parquet(tmp_path / "backtest")
@@ -364,20 +366,20 @@ class TestDigest:
             scale[name] = np.nanmean(np.abs(before[7:] - before[:-7]))
         table["scale"] = table["unique_id"].map(scale)
         table["ahead"] = table.groupby(["unique_id", "cutoff"]).cumcount()
-        known = table[table["y"].notna() & table["SeasonalNaive"].notna()]
-        residual = (known["y"] - known["LSTM"]) / known["scale"]
+        scored = table[table["y"].notna() & table["SeasonalNaive"].notna()]
+        residual = (scored["y"] - scored["LSTM"]) / scored["scale"]
         np.testing.assert_allclose(
-            digest.mean(digest.error["LSTM"]), residual.abs().groupby(known["ahead"]).mean(), rtol=1e-5
+            digest.mean(digest.error["LSTM"]), residual.abs().groupby(scored["ahead"]).mean(), rtol=1e-5
         )
         np.testing.assert_allclose(
-            digest.mean(digest.residual), residual.groupby(known["ahead"]).mean(), rtol=1e-4
+            digest.mean(digest.residual), residual.groupby(scored["ahead"]).mean(), rtol=1e-4
         )
         assert digest.mean_residual == pytest.approx(residual.mean(), rel=1e-4)
-        inside = known["y"].between(known["LSTM-lo-80"], known["LSTM-hi-80"])
+        inside = scored["y"].between(scored["LSTM-lo-80"], scored["LSTM-hi-80"])
         assert digest.intervals["80"].tolist() == [
-            (known["y"] < known["LSTM-lo-80"]).sum(),
+            (scored["y"] < scored["LSTM-lo-80"]).sum(),
             inside.sum(),
-            (known["y"] > known["LSTM-hi-80"]).sum(),
+            (scored["y"] > scored["LSTM-hi-80"]).sum(),
         ]
         shown = digest.examples["c"]
         last = table[(table["unique_id"] == "c") & (table["cutoff"] == table["cutoff"].max())]
@@ -386,7 +388,7 @@ class TestDigest:
         seen = frame[(frame["unique_id"] == "c") & (frame["ds"] <= last["cutoff"].iloc[0])].iloc[-20:]
         np.testing.assert_array_equal(shown.past.ds, seen["ds"].to_numpy())
         np.testing.assert_allclose(shown.past.y, seen["y"], rtol=1e-6)
-        assert found.series == 3
+        assert result.series == 3
 
     def test_series_are_sorted_by_skill_and_only_comparable_ones_count(self):
         rows = [("good", 1, 2, 5), ("bad", 3, 2, 5), ("lost", 1, 0, 5), ("exact", 0, 0, 5), ("nan", np.nan, 1, 5)]
@@ -397,9 +399,9 @@ class TestDigest:
         ]
         both[1].loc[len(both[1])] = ["few", 4, "SeasonalNaive", 1.0]
         both[0].loc[len(both[0])] = ["few", 5, "LSTM", 1.0]
-        found = compare_series(pd.concat(both))
-        assert found["skill"].to_dict() == {"good": 0.5, "exact": 0.0, "bad": -0.5, "lost": -np.inf}
-        assert list(found.index) == ["good", "exact", "bad", "lost"]
+        compared = compare_series(pd.concat(both))
+        assert compared["skill"].to_dict() == {"good": 0.5, "exact": 0.0, "bad": -0.5, "lost": -np.inf}
+        assert list(compared.index) == ["good", "exact", "bad", "lost"]
 
 
 class TestWording:
@@ -415,8 +417,8 @@ class TestWording:
         assert number(value) == text
 
     def test_shares_are_percentages(self):
-        found = [percent(0.15234, sign=True), percent(-2.5), percent(1.0), percent(None), percent(float("-inf"))]
-        assert [one.replace("\u00a0", " ") for one in found] == ["+15.2 %", "−250 %", "100 %", "–", "−∞ %"]
+        texts = [percent(0.15234, sign=True), percent(-2.5), percent(1.0), percent(None), percent(float("-inf"))]
+        assert [one.replace("\u00a0", " ") for one in texts] == ["+15.2 %", "−250 %", "100 %", "–", "−∞ %"]
 
     @pytest.mark.parametrize(
         ("skill", "sentence"),
@@ -455,7 +457,7 @@ def test_a_figure_is_well_formed_whatever_its_title_holds():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_browser_opens_the_page_without_a_complaint(prepare_frame, tmp_path, dark):
+def test_a_browser_opens_the_page_without_a_console_message(prepare_frame, tmp_path, dark):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not browser:
         pytest.skip("no Chromium found to open the page in")
@@ -469,9 +471,9 @@ def test_a_browser_opens_the_page_without_a_complaint(prepare_frame, tmp_path, d
         f"--blink-settings=preferredColorScheme={0 if dark else 1}",
     ]  # fmt: skip
     command = [browser, *options, path.as_uri()]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert [line for line in found.stderr.splitlines() if "CONSOLE" in line] == []
-    page = Page(found.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert [line for line in process.stderr.splitlines() if "CONSOLE" in line] == []
+    page = Page(process.stdout)
     assert page.sections == SCORED | ALWAYS
     assert not [tag for tag, _ in page.tags if tag == "script"]
 
