@@ -1,27 +1,28 @@
-"""Error metrics: pure errors a row, times a reduction to series, times a reduction to totals.
+"""Error metrics: the errors of rows, reduced to scores per series, reduced to totals over all series.
 
-Axes: N series, R rows (one forecast step of one window), L levels.
+Axes: N series, R rows (one forecast step of one window).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
+#: Scores per series: name of a metric to its values, `[N]`.
+Scores = Mapping[str, np.ndarray]
 #: Metrics of a point forecast, in the order they are shown.
 POINT_METRICS = ("mae", "rmse", "smape", "mase", "rmsse")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Forecasts beside what happened.
+    """Forecasts and the actual values.
 
     Attributes:
-        series: Series of each row, `[R]`, 0 to N - 1.
-        y: What happened, `[R]`; rows where it is NaN do not count.
+        series: Index of the series of each row, `[R]`, 0 to N - 1.
+        y: Actual values, `[R]`; rows where they are NaN do not count.
         forecast: The median or point forecast, `[R]`; rows where it is NaN do not count.
-        quantiles: Forecasts of more quantile levels, each `[R]`; the median is taken from `forecast`.
+        quantiles: Forecasts of further quantile levels, each `[R]`; the median is taken from `forecast`.
     """
 
     series: np.ndarray
@@ -31,35 +32,45 @@ class Rows:
 
 
 def coverage_levels(quantiles: Sequence[float]) -> dict[float, tuple[float, float]]:
-    """The central intervals that some quantile levels span.
+    """The central prediction intervals that quantile levels span.
 
     Args:
-        quantiles: Quantile levels.
+        quantiles: Quantile levels, 0 to 1, in any order.
 
     Returns:
-        By level in percent: the quantile level of the lower and of the upper end.
+        By level in percent: the quantile levels of the lower and of the upper end.
+
+    Example:
+        >>> coverage_levels([0.1, 0.5, 0.9, 0.975])
+        {80.0: (0.1, 0.9)}
     """
     tails = sorted(level for level in quantiles if level < 0.5)
     pairs = {round(100 * (1 - 2 * tail), 4): (tail, round(1 - tail, 6)) for tail in tails}
     return {level: pair for level, pair in sorted(pairs.items()) if pair[1] in quantiles}
 
 
-def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndarray) -> pd.DataFrame:
+def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndarray) -> dict[str, np.ndarray]:
     """Score every series.
 
-    MASE and RMSSE: Hyndman & Koehler, "Another look at measures of forecast accuracy", IJF 22 (2006);
+    Source: MASE and RMSSE: Hyndman & Koehler, "Another look at measures of forecast accuracy", IJF 22 (2006);
     sMAPE as in the M4 competition, 200 |y - f| / (|y| + |f|) percent, 0 where both are 0.
 
     Args:
-        rows: Forecasts beside what happened.
+        rows: Forecasts and the actual values.
         absolute_scale: Mean absolute seasonal difference before the first cutoff, `[N]`, in target units.
         squared_scale: Mean squared seasonal difference before the first cutoff, `[N]`.
 
     Returns:
-        One row a series: `points` that count, `mae`, `rmse`, `smape` (percent), `mase`, `rmsse`, and with
-        quantiles `wql` (weighted quantile loss) and `coverage-LEVEL` (share of values inside the
-        interval). `loss_sum` and `y_sum` are the two sums whose ratio `wql` is. NaN where nothing counts,
-        or the scale is 0 or unknown; those of quantiles also where a quantile is NaN.
+        By name, each `[N]`: `points` (the number of rows that count), `mae`, `rmse`, `smape` (percent), `mase`,
+        `rmsse`, and with quantiles `wql` (weighted quantile loss) and `coverage-LEVEL` (share of values inside
+        the interval). `loss_sum` and `y_sum` are the two sums whose ratio is `wql`. NaN where no row counts,
+        or the scale is 0 or unknown; the scores of quantiles also where a quantile is NaN.
+
+    Example:
+        >>> rows = Rows(np.array([0, 0]), np.array([10.0, 12.0]), np.array([11.0, 9.0]), {})
+        >>> scores = series_scores(rows, np.array([4.0]), np.array([16.0]))
+        >>> scores["mae"].tolist(), scores["mase"].tolist()
+        ([2.0], [0.5])
     """
     number = len(absolute_scale)
     counted = ~np.isnan(rows.y) & ~np.isnan(rows.forecast)
@@ -98,47 +109,57 @@ def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndar
             inside = (y >= quantiles[low]) & (y <= quantiles[high])
             valid = ~np.isnan(quantiles[low] + quantiles[high])
             scores[f"coverage-{level:g}"] = mean(np.where(valid, inside, np.nan))
-    return pd.DataFrame(scores)
+    return scores
 
 
 def pinball_loss(y: np.ndarray, forecast: np.ndarray, level: float) -> np.ndarray:
     """Pinball loss of one quantile level.
 
     Args:
-        y: What happened, `[R]`.
-        forecast: The quantile, `[R]`, in the unit of `y`.
+        y: Actual values, `[R]`.
+        forecast: Forecasts of the quantile, `[R]`, in the unit of `y`.
         level: Its level, 0 to 1.
 
     Returns:
-        Losses, `[R]`, in the unit of `y`.
+        Losses, `[R]`, in the unit of `y`; NaN where a value or a forecast is.
+
+    Example:
+        >>> pinball_loss(np.array([10.0, 10.0]), np.array([8.0, 12.0]), 0.75).tolist()
+        [1.5, 0.5]
     """
     error = y - forecast
     return np.maximum(level * error, (level - 1) * error)
 
 
-def total_scores(scores: pd.DataFrame) -> dict[str, float]:
+def total_scores(scores: Scores) -> dict[str, float]:
     """Scores over all series.
 
     Args:
         scores: `series_scores` of one model, of all series.
 
     Returns:
-        Means over the series in which a metric is known; for `wql` the ratio of the sums, for coverage the
+        Means over the series whose score is not NaN; for `wql` the ratio of the sums, for coverage the
         share of all points. NaN where nothing counts; `wql` and coverage are left out where the model gives
         no quantiles.
     """
-    totals = {name: float(scores[name].mean()) for name in POINT_METRICS}
-    # Beside a model with quantiles, one without has the column, all NaN; a sum over no points is 0.
-    if "loss_sum" not in scores or scores["loss_sum"].isna().all():
+    totals = {name: _mean(scores[name]) for name in POINT_METRICS}
+    # Beside a model with quantiles, one without has the metric, all NaN; a sum over no points is 0.
+    if "loss_sum" not in scores or np.isnan(scores["loss_sum"]).all():
         return totals
-    weight = float(scores["y_sum"].sum())
-    totals["wql"] = float(scores["loss_sum"].sum()) / weight if weight > 0 else float("nan")
-    for name in scores.columns:
+    weight = float(np.nansum(scores["y_sum"]))
+    totals["wql"] = float(np.nansum(scores["loss_sum"])) / weight if weight > 0 else float("nan")
+    for name, shares in scores.items():
         if name.startswith("coverage-"):
-            covered = float((scores[name] * scores["points"]).sum())
-            points = float(scores["points"][scores[name].notna()].sum())
+            covered = float(np.nansum(shares * scores["points"]))
+            points = float(scores["points"][~np.isnan(shares)].sum())
             totals[name] = covered / points if points else float("nan")
     return totals
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of all values that are not NaN; NaN where there are none."""
+    count = np.count_nonzero(~np.isnan(values))
+    return float(np.nansum(values) / count) if count else float("nan")
 
 
 @dataclass(frozen=True)
@@ -147,9 +168,9 @@ class Skill:
 
     Attributes:
         skill: 1 - MASE / seasonal naive's MASE, means over the same series; NaN where there are none.
-        series: Series that count.
-        left_out: Series that don't, because their scale is 0 or unknown, or nothing could be scored, or one
-            of the two was scored on fewer points than the other.
+        series: Number of series that count.
+        left_out: Number of series that do not, because their scale is 0 or unknown, nothing could be scored, or
+            one of the two was scored on fewer points than the other.
     """
 
     skill: float
@@ -157,7 +178,7 @@ class Skill:
     left_out: int
 
 
-def skill(model: pd.DataFrame, baseline: pd.DataFrame) -> Skill:
+def skill(model: Scores, baseline: Scores) -> Skill:
     """Compare a model with the seasonal naive forecast.
 
     Args:
@@ -165,10 +186,16 @@ def skill(model: pd.DataFrame, baseline: pd.DataFrame) -> Skill:
         baseline: `series_scores` of the seasonal naive forecast, of the same series in the same order.
 
     Returns:
-        The skill, and how many series it rests on.
+        The skill, and how many series it is based on.
+
+    Example:
+        >>> points = np.array([8, 8, 8])
+        >>> model = {"mase": np.array([0.5, 1.0, np.nan]), "points": points}
+        >>> naive = {"mase": np.array([1.0, 1.0, 1.0]), "points": points}
+        >>> skill(model, naive)
+        Skill(skill=0.25, series=2, left_out=1)
     """
-    valid = np.isfinite(model["mase"].to_numpy()) & np.isfinite(baseline["mase"].to_numpy())
-    valid &= model["points"].to_numpy() == baseline["points"].to_numpy()
-    reference = float(baseline["mase"][valid].mean()) if valid.any() else float("nan")
-    value = 1 - float(model["mase"][valid].mean()) / reference if reference > 0 else float("nan")
+    valid = np.isfinite(model["mase"]) & np.isfinite(baseline["mase"]) & (model["points"] == baseline["points"])
+    reference = _mean(baseline["mase"][valid])
+    value = 1 - _mean(model["mase"][valid]) / reference if reference > 0 else float("nan")
     return Skill(value, int(valid.sum()), int((~valid).sum()))

@@ -80,8 +80,8 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
     }
     tables = []
     for name, rows in models.items():
-        table = series_scores(rows, scales["absolute"].to_numpy(), scales["squared"].to_numpy())
-        tables.append(table.assign(unique_id=scales.index, model=name))
+        by_series = series_scores(rows, scales["absolute"].to_numpy(), scales["squared"].to_numpy())
+        tables.append(pd.DataFrame(by_series).assign(unique_id=scales.index, model=name))
     return summarise(pd.concat(tables)) | {
         "points": int(has_actual.sum()),
         "series": int(joined.loc[has_actual, "unique_id"].nunique()),

@@ -162,7 +162,7 @@ def score_windows(
     scored = cutoffs.count > 0
     tables = []
     for model, rows in models.items():
-        table = series_scores(rows, *scales)[scored]
+        table = pd.DataFrame(series_scores(rows, *scales))[scored]
         table.insert(0, "unique_id", panel.unique_id[scored])
         table.insert(1, "model", model)
         tables.append(table)
@@ -180,7 +180,10 @@ def summarise(scores: pd.DataFrame) -> dict[str, Any]:
     """
     if scores.empty:
         return {}
-    by_model = {name: table.reset_index(drop=True) for name, table in scores.groupby("model", sort=False)}
-    summary: dict[str, Any] = {str(name): total_scores(table) for name, table in by_model.items()}
+    by_model = {
+        str(name): {column: values.to_numpy() for column, values in table.items()}
+        for name, table in scores.groupby("model", sort=False)
+    }
+    summary: dict[str, Any] = {name: total_scores(by_series) for name, by_series in by_model.items()}
     result = skill(by_model[MODEL], by_model[baselines.NAME])
     return summary | {"skill": result.skill, "skill_series": result.series, "skill_left_out": result.left_out}

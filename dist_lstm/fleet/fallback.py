@@ -136,8 +136,7 @@ class FallbackSelector:
         y = np.where(both, target, np.nan).ravel()
         one = np.ones(len(part.unique_id))
         mine, theirs = (
-            series_scores(Rows(series, y, forecast.ravel(), {}), one, one)["mae"].to_numpy()
-            for forecast in (median, naive)
+            series_scores(Rows(series, y, forecast.ravel(), {}), one, one)["mae"] for forecast in (median, naive)
         )
         # A naive forecast without any error can't be beaten, and is matched by nothing else.
         perfect = np.where(mine > 0, -np.inf, 0.0)
