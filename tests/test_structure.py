@@ -1,7 +1,6 @@
 """Rules of the code: sizes, packages, where heavy imports stand, what the package declares."""
 
 import ast
-import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from dist_lstm.config.load import flatten
 from dist_lstm.config.schema import Config
 from tests.conftest import ROOT
 
@@ -72,35 +70,6 @@ def test_every_setting_has_a_description():
         return names
 
     assert undocumented(Config) == []
-
-
-def test_the_settings_shown_in_the_readme_exist():
-    readme = (ROOT / "README.md").read_text()
-    settings = {key for key, _ in flatten(Config.model_validate({"task": {"horizon": 1}, "data": {"path": "x"}}))}
-    named = set(re.findall(r"`(?:--set )?((?:task|data|split|model|train|backtest|resources)\.[a-z_.]+)", readme))
-    assert len(named) >= 5
-    sections = {key.rpartition(".")[0] for key in settings}
-    assert named - settings - sections == {"model.keras"}, "the only name with a dot that is a file"
-
-
-def test_the_readme_shows_every_verb_once():
-    from typer.main import get_command
-
-    from dist_lstm.cli.main import app
-
-    rows = re.findall(r"^\| `dist-lstm (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert set(rows) == set(get_command(app).commands)
-
-
-def test_the_scores_in_the_readme_equal_those_of_their_results_file():
-    results = json.loads((ROOT / "benchmarks" / "results" / "configs.json").read_text())
-    rows = re.findall(r"\| (\d\.\d{3}) \| (\d\.\d{3}) \| ([+-][\d.]+%) \|", (ROOT / "README.md").read_text())
-    shown = (("quickstart", "backtest"), ("m3_monthly", "backtest"), ("m3_monthly", "test"))
-    expected = [results[name][kind] for name, kind in shown]
-    assert rows == [
-        (f"{one['LSTM']['mase']:.3f}", f"{one['SeasonalNaive']['mase']:.3f}", f"{one['skill']:+.1%}")
-        for one in expected
-    ]
 
 
 def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_index():
