@@ -60,11 +60,13 @@ class Architecture:
 def read_architecture() -> Architecture:
     """The packages, their imports, and the layers that `pyproject.toml` lists."""
     graph = grimp.build_graph(PACKAGE, include_external_packages=True, exclude_type_checking_imports=True)
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     layers = [
         re.split(r"\s*[|:]\s*", layer) for layer in next(one for one in contracts if "layers" in one)["layers"]
     ]
-    bars = layers[next(place for place, names in enumerate(layers) if BARS in names) :]
+    bars = layers[next(index for index, names in enumerate(layers) if BARS in names) :]
     served = {*itertools.chain(*bars), "__main__"}
     edges, heavy = set(), {}
     for module in sorted(graph.modules):
@@ -89,7 +91,7 @@ def _top(module: str) -> str:
 def _purpose(name: str) -> str:
     """First sentence of the docstring."""
     path = ROOT / PACKAGE / name
-    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
     sentence = re.split(r"\.\s|\.?\"\"\"", text.removeprefix('"""'), maxsplit=1)[0]
     return " ".join(sentence.replace("`", "").split())
 
@@ -143,14 +145,14 @@ def ordered(rows: list[list[str]], pairs: Sequence[Edge]) -> list[list[str]]:
     """Rows in an order with few crossings: neighbours change places as long as that helps."""
 
     def cost(rows: list[list[str]]) -> tuple[int, float]:
-        place = {name: index - len(row) / 2 for row in rows for index, name in enumerate(row)}
+        position = {name: index - len(row) / 2 for row in rows for index, name in enumerate(row)}
         rank = {name: number for number, row in enumerate(rows) for name in row}
         crossings = sum(
-            (place[one[0]] - place[two[0]]) * (place[one[1]] - place[two[1]]) < 0
+            (position[one[0]] - position[two[0]]) * (position[one[1]] - position[two[1]]) < 0
             for one, two in itertools.combinations(pairs, 2)
             if rank[one[0]] == rank[two[0]]
         )
-        return crossings, sum(abs(place[source] - place[target]) for source, target in pairs)
+        return crossings, sum(abs(position[source] - position[target]) for source, target in pairs)
 
     best = cost(rows)
     changed = True
@@ -240,8 +242,8 @@ def _head(height: float) -> list[str]:
         'orient="auto">'
         f'<path d="M0 0.5 L8 4 L0 7.5 z" fill="{LINE}"/></marker></defs>',
     ]
-    for place, (name, (fill, line)) in enumerate(COLORS.items()):
-        x = 8 + 160 * place
+    for position, (name, (fill, line)) in enumerate(COLORS.items()):
+        x = 8 + 160 * position
         label = f"imports {name}" if name != "neither" else "neither of them"
         lines.append(f'<rect x="{x}" y="6" width="16" height="16" rx="4" fill="{fill}" stroke="{line}"/>')
         lines.append(f'<text x="{x + 24}" y="18.5" font-size="12.5" fill="{LINE}">{label}</text>')
@@ -293,8 +295,8 @@ def _bar(names: Sequence[str], architecture: Architecture, y: float) -> list[str
     """One bar over the whole width, or small ones side by side."""
     width = (WIDTH - 2 - 8 * (len(names) - 1)) / len(names)
     lines = []
-    for place, name in enumerate(names):
-        x = 1 + place * (width + 8)
+    for position, name in enumerate(names):
+        x = 1 + position * (width + 8)
         lines.append(_frame(name, architecture, (x, y, width, BAR_HEIGHT)))
         if len(names) > 1:
             lines.append(_text(x + width / 2, y + 21.5, name, NAME))

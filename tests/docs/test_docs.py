@@ -1,0 +1,186 @@
+"""The site that `.ci/run` builds of the documentation: complete, and read without a network."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dist_lstm.config.load import flatten
+from dist_lstm.config.schema import Config
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+#: What a browser fetches while it shows a page; an ordinary link is not among it.
+FETCHED = {
+    "audio": ("src",),
+    "embed": ("src",),
+    "iframe": ("src",),
+    "img": ("src", "srcset"),
+    "link": ("href",),
+    "object": ("data",),
+    "script": ("src",),
+    "source": ("src", "srcset"),
+    "video": ("src", "poster"),
+}
+
+
+class Page(HTMLParser):
+    """What a page fetches, its anchors and its headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.anchors: set[str] = set()
+        self.styles = ""
+        self.tag = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tag = tag
+        values = dict(attributes)
+        self.fetched += [values[name] or "" for name in FETCHED.get(tag, ()) if name in values]
+        self.anchors.add(values.get("id") or "")
+        self.styles += values.get("style") or ""
+
+    def handle_data(self, data: str) -> None:
+        self.styles += data if self.tag == "style" else ""
+
+
+def build(docs: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", docs / "mkdocs.yml"]
+    return subprocess.run([*command, "--site-dir", site], capture_output=True, text=True, timeout=250, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    result = build(DOCS, folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def pages(site: Path) -> Iterator[tuple[str, Page]]:
+    for path in sorted(site.rglob("*.html")):
+        yield str(path.relative_to(site)), Page(path.read_text(encoding="utf-8"))
+
+
+def leaves(nav) -> Iterator[str]:
+    match nav:
+        case str():
+            yield nav
+        case list():
+            for entry in nav:
+                yield from leaves(entry)
+        case dict():
+            yield from leaves(list(nav.values()))
+
+
+def test_the_site_holds_every_page_of_its_navigation(site):
+    nav = [
+        name.replace(".md", ".html") for name in leaves(yaml.safe_load((DOCS / "mkdocs.yml").read_text())["nav"])
+    ]
+    assert len(nav) >= 14
+    assert {name for name, _ in pages(site)} == {*nav, "404.html"}
+
+
+def test_no_page_fetches_from_another_server(site):
+    is_remote = re.compile(r"(?:https?:)?//", re.IGNORECASE)
+    for name, page in pages(site):
+        assert page.fetched, name
+        assert [address for address in page.fetched if is_remote.match(address)] == [], name
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", page.styles), name
+
+
+def test_no_style_sheet_fetches_from_another_server(site):
+    sheets = list(site.rglob("*.css"))
+    assert sheets
+    for sheet in sheets:
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
+
+
+def test_everything_that_a_page_fetches_is_in_the_site(site):
+    for name, page in pages(site):
+        if name != "404.html":  # served at any address, so that its own are absolute
+            files = [address.split("?")[0].split("#")[0] for address in page.fetched]
+            assert [file for file in files if not (site / name).parent.joinpath(file).is_file()] == [], name
+
+
+def test_the_settings_page_has_an_anchor_for_every_setting_and_says_what_it_means(site):
+    text = (site / "settings.html").read_text(encoding="utf-8")
+    settings = [key for key, _ in flatten(Config.model_validate({"task": {"horizon": 1}, "data": {"path": "x"}}))]
+    assert len(settings) > 60
+    assert set(settings) - Page(text).anchors == set()
+    plain = re.sub(r"<[^>]+>", "", text)
+    assert "Highest learning rate" in plain
+    assert "number &gt; 0 and ≤ 1, or auto · default 0.001" in plain
+
+
+def test_the_drawing_of_the_packages_is_that_of_the_imports():
+    script = "import sys, architecture; sys.stdout.write(architecture.draw(architecture.read_architecture()))"
+    drawn = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": f"{DOCS}:{ROOT}", "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=True,
+    ).stdout
+    kept = (DOCS / "pages" / "images" / "architecture.svg").read_text(encoding="utf-8")
+    assert kept == drawn, "run: uv run python docs/architecture.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "text", "wrong", "warning"),
+    [
+        ("docs/pages/index.md", "# dist_lstm", "# dist_lstm\n\n[missing](missing.md)", "missing.md"),
+        ("docs/pages/index.md", "# dist_lstm", "# dist_lstm\n\n[missing](settings.md#missing)", "#missing"),
+        ("dist_lstm/errors.py", "        problem: ", "        missing: ", "missing"),
+    ],
+    ids=["page", "anchor", "docstring"],
+)
+def test_a_reference_to_nothing_fails_the_build(tmp_path, file, text, wrong, warning):
+    for name in ("docs", "dist_lstm"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("site", "__pycache__"))
+    path = tmp_path / file
+    assert path.read_text().count(text) == 1
+    path.write_text(path.read_text().replace(text, wrong))
+    result = build(tmp_path / "docs", tmp_path / "site")
+    assert result.returncode != 0
+    assert [line for line in result.stderr.splitlines() if "WARNING" in line and warning in line]
+
+
+def open_page(address: str, profile: Path) -> subprocess.CompletedProcess[str]:
+    """Open a page without a network, for a few seconds of the page's own time."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not browser:
+        pytest.skip("there is no Chromium to open the page in")
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000",
+        f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", "--dump-dom",
+    ]  # fmt: skip
+    command = [browser, *options, address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["index", "settings", "architecture"])
+def test_a_browser_without_a_network_opens_a_page_without_a_failed_request(site, tmp_path, name):
+    result = open_page((site / f"{name}.html").as_uri(), tmp_path / "profile")
+    assert [line for line in result.stderr.splitlines() if "CONSOLE" in line] == []
+    assert "md-content" in result.stdout
+
+
+@pytest.mark.slow
+def test_the_search_answers_in_a_page_opened_as_a_file(site, tmp_path):
+    result = open_page((site / "index.html").as_uri() + "?q=learning_rate", tmp_path / "profile")
+    assert [line for line in result.stderr.splitlines() if "CONSOLE" in line] == []
+    assert re.search(r'href="[^"]*settings\.html\?h=[^"]*#train\.learning_rate"', result.stdout)
