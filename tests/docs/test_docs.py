@@ -4,8 +4,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,9 @@ FETCHED = {
     "source": ("src", "srcset"),
     "video": ("src", "poster"),
 }
+
+#: What Chromium asks for itself, whatever page it shows.
+OF_THE_BROWSER = re.compile(r"(?:http://)?(?:(?:accounts|clients2)\.google|(?:content-autofill|update)\.googleapis)\.com[:/]")
 
 
 class Page(HTMLParser):
@@ -156,31 +162,74 @@ def test_a_reference_to_nothing_fails_the_build(tmp_path, file, text, wrong, war
     assert [line for line in result.stderr.splitlines() if "WARNING" in line and warning in line]
 
 
-def open_page(address: str, profile: Path) -> subprocess.CompletedProcess[str]:
-    """Open a page without a network, for a few seconds of the page's own time."""
+class Proxy(ThreadingHTTPServer):
+    """Stands for the whole network: only it answers a browser, and it records each request with its status."""
+
+    def __init__(self, site: Path) -> None:
+        self.requests: list[tuple[str, int]] = []
+        super().__init__(("127.0.0.1", 0), partial(Handler, directory=site))
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves the site; refuses what is asked of another server."""
+
+    def translate_path(self, path: str) -> str:
+        own = path.removeprefix(self.server.address)
+        return super().translate_path(own if own.startswith("/") else "/not/of/this/server")
+
+    def do_CONNECT(self) -> None:
+        self.send_error(502)
+
+    def log_request(self, code="-", size="-") -> None:
+        if not OF_THE_BROWSER.match(self.path):
+            self.server.requests.append((self.path, int(code)))
+
+    def log_message(self, *values) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy(site) -> Iterator[Proxy]:
+    with Proxy(site) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def open_page(address: str, proxy: Proxy, profile: Path) -> str:
+    """The document after a few seconds of the page's own time, in a browser that reaches the proxy alone."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not browser:
         pytest.skip("there is no Chromium to open the page in")
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000",
+        "--disable-domain-reliability", "--disable-features=NetworkTimeServiceQuerying,OptimizationHints",
+        f"--proxy-server={proxy.address}", "--proxy-bypass-list=<-loopback>", "--virtual-time-budget=10000",
         f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", "--dump-dom",
     ]  # fmt: skip
     command = [browser, *options, address]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert [line for line in result.stderr.splitlines() if "CONSOLE" in line] == []
+    return result.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["index", "settings", "architecture"])
-def test_a_browser_without_a_network_opens_a_page_without_a_failed_request(site, tmp_path, name):
-    result = open_page((site / f"{name}.html").as_uri(), tmp_path / "profile")
-    assert [line for line in result.stderr.splitlines() if "CONSOLE" in line] == []
-    assert "md-content" in result.stdout
+def test_a_browser_opens_a_page_and_no_request_fails_or_leaves_this_machine(site, proxy, tmp_path, name):
+    assert "md-content" in open_page(f"{proxy.address}/{name}.html", proxy, tmp_path / "profile")
+    assert len(proxy.requests) >= 5
+    assert [request for request in proxy.requests if request[1] not in (200, 304)] == []
 
 
 @pytest.mark.slow
-def test_the_search_answers_in_a_page_opened_as_a_file(site, tmp_path):
-    result = open_page((site / "index.html").as_uri() + "?q=learning_rate", tmp_path / "profile")
-    assert [line for line in result.stderr.splitlines() if "CONSOLE" in line] == []
-    assert re.search(r'href="[^"]*settings\.html\?h=[^"]*#train\.learning_rate"', result.stdout)
+def test_the_search_answers_in_a_page_opened_as_a_file(site, proxy, tmp_path):
+    document = open_page((site / "index.html").as_uri() + "?q=learning_rate", proxy, tmp_path / "profile")
+    assert re.search(r'href="[^"]*settings\.html\?h=[^"]*#train\.learning_rate"', document)
+    assert proxy.requests == []
