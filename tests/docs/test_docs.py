@@ -33,7 +33,9 @@ FETCHED = {
 }
 
 #: What Chromium asks for itself, whatever page it shows.
-OF_THE_BROWSER = re.compile(r"(?:http://)?(?:(?:accounts|clients2)\.google|(?:content-autofill|update)\.googleapis)\.com[:/]")
+OF_THE_BROWSER = re.compile(
+    r"(?:http://)?(?:(?:accounts|clients2)\.google|(?:content-autofill|update)\.googleapis)\.com[:/]"
+)
 
 
 class Page(HTMLParser):
