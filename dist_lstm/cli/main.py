@@ -88,6 +88,22 @@ def _options(
     pass
 
 
+@app.command()
+def init(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A file, a folder, a glob or a URI.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the config goes; default NAME-OF-TABLE.yaml.")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps to forecast.")] = None,
+    set_: Settings = None,
+) -> None:
+    """Look at a table and write a commented config for it."""
+    from dist_lstm.starter.write import config_path, write_config
+
+    settings = [*(set_ or ()), *(() if horizon is None else (f"task.horizon={horizon}",))]
+    write_config(table, config_path(table) if out is None else out, settings, _console())
+
+
 @app.command("run")
 def run_command(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
     """Prepare, train, backtest, forecast and report, in one go."""

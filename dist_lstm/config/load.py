@@ -95,12 +95,25 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
     values = _parse(text, str(path))
     if not isinstance(values, dict):
         raise UserError(path, f"expected sections such as task: and data:, got {type(values).__name__}")
+    assign_settings(values, settings)
+    return parse_config(values, f"{path} with --set" if settings else str(path))
+
+
+def assign_settings(values: dict[str, Any], settings: Sequence[str]) -> None:
+    """Put what `--set` gives into plain values.
+
+    Args:
+        values: Sections, each a mapping of settings; changed.
+        settings: Texts of the form `section.key=value`; the value is YAML.
+
+    Raises:
+        UserError: If a text has another form.
+    """
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator or not all(key.strip().split(".")):
             raise UserError(f"--set {setting}", "expected section.key=value")
         _assign(values, key.strip(), _parse(value, f"--set {key}"))
-    return parse_config(values, f"{path} with --set" if settings else str(path))
 
 
 def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:

@@ -76,6 +76,27 @@ def choose_columns(settings: DataSettings, present: list[str], folders: Collecti
     return chosen
 
 
+def all_columns(present: list[str], folders: Collection[str], where: str) -> Columns:
+    """Every column of a table, for a look at it before it is known which are which.
+
+    Args:
+        present: Names of the table's columns.
+        folders: Names that its folders give (`key=value`).
+        where: The table, named in errors.
+
+    Returns:
+        The columns; which of them stands where says nothing.
+
+    Raises:
+        UserError: If there is none, or two have the same name.
+    """
+    names = [*dict.fromkeys([*present, *folders])]
+    if not names:
+        raise UserError(where, "has no columns")
+    _check_given_once(names, present, where)
+    return Columns(None, names[0], tuple(names[1:]), True, (), ())
+
+
 def _check_present(chosen: Columns, present: list[str], available: set[str], where: str) -> None:
     keys = {"data.columns.unique_id": [chosen.unique_id], "data.columns.ds": [chosen.ds]}
     keys |= {"data.columns.y": list(chosen.targets)}
@@ -90,7 +111,11 @@ def _check_present(chosen: Columns, present: list[str], available: set[str], whe
         raise UserError(where, f"has no column beside {chosen.ds!r}", "a wide table has one column a series")
     if "" in chosen.targets:
         raise UserError(where, "a column has no name", "give it one, or list the others in data.columns.y")
+    _check_given_once(chosen.names, present, where)
+
+
+def _check_given_once(names: list[str], present: list[str], where: str) -> None:
     count = Counter(present)
-    twice = next((name for name in chosen.names if count[name] > 1), None)
+    twice = next((name for name in names if count[name] > 1), None)
     if twice is not None:
         raise UserError(where, f"has {count[twice]} columns called {twice!r}", "rename or drop all but one")

@@ -8,7 +8,7 @@ import re
 import reprlib
 import zoneinfo
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ _FIRST, _LAST = (np.datetime64(year, "us").astype(np.int64) for year in ("1000",
 #: Steps are subtracted from each other in 64 bits.
 _LARGEST_STEP = 1 << 62
 _ZONE = r"[T ]\d\d[^Z+-]*(?P<zone>Z|[+-]\d\d(?::?\d\d)?)$"
+_WHOLE = r"^[+-]?\d{1,18}$"
 _EXPECTED_TIME = "a time stamp in ISO 8601, such as 2024-03-01 or 2024-03-01 12:00, or a whole number"
 _GROUPED = re.compile(r"[+-]?\d+([.,' \u00a0\u202f]\d+)+")
 _SHORT = reprlib.Repr()
@@ -114,6 +115,39 @@ def check_rows(table: pa.Table, columns: Columns, timezone: str | None, where: s
     return series[0] if len(series) == 1 else pa.concat_tables(series).combine_chunks()
 
 
+def column_kind(column: pa.ChunkedArray) -> Literal["time", "whole", "number", "flag", "text", "empty", "other"]:
+    """What a raw column may be taken for; text that holds nothing but time stamps or numbers is one of them.
+
+    Args:
+        column: Values as they are stored, without a dictionary.
+
+    Returns:
+        `time`, `whole` (numbers, none missing), `number`, `flag`, `text`, `empty` (no value) or `other`.
+    """
+    kind = column.type
+    if column.null_count == len(column):
+        return "empty"
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "time"
+    if pa.types.is_integer(kind):
+        return "whole" if column.null_count == 0 else "number"
+    if pa.types.is_boolean(kind):
+        return "flag"
+    if not _is_text(kind):
+        return "number" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else "other"
+    text = pc.cast(column, pa.string())
+    if pc.all(pc.match_substring_regex(text, _WHOLE), skip_nulls=False).as_py():
+        return "whole"
+    values, unreadable = _parse_numbers(text)
+    if not unreadable.any():
+        return "empty" if np.isnan(values).all() else "number"
+    is_time = (
+        pc.all(pc.match_substring_regex(text, r"^\d{4}")).as_py()
+        and not _parse_stamps(text.drop_null()).null_count
+    )
+    return "time" if is_time else "text"
+
+
 def _is_text(kind: pa.DataType) -> bool:
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
     return any(test(kind) for test in texts)
@@ -178,7 +212,7 @@ def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
         rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)
     elif _is_text(kind):
         text = pc.cast(column, pa.string())
-        if len(text) and pc.all(pc.match_substring_regex(text, r"^[+-]?\d{1,18}$"), skip_nulls=False).as_py():
+        if len(text) and pc.all(pc.match_substring_regex(text, _WHOLE), skip_nulls=False).as_py():
             return _steps(rows, name, pc.cast(text, pa.int64()), timezone)
         stamps = _parse_stamps(text)
         rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from dist_lstm.config.schema import DataSettings
-from dist_lstm.data.columns import Columns, choose_columns
+from dist_lstm.data.columns import Columns, all_columns, choose_columns
 from dist_lstm.data.rows import check_rows, check_same_times
 from dist_lstm.errors import UserError
 from dist_lstm.storage import filesystem
@@ -161,6 +161,31 @@ def read(settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame) ->
             row += piece.num_rows
 
 
+def read_sample(source: Sequence[SourceFile], cells: int) -> pa.Table:
+    """The first rows of a table as they are stored, with every column, those of its folders too.
+
+    Args:
+        source: The files of the table.
+        cells: How many values are enough, rows times columns.
+
+    Returns:
+        Raw rows: of CSV, text. Later files whose columns differ from the first one's are left out.
+
+    Raises:
+        UserError: If a file can't be read, or two columns have the same name.
+    """
+    pieces: list[pa.Table] = []
+    for file in source:
+        for _, piece in _raw_pieces(
+            file, lambda present, file=file: all_columns(present, file.folders, file.path)
+        ):
+            if not pieces or piece.schema.equals(pieces[0].schema):
+                pieces.append(piece)
+            if sum(one.num_rows * one.num_columns for one in pieces) >= cells:
+                return pa.concat_tables(pieces)
+    return pa.concat_tables(pieces) if pieces else pa.table({})
+
+
 def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece]:
     where = "the DataFrame"
     for name in frame.index.names:
@@ -186,12 +211,14 @@ def _rows_at_once(columns: Columns) -> int:
 
 
 def _pieces(file: SourceFile, settings: DataSettings) -> Iterator[Piece]:
+    """Raw pieces of a file, with the columns that the settings name."""
+    folders = file.folders.keys()
+    return _raw_pieces(file, lambda present: choose_columns(settings, present, folders, file.path))
+
+
+def _raw_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     """Raw pieces of a file, with the columns that its folders give."""
     kind, folders = _kind(file.path) or "", file.folders
-
-    def choose(present: list[str]) -> Columns:
-        return choose_columns(settings, present, folders.keys(), file.path)
-
     try:
         for columns, piece in _READERS[kind](file, choose):
             yield columns, _with_folders(piece, columns, folders)

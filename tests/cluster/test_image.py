@@ -1,5 +1,6 @@
 """The image: linted, made from the lock file, and the one that every definition names."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from dist_lstm.version import __version__
 from tests.cluster.conftest import CLUSTER
@@ -19,6 +21,7 @@ from tests.conftest import ROOT
 
 DOCKERFILE = (CLUSTER / "Dockerfile").read_text()
 PYTHON = re.search(r"^FROM python:(3\.\d+)-slim-\w+$", DOCKERFILE, re.MULTILINE)
+LOCK = CLUSTER / "requirements.lock"
 NAMES = ("ray-aws.yaml", "ray-gcp.yaml", "ray-onprem.yaml", "kubernetes/raycluster.yaml", "kubernetes/rayjob.yaml")
 
 
@@ -41,10 +44,41 @@ def test_the_lock_file_names_each_package_once_for_the_python_of_the_image():
     version = {"python_version": PYTHON[1], "python_full_version": f"{PYTHON[1]}.0"}
     image = version | {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
     image |= {"implementation_name": "cpython", "platform_python_implementation": "CPython"}
-    lines = [Requirement(line) for line in (CLUSTER / "requirements.lock").read_text().splitlines()]
+    lines = [Requirement(line) for line in LOCK.read_text().splitlines()]
     chosen = [one.name.lower() for one in lines if one.marker is None or one.marker.evaluate(image)]
     assert len(chosen) == len(set(chosen))
     assert {"ray", "tensorflow", "boto3", "google-api-python-client", "nvidia-cudnn-cu12"} <= set(chosen)
+
+
+def test_the_lock_file_holds_nothing_that_nobody_needs():
+    if os.environ.get("UV_RESOLUTION") == "lowest-direct":
+        pytest.skip("the oldest versions need other packages than those of the lock file")
+    locked = {canonicalize_name(Requirement(line).name) for line in LOCK.read_text().splitlines()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = [text for texts in project["optional-dependencies"].values() for text in texts]
+    left, needed = [Requirement(text) for text in project["dependencies"] + optional], set()
+    while left:
+        one = left.pop()
+        key = (canonicalize_name(one.name), frozenset(one.extras))
+        if key not in needed:
+            needed.add(key)
+            left += requirements_of(one)
+    assert locked - {name for name, _ in needed} == set(), "renew the lock file as cluster/README.md says"
+
+
+def requirements_of(requirement: Requirement) -> list[Requirement]:
+    """What a package needs on any platform, with its extras; nothing is known of one that is not installed."""
+    try:
+        texts = importlib.metadata.requires(requirement.name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    extras = "|".join(map(re.escape, requirement.extras))
+    some = [Requirement(text) for text in texts]
+    return [
+        one
+        for one in some
+        if "extra ==" not in str(one.marker) or (extras and re.search(f'extra == "({extras})"', str(one.marker)))
+    ]
 
 
 def test_packages_come_from_the_lock_file_alone():

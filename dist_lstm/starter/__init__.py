@@ -1,0 +1,1 @@
+"""A look at a table, and a commented config to start from."""

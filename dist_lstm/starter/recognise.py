@@ -1,0 +1,278 @@
+"""Which column of a table is which: by its name, by its type, and by what repeats in it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dist_lstm.data.rows import column_kind
+from dist_lstm.errors import UserError
+from dist_lstm.starter.proposal import Proposed
+
+#: What columns are usually called, the surest names first; a name counts as a whole or as a word of a longer one.
+# fmt: off
+_TIMES = (
+    "ds", "timestamp", "datetime", "date", "time", "day", "week", "month", "quarter", "year", "period",
+    "hour", "step", "index", "t",
+)
+_SERIES = (
+    "unique_id", "item_id", "id", "series", "sku", "item", "product", "article", "store", "shop", "station",
+    "sensor", "meter", "site", "region", "state", "country", "symbol", "ticker", "customer", "key", "code",
+    "name", "nbr", "number",
+)
+_TARGETS = (
+    "y", "target", "value", "values", "sales", "demand", "load", "consumption", "quantity", "qty", "units",
+    "amount", "count", "revenue", "close", "price", "volume", "traffic", "power",
+)
+# fmt: on
+#: Whole numbers from 1900-01-01 to 2100-12-31, written as 19000101 to 21001231.
+_FIRST_DATE, _LAST_DATE = 19000101, 21001231
+_SHOWN = 8
+_MOST_PAIRED = 6
+#: A column that names the series may repeat a time stamp in so few of the rows: that is then said as an error.
+_FEW = 0.05
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What the columns of a table are taken for.
+
+    Attributes:
+        settings: The settings of `data` that say so.
+        statics: Columns that describe a whole series, by setting: `data.static_categories` and
+            `data.static_numbers`.
+        unused: Columns that nothing is done with.
+    """
+
+    settings: tuple[Proposed, ...]
+    statics: Mapping[str, tuple[str, ...]]
+    unused: tuple[str, ...]
+
+
+class _Look:
+    """The first rows of a table, and what is asked of them."""
+
+    def __init__(self, table: pa.Table, where: str) -> None:
+        columns = {}
+        for name in table.column_names:
+            kind = table[name].type
+            columns[name] = table[name].cast(kind.value_type) if pa.types.is_dictionary(kind) else table[name]
+        self.table = pa.table(columns)
+        self.kinds = {name: column_kind(column) for name, column in columns.items() if name}
+        self.where = where
+        self.unnamed_time = "" in columns and column_kind(columns[""]) == "time"
+
+    def of(self, *kinds: str) -> list[str]:
+        return [name for name, kind in self.kinds.items() if kind in kinds]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Columns that could be forecast; pandas keeps its index under such a name."""
+        return [name for name in self.of("whole", "number") if not name.startswith("__index_level_")]
+
+    def distinct(self, name: str) -> int:
+        return pc.count_distinct(self.table[name], mode="all").as_py()
+
+    def repeats(self, *keys: str) -> int:
+        """Rows that have the same values in some columns as a row before."""
+        return self.table.num_rows - self.table.group_by([*keys]).aggregate([]).num_rows
+
+    def changing(self, names: Sequence[str], series: str) -> set[str]:
+        """Those columns that have several values within a series."""
+        counts = self.table.group_by(series).aggregate([(name, "count_distinct") for name in names])
+        return {name for name in names if pc.max(counts[f"{name}_count_distinct"]).as_py() > 1}
+
+    def refuse(self, problem: str, advice: str) -> NoReturn:
+        shown = [f"{name} ({kind})" for name, kind in self.kinds.items()][:_SHOWN]
+        more = f" and {len(self.kinds) - _SHOWN} more" if len(self.kinds) > _SHOWN else ""
+        raise UserError(self.where, f"{problem}; its columns are {', '.join(shown)}{more}", advice)
+
+
+def recognise(table: pa.Table, given: Mapping[str, Any], where: str) -> Recognised:
+    """Find out which columns of a table are which.
+
+    Args:
+        table: Its first rows as they are stored, with all columns.
+        given: Settings of `data` that the user gives.
+        where: The table, named in errors.
+
+    Returns:
+        The settings; those that are given as they are.
+
+    Raises:
+        UserError: If that can't be decided; it says what was seen and what to give.
+    """
+    if not table.num_rows:
+        raise UserError(where, "has no rows", "give a table with at least one series")
+    look = _Look(table, where)
+    columns: Mapping[str, Any] = given.get("columns") or {}
+    for name in (columns.get(key) for key in ("unique_id", "ds", "y")):
+        if isinstance(name, str) and name not in look.kinds:
+            look.refuse(f"has no column {name!r}", "give --set data.columns. one of them")
+    ds = _given("ds", columns) or _time(look)
+    layout = given.get("layout")
+    if layout == "wide":
+        return _wide(look, ds, _given("y", columns), Proposed("data.layout", "wide", "as given"))
+    unique_id = _given("unique_id", columns) or _series(look, ds.value, merged="duplicates" in given)
+    chosen = [ds.value, *([] if unique_id.value is None else [unique_id.value])]
+    y = _given("y", columns)
+    if y is None:
+        candidates = [name for name in look.numbers if name not in chosen]
+        named = _named(candidates, _TARGETS)
+        if unique_id.value is None and len(candidates) > 1 and len(named) != 1 and layout is None:
+            why = "one column per series; long: one row per series and time stamp"
+            return _wide(look, ds, None, Proposed("data.layout", "wide", why))
+        y = _target(look, candidates, named, unique_id.value)
+    targets = [y.value] if isinstance(y.value, str) else y.value
+    others = [name for name in look.kinds if name not in (*chosen, *targets)]
+    statics = _statics(look, others, unique_id.value)
+    unused = [name for name in others if not any(name in names for names in statics.values())]
+    return Recognised((unique_id, ds, y), statics, tuple(unused))
+
+
+def _given(key: str, columns: Mapping[str, Any]) -> Proposed | None:
+    return Proposed(f"data.columns.{key}", columns[key], "as given") if key in columns else None
+
+
+def _named(names: Sequence[str], hints: tuple[str, ...]) -> list[str]:
+    """The columns with the surest name: one, several of the same rank, or none."""
+    ranks = {}
+    for name in names:
+        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+        # The whole name counts more than a word of it.
+        words = [2 * hints.index(word) + 1 for word in re.findall(r"[a-z]+", spaced) if word in hints]
+        ranks[name] = min([2 * hints.index(name.lower())] if name.lower() in hints else words, default=None)
+    best = min((rank for rank in ranks.values() if rank is not None), default=None)
+    return [name for name, rank in ranks.items() if rank == best and rank is not None]
+
+
+def _time(look: _Look) -> Proposed:
+    key, advice = "data.columns.ds", "choose one with --set data.columns.ds=NAME"
+    stamps, whole = look.of("time"), look.of("whole")
+    usual = next((name for name in ("ds", "timestamp") if name in stamps + whole), None)
+    if usual is not None or len(stamps) == 1:
+        name = usual or stamps[0]
+        why = "time stamps" if name in stamps else "numbers of the steps"
+    elif stamps:
+        named = _named(stamps, _TIMES)
+        if len(named) != 1:
+            look.refuse(f"several columns hold time stamps: {', '.join(stamps)}", advice)
+        name, why = named[0], "time stamps, by its name"
+    else:
+        named = _named(whole, _TIMES)
+        if len(named) != 1:
+            unnamed = "the column of time stamps has no name" if look.unnamed_time else ""
+            example = "write time stamps as 2024-03-01 or 2024-03-01 12:00, or " + advice
+            look.refuse(
+                unnamed or f"no column holds time stamps{_text_example(look)}",
+                "give it one, such as ds" if unnamed else example,
+            )
+        name, why = named[0], "numbers of the steps, by its name"
+    if name in whole:
+        _refuse_dates(look, name)
+    return Proposed(key, name, why, tuple((other, "time stamps too") for other in stamps if other != name))
+
+
+def _text_example(look: _Look) -> str:
+    """What a column holds that is called as time stamps are, but can't be read as such."""
+    named = _named(look.of("text"), _TIMES)
+    return f" ({named[0]} holds {look.table[named[0]].drop_null()[0].as_py()!r})" if named else ""
+
+
+def _refuse_dates(look: _Look, name: str) -> None:
+    numbers = look.table[name].cast(pa.int64())
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] >= _FIRST_DATE and ends["max"] <= _LAST_DATE:
+        look.refuse(
+            f"column {name!r} holds whole numbers such as {ends['min']}, which look like dates",
+            f"write them as 2024-01-31; --set data.columns.ds={name} if they do count steps",
+        )
+
+
+def _series(look: _Look, ds: str, merged: bool) -> Proposed:
+    key = "data.columns.unique_id"
+    texts = [name for name in look.of("text") if not look.table[name].null_count]
+    whole = [name for name in look.of("whole") if name != ds]
+    usual = next((name for name in ("unique_id", "item_id") if name in texts + whole), None)
+    if usual is not None:
+        return Proposed(key, usual, f"names the series: {look.distinct(usual):,} in the first rows")
+    if not look.repeats(ds):
+        one = next((name for name in texts if look.distinct(name) == 1), None)
+        why = "no time stamp comes twice: one series" if one is None else "names the one series in the first rows"
+        return Proposed(key, one, why)
+    numbered = [name for name in whole if _named([name], _SERIES) and not _named([name], _TARGETS)]
+    surest = _named(texts + numbered, _SERIES)
+    candidates = surest + [name for name in texts + numbered if name not in surest]
+    rows = look.table.num_rows
+    fits = [name for name in candidates if not look.repeats(name, ds) and 2 * look.distinct(name) <= rows]
+    nearly = [name for name in candidates if 0 < look.repeats(name, ds) <= _FEW * rows]
+    if fits or nearly:
+        name, *others = fits or nearly
+        why = f"no time stamp twice within one of its {look.distinct(name):,} values"
+        instead = tuple((other, f"or by this: {look.distinct(other):,} values") for other in others)
+        return Proposed(key, name, why if fits else "names the series", instead)
+    if merged:
+        return Proposed(key, None, "one series, whose rows of the same time stamp are merged")
+    for one, two in combinations(candidates[:_MOST_PAIRED], 2):
+        if not look.repeats(one, two, ds):
+            look.refuse(
+                f"no single column names the series, {one!r} and {two!r} together do",
+                f"add a column of both, such as {look.table[one][0]}/{look.table[two][0]}",
+            )
+    return look.refuse(
+        f"column {ds!r} repeats its time stamps, and no column names the series",
+        "choose it with --set data.columns.unique_id=NAME; if the rows are parts of one series, add them up with "
+        "--set data.duplicates=sum",
+    )
+
+
+def _target(look: _Look, candidates: list[str], named: list[str], unique_id: str | None) -> Proposed:
+    key = "data.columns.y"
+    if unique_id is not None and len(candidates) > 1:
+        changing = look.changing(candidates, unique_id)
+        candidates = [name for name in candidates if name in changing or name in named]
+    if not candidates:
+        look.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
+    if len(candidates) == 1:
+        return Proposed(key, candidates[0], "the only numbers to forecast")
+    if len(named) != 1:
+        names = ", ".join(candidates)
+        look.refuse(
+            f"several columns hold numbers to forecast: {names}",
+            f"choose one with --set data.columns.y=NAME, or each as a series of its own with --set "
+            f"'data.columns.y=[{names}]'",
+        )
+    instead = tuple((name, "numbers too") for name in candidates if name != named[0])
+    return Proposed(key, named[0], "numbers, by its name", instead)
+
+
+def _wide(look: _Look, ds: Proposed, y: Proposed | None, layout: Proposed) -> Recognised:
+    numbers = [name for name in look.numbers if name != ds.value]
+    if y is None and not numbers:
+        look.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
+    targets = numbers if y is None else [y.value] if isinstance(y.value, str) else y.value
+    others = [name for name in look.kinds if name not in (ds.value, *targets)]
+    if y is None and others:
+        y = Proposed("data.columns.y", numbers, "the columns of numbers")
+    elif y is None:
+        y = Proposed("data.columns.y", numbers, "left out: every column but ds is a series", active=False)
+    return Recognised((layout, ds, y), {}, tuple(others))
+
+
+def _statics(look: _Look, others: list[str], unique_id: str | None) -> dict[str, tuple[str, ...]]:
+    if unique_id is None or look.distinct(unique_id) == 1:
+        return {}
+    # Those three are names of other columns.
+    usable = [name for name in others if name not in ("unique_id", "ds", "y") and look.kinds[name] != "time"]
+    usable = [name for name in usable if look.kinds[name] not in ("other", "empty") and look.distinct(name) > 1]
+    changing = look.changing(usable, unique_id)
+    kinds = {"data.static_categories": ("text", "flag", "whole"), "data.static_numbers": ("number",)}
+    result = {
+        key: tuple(name for name in usable if name not in changing and look.kinds[name] in kind)
+        for key, kind in kinds.items()
+    }
+    return {key: names for key, names in result.items() if names}
