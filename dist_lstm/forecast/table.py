@@ -25,6 +25,12 @@ MODEL = "LSTM"
 def level_name(level: float) -> str:
     """A level as written in a column name.
 
+    Args:
+        level: In percent.
+
+    Returns:
+        The shortest text.
+
     Example:
         >>> level_name(80.0), level_name(97.5)
         ('80', '97.5')

@@ -204,7 +204,13 @@ def skill_histogram(title: str, skill: np.ndarray) -> "Markup":
 
 
 def thin(count: int) -> np.ndarray:
-    """Indices of the points of a line to draw: all, or evenly spaced ones with the first and the last.
+    """Choose the points of a line to draw.
+
+    Args:
+        count: Points of the line.
+
+    Returns:
+        Indices: all, or `MAX_POINTS` evenly spaced ones with the first and the last.
 
     Example:
         >>> thin(4)

@@ -32,7 +32,13 @@ TRANSFORMS = {
 
 
 def number(value: float | None) -> str:
-    """A number with 4 significant digits and thousands separators; a dash for NaN and None.
+    """Format a number.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The number with 4 significant digits and thousands separators; a dash for NaN and None.
 
     Example:
         >>> number(1234567.0), number(0.123456), number(4)
