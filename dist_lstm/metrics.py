@@ -23,6 +23,12 @@ class Rows:
         y: Actual values, `[R]`; rows where they are NaN do not count.
         forecast: The median or point forecast, `[R]`; rows where it is NaN do not count.
         quantiles: Forecasts of further quantile levels, each `[R]`; the median is taken from `forecast`.
+
+    Example:
+        >>> rows = Rows(np.array([0, 0]), np.array([10.0, 12.0]), np.array([11.0, 9.0]), {})
+        >>> scores = series_scores(rows, np.array([4.0]), np.array([16.0]))
+        >>> scores["mae"].tolist(), scores["mase"].tolist()
+        ([2.0], [0.5])
     """
 
     series: np.ndarray
@@ -65,12 +71,6 @@ def series_scores(rows: Rows, absolute_scale: np.ndarray, squared_scale: np.ndar
         `rmsse`, and with quantiles `wql` (weighted quantile loss) and `coverage-LEVEL` (share of values inside
         the interval). `loss_sum` and `y_sum` are the two sums whose ratio is `wql`. NaN where no row counts,
         or the scale is 0 or unknown; the scores of quantiles also where a quantile is NaN.
-
-    Example:
-        >>> rows = Rows(np.array([0, 0]), np.array([10.0, 12.0]), np.array([11.0, 9.0]), {})
-        >>> scores = series_scores(rows, np.array([4.0]), np.array([16.0]))
-        >>> scores["mae"].tolist(), scores["mase"].tolist()
-        ([2.0], [0.5])
     """
     number = len(absolute_scale)
     counted = ~np.isnan(rows.y) & ~np.isnan(rows.forecast)
