@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
+from dist_lstm.config.yaml import dump_yaml
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "data.json"
@@ -91,7 +90,7 @@ def run_job(name: str, job: Job, data: Path, out: Path) -> dict[str, Any]:
         "train": {"max_seconds": 60, "refit": False},
     }
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    config.write_text(dump_yaml(values), encoding="utf-8")
     begin = time.perf_counter()
     command = [sys.executable, "-m", "dist_lstm", "run", str(config), "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

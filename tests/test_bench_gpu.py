@@ -361,9 +361,11 @@ BROUGHT = (
 )  # fmt: skip
 THERE = (
     "numpy", "h5py", "ml-dtypes", "absl-py", "flatbuffers", "grpcio", "opt-einsum", "packaging", "requests",
-    "rich", "setuptools", "six", "wrapt", "pandas", "pyarrow", "pyyaml", "scipy", "statsmodels", "typer", "jinja2",
+    "rich", "setuptools", "six", "wrapt", "pandas", "pyarrow", "scipy", "statsmodels", "typer", "jinja2",
     "matplotlib",
 )  # fmt: skip
+#: Needed there as well and not in its description yet: to be added to a copy of its pack script.
+TO_BRING = ("ruamel.yaml",)
 
 
 def test_the_packages_of_a_gpu_machine_are_in_its_description():
@@ -371,7 +373,8 @@ def test_the_packages_of_a_gpu_machine_are_in_its_description():
     if not description.exists():
         pytest.skip(f"no description of a GPU machine at {description}")
     text = description.read_text()
-    assert [name for name in BROUGHT + THERE if not re.search(rf"\b{name}\b", text)] == []
+    listed = [name for name in BROUGHT + THERE + TO_BRING if re.search(rf"\b{re.escape(name)}\b", text)]
+    assert listed == [*BROUGHT, *THERE], "what is in the description now leaves TO_BRING"
 
 
 @pytest.mark.slow
@@ -382,7 +385,7 @@ def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_insta
         pytest.skip("needs uv")
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
-    for names, options in ((THERE, []), (BROUGHT, ["--no-deps"])):
+    for names, options in ((THERE, []), (BROUGHT + TO_BRING, ["--no-deps"])):
         pins = [f"{name}=={version(name)}" if name != "setuptools" else name for name in names]
         subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *options, *pins], check=True)
     for name in ("ray", "optuna", "tensorboard", "torch"):

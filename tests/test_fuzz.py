@@ -9,7 +9,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow.feather import write_feather
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from dist_lstm.cli.main import one_line
 from dist_lstm.config.load import load_config
 from dist_lstm.config.schema import Config
+from dist_lstm.config.yaml import dump_yaml
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from tests.preparing import prepare
@@ -174,7 +174,7 @@ def outcome(config: dict[str, Any], table: pa.Table, kind: str) -> str:
             config["data"]["path"] = str(path)
         job = folder / "job.yaml"
         try:
-            job.write_text(yaml.safe_dump(config), encoding="utf-8", errors="surrogatepass")
+            job.write_text(dump_yaml(config), encoding="utf-8", errors="surrogatepass")
             frame = table.to_pandas() if kind == "frame" else None
         except (pa.ArrowException, ValueError, OverflowError):
             return "not written"

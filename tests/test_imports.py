@@ -7,7 +7,7 @@ import sys
 import pytest
 
 # Typer brings pydantic along.
-HEAVY = {"tensorflow", "keras", "ray", "pandas", "pyarrow", "numpy", "yaml", "rich"}
+HEAVY = {"tensorflow", "keras", "ray", "pandas", "pyarrow", "numpy", "ruamel", "rich"}
 COMMANDS = """
 import sys
 from dist_lstm.cli.main import main

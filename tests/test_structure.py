@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from dist_lstm.config.schema import Config
@@ -83,7 +84,7 @@ def test_the_lock_file_pins_every_dependency_inside_its_bounds_and_names_no_inde
     for text in project["dependencies"] + optional:
         requirement = Requirement(text)
         assert len(list(requirement.specifier)) == 2, f"{text} needs a lower and an upper bound"
-        assert pinned[requirement.name.lower()] in requirement.specifier, text
+        assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
 def test_the_version_is_defined_once():

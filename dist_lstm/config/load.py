@@ -10,61 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from dist_lstm.config.schema import Config
+from dist_lstm.config.yaml import dump_yaml, parse_yaml
 from dist_lstm.errors import UserError
 
 _Config = TypeVar("_Config", bound=Config)
 
 MAX_BYTES = 1_000_000
-MAX_ALIASES = 100
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 1, 80
-#: What pydantic adds to the place of an error: which type of a union it tried.
+#: What pydantic adds to the location of an error: which type of a union it tried.
 _TYPES = ("int", "str", "tuple", "literal['auto']")
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, less duplicate keys and floods of aliases, plus `1e-3` as a number.
-
-    PyYAML follows YAML 1.1, where a number with an exponent needs a dot and a sign:
-    https://github.com/yaml/pyyaml/issues/173
-    """
-
-    aliases = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > MAX_ALIASES:
-                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if isinstance(key_node, yaml.ScalarNode) and key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-            seen.add(str(key))
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(where, f"{line}not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(where, f"{' '.join(str(error).split())}") from error
 
 
 def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
@@ -92,7 +50,7 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
         raise UserError(path, f"the config can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(path, "is not a text file in UTF-8") from error
-    values = _parse(text, str(path))
+    values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise UserError(path, f"expected sections such as task: and data:, got {type(values).__name__}")
     assign_settings(values, settings)
@@ -113,7 +71,7 @@ def assign_settings(values: dict[str, Any], settings: Sequence[str]) -> None:
         key, separator, value = setting.partition("=")
         if not separator or not all(key.strip().split(".")):
             raise UserError(f"--set {setting}", "expected section.key=value")
-        _assign(values, key.strip(), _parse(value, f"--set {key}"))
+        _assign(values, key.strip(), parse_yaml(value, f"--set {key}"))
 
 
 def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
@@ -264,7 +222,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
 
 def dump_config(config: Config) -> str:
     """The config as YAML, every setting written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,13 +16,13 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from rich.console import Console
 
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import differences, dump_config, flatten, load_config, measured_before, override
 from dist_lstm.config.schema import Config
 from dist_lstm.config.search import Domain, SearchSettings
+from dist_lstm.config.yaml import dump_yaml
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.prepare import describe, ingest
 from dist_lstm.errors import UserError
@@ -175,7 +175,7 @@ def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> Non
         config = override(config, measured_before(config, load_config(TrialLayout(Path(saved)).config)))
         values = config.model_dump(mode="json", exclude={"search"})
         title = f"# Trial {best.number} of the search in {folder.name}: score {best.score:.6g}"
-        write_text(files.best_config, f"{title}\n{yaml.safe_dump(values, sort_keys=False)}")
+        write_text(files.best_config, f"{title}\n{dump_yaml(values)}")
         if job.config.search.final == "none":
             return
         with publish(files.best) as temporary:

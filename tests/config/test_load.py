@@ -5,13 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dist_lstm.config import load
 from dist_lstm.config.load import (
-    MAX_ALIASES,
     MAX_BYTES,
     differences,
     dump_config,
@@ -47,37 +43,6 @@ def refusal(read, text: str | bytes, *settings: str) -> str:
     return str(found.value)
 
 
-@settings(deadline=None)
-@given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_number_that_python_writes_is_read_back_as_that_number(number):
-    found = load._parse(repr(number), "here")
-    assert isinstance(found, float)
-    assert found == number
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 1e-3),
-        ("1E5", 1e5),
-        ("+2e3", 2e3),
-        ("-1e-3", -1e-3),
-        (".5e2", 50.0),
-        ("1.e3", 1e3),
-        ("2.5e-1", 0.25),
-    ],
-)
-def test_a_number_with_an_exponent_is_a_float(text, value):
-    found = load._parse(text, "here")
-    assert isinstance(found, float)
-    assert found == value
-
-
-@pytest.mark.parametrize("text", ["1e", "e3", "1e3x", "1e-", "1e3.5", "a1e3", ".e3", "'1e-3'"])
-def test_text_that_only_resembles_a_number_stays_text(text):
-    assert load._parse(text, "here") == text.strip("'")
-
-
 def test_a_whole_number_may_have_an_exponent_in_the_file_and_after_set(read):
     assert read(MINIMAL + "train: {max_steps: 1e3}\n").train.max_steps == 1000
     assert read(MINIMAL, "train.max_steps=1e3").train.max_steps == 1000
@@ -92,38 +57,6 @@ def test_a_learning_rate_of_1e_3_is_the_same_from_file_set_and_override(read):
     assert override(start, {"train.learning_rate": 1e-3}) == in_file
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "key"),
-    [
-        ("task: {horizon: 2, horizon: 3}\ndata: {path: a}\n", 1, "horizon"),
-        (MINIMAL + "task: {horizon: 3}\n", 3, "task"),
-        (MINIMAL + "x:\n  - {a: 1,\n     a: 1}\n", 5, "a"),
-        (MINIMAL + "'data': {path: b}\n", 3, "data"),
-    ],
-)
-def test_a_key_given_twice_is_refused_with_its_line(read, text, line, key):
-    assert f"line {line}: key {key!r} is given twice" in refusal(read, text)
-
-
-def aliased(count: int) -> str:
-    return "task: {horizon: 2, levels: [&a 80" + ", *a" * count + "]}\ndata: {path: a.csv}\n"
-
-
-def test_aliases_are_read_up_to_their_bound_and_refused_above_it(read):
-    assert read(aliased(MAX_ALIASES)).task.levels == (80.0,) * (MAX_ALIASES + 1)
-    assert f"more than {MAX_ALIASES} aliases" in refusal(read, aliased(MAX_ALIASES + 1))
-
-
-@pytest.mark.parametrize("section", ["{units: *a10}", "*a10"])
-def test_aliases_that_multiply_within_their_bound_give_a_short_error(read, section):
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 11)]  # 3 thousand million x
-    text = MINIMAL + "\n".join(lines) + f"\nmodel: {section}\n"
-    message = refusal(read, text)
-    assert len(message) < 2000
-    assert "model" in message
-
-
 def test_a_file_is_read_up_to_its_bound_and_refused_above_it(read):
     full = MINIMAL + "#" * (MAX_BYTES - len(MINIMAL))
     assert read(full).task.horizon == 2
@@ -135,20 +68,13 @@ def test_a_file_is_read_up_to_its_bound_and_refused_above_it(read):
     [
         ("", "expected sections such as task: and data:"),
         ("- 1\n", "expected sections such as task: and data:, got list"),
-        ("task: {horizon: 2\n", "line 2: not valid YAML"),
-        ("task:\n\thorizon: 2\n", "line 2: not valid YAML"),
-        ("task: !!python/object/apply:os.getcwd []\n", "not valid YAML: could not determine a constructor"),
-        ("task: *nothing\n", "undefined alias 'nothing'"),
-        ("? [1, 2]\n: 3\n", "unhashable key"),
-        ("x: " + "[" * 20_000, "recursion"),
-        (MINIMAL + "train: {seed: " + "9" * 5000 + "}\n", "4300 digits"),
+        ("task: {horizon: 2\n", "line 2, column 1: not valid YAML: "),
+        (MINIMAL + "train: {refit: yes}\n", "line 3, column 16: yes has different meanings"),
         (b"\xff\xfe\x00", "is not a text file in UTF-8"),
-        (b"task: \x00\n", "special characters are not allowed"),
         ("data: {path: a.csv}\n", "task is missing"),
         ("task:\ndata: {path: a.csv}\n", "task is missing"),
         ("task: {freq: h}\ndata: {path: a.csv}\n", "task.horizon is missing"),
         ("task: {horizon: 2}\n", "data is missing"),
-        (MINIMAL + "1: 2\n", "1: keys should be strings"),
         (MINIMAL + "train: 5\n", "train: expected settings, got 5"),
     ],
     ids=lambda value: str(value)[:30],
@@ -348,7 +274,7 @@ def test_a_dumped_config_is_read_back_the_same(read):
     changed = override(CONFIG, changes)
     for config in (CONFIG, changed):
         assert read(dump_config(config)) == config
-    assert yaml.safe_load(dump_config(changed))["train"]["learning_rate"] in (1e-12, "1e-12")
+    assert "learning_rate: 1e-12\n" in dump_config(changed)
 
 
 def test_flatten_gives_every_setting_once_in_the_order_of_the_schema():
