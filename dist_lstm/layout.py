@@ -1,7 +1,9 @@
 """The names of all files in a run, fleet, search, shard and forecast directory.
 
-A layout's attribute is a name on the class and a path on an instance: `RunLayout.model` is `"model.keras"`,
-`RunLayout(root).model` is `root / "model.keras"`.
+An attribute of a layout is a name on the class and a path on an instance:
+
+    >>> RunLayout.model, str(RunLayout(Path("runs/x")).model)
+    ('model.keras', 'runs/x/model.keras')
 """
 
 from dataclasses import dataclass
@@ -35,7 +37,19 @@ class _Layout:
 
 
 def part_name(number: int, kind: str = "part") -> str:
-    """The name of one file of a table that is written in parts, by its number from 0."""
+    """The name of one file of a table that is written in parts.
+
+    Args:
+        number: Index of the part, from 0.
+        kind: Beginning of the name.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> part_name(12)
+        'part-00012.parquet'
+    """
     return f"{kind}-{number:05d}.parquet"
 
 
@@ -45,7 +59,7 @@ def part_files(folder: Path, kind: str = "part") -> list[Path]:
 
 
 class ShardLayout(_Layout):
-    """Series in Parquet, in parts, and what is known of them."""
+    """A folder of shards: series in Parquet files, and their manifest."""
 
     manifest = _Entry("manifest.json")
     rejected = _Entry("rejected.parquet")
@@ -62,7 +76,7 @@ class _Prepared(_Layout):
 
 
 class TrialLayout(_Layout):
-    """What a trial of a search saves after every epoch."""
+    """The files that a trial of a search saves after every epoch."""
 
     config = _Entry("config.yaml")
     checkpoints = _Entry("checkpoints")
@@ -85,7 +99,7 @@ class RunLayout(_Prepared, TrialLayout):
 
     @classmethod
     def read(cls) -> tuple[str, ...]:
-        """What the stages of a run read; what else lies there is not fetched from a store."""
+        """Names that the stages of a run read; others are not fetched from a store."""
         return (
             cls.shards,
             cls.config,
@@ -117,7 +131,7 @@ class FleetLayout(RunLayout):
 
     @classmethod
     def read(cls) -> tuple[str, ...]:
-        """What a fleet reads where it begins or goes on; tables of finished packs are not among it."""
+        """Names that a fleet reads when it starts or continues; without the tables of finished packs."""
         return (cls.shards, cls.config, cls.metrics, cls.small_config, cls.packs)
 
 
@@ -133,10 +147,10 @@ class SearchLayout(_Prepared):
 
     @classmethod
     def read(cls) -> tuple[str, ...]:
-        """What is fetched from a store."""
+        """Names that are fetched from a store."""
         return (cls.config, cls.shards, cls.trials, cls.best_config, cls.best, cls.page)
 
     @classmethod
     def kept(cls) -> dict[str, str]:
-        """What stays on this machine as long as the store holds the same search: Ray's state is pickle."""
+        """Names that stay on this machine as long as the store has the same search: Ray's state is pickle."""
         return {cls.ray: cls.config}

@@ -1,1 +1,1 @@
-"""A table to shards, shards to windows, windows to `tf.data`."""
+"""From a table to shards, from shards to windows, from windows to `tf.data`."""

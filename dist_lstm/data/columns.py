@@ -1,4 +1,4 @@
-"""Which columns of a table are which: the settings against the names that are there."""
+"""Which columns of a table have which role, by the settings and the names in the table."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from dist_lstm.config.schema import DataSettings
 from dist_lstm.errors import UserError
 
-#: What other libraries call these columns.
+#: Names of these columns in other libraries.
 _OTHER_NAMES = {"unique_id": "item_id", "ds": "timestamp", "y": "target"}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table are which.
+    """The columns of a table by their role.
 
     Attributes:
-        unique_id: Names the series; None where the table has one series or each target is one.
+        unique_id: Names of the series; None if the table has one series or each target is one.
         ds: Time stamps or steps.
         targets: Values.
         melted: Whether each target is a series of its own.
-        categories: Static covariates that become text.
-        numbers: Static covariates that become numbers.
+        categories: Static covariates that are read as text.
+        numbers: Static covariates that are read as numbers.
     """
 
     unique_id: str | None
@@ -44,32 +44,37 @@ def choose_columns(settings: DataSettings, present: list[str], folders: Collecti
     Args:
         settings: Layout and names.
         present: Names of the table's columns.
-        folders: Names that its folders give (`key=value`), taken only where they are asked for.
-        where: The table, named in errors.
+        folders: Column names in its folders (`key=value`), used only if the settings name them.
+        where: The table, for errors.
 
     Returns:
         The columns.
 
     Raises:
-        UserError: If one is missing or there twice.
+        UserError: If one is missing or occurs twice.
+
+    Example:
+        >>> settings = DataSettings(path="sales.csv", static_categories=("store",))
+        >>> choose_columns(settings, ["item_id", "timestamp", "target", "store"], (), "sales.csv").names
+        ['item_id', 'timestamp', 'target', 'store']
     """
     columns = settings.columns
     available = {*present, *folders}
     named = {*settings.named_columns}
 
-    def usual(key: str, name: str) -> str:
+    def alias(key: str, name: str) -> str:
         other = _OTHER_NAMES[key]
         return other if name == key and name not in available and other in available - named else name
 
     unique_id = None
     if settings.layout == "long" and columns.unique_id is not None:
-        unique_id = usual("unique_id", columns.unique_id)
-    ds = usual("ds", columns.ds)
+        unique_id = alias("unique_id", columns.unique_id)
+    ds = alias("ds", columns.ds)
     if settings.every_column:
         # pandas keeps its index under such a name.
         targets = tuple(name for name in present if name != ds and not name.startswith("__index_level_"))
     else:
-        targets = (usual("y", columns.y),) if isinstance(columns.y, str) else columns.y
+        targets = (alias("y", columns.y),) if isinstance(columns.y, str) else columns.y
     melted = settings.layout == "wide" or not isinstance(columns.y, str)
     chosen = Columns(unique_id, ds, targets, melted, settings.static_categories, settings.static_numbers)
     _check_present(chosen, present, available, where)
@@ -105,10 +110,10 @@ def _check_present(chosen: Columns, present: list[str], available: set[str], whe
         for name in names:
             if name is not None and name not in available:
                 alone = " (null if the table is one series)" if key.endswith("unique_id") else ""
-                some = ", ".join([*present[:20], *sorted(available - {*present})]) or "those it should have"
+                some = ", ".join([*present[:20], *sorted(available - {*present})]) or "its columns"
                 raise UserError(where, f"has no column {name!r}", f"set {key} to one of {some}{alone}")
     if not chosen.targets:
-        raise UserError(where, f"has no column beside {chosen.ds!r}", "a wide table has one column a series")
+        raise UserError(where, f"has no column beside {chosen.ds!r}", "a wide table has one column per series")
     if "" in chosen.targets:
         raise UserError(where, "a column has no name", "give it one, or list the others in data.columns.y")
     _check_given_once(chosen.names, present, where)

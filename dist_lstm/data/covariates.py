@@ -1,4 +1,4 @@
-"""What a model is told about a series beside its values: vocabularies, transform, scale, static covariates.
+"""Model inputs per series other than its values: vocabularies, transform, scale, static covariates.
 
 Axes: N series, K static covariates.
 """
@@ -20,8 +20,8 @@ class StaticValues:
     """Values of the static covariates, collected panel by panel.
 
     Attributes:
-        categories: By name, the values met so far.
-        numbers: By name, count, sum and sum of squares of the values met so far.
+        categories: By name, the values seen so far.
+        numbers: By name, count, sum and sum of squares of the values seen so far, `[3]`.
     """
 
     categories: dict[str, set[str]] = field(default_factory=dict)
@@ -31,10 +31,10 @@ class StaticValues:
         """Collect the values of a panel.
 
         Args:
-            panel: Its static covariates are as the table has them.
+            panel: Series with static covariates as in the table.
 
         Raises:
-            UserError: If a category has too many values to be one.
+            UserError: If a category has too many different values.
         """
         for column, values in panel.facts.items():
             name = column.removeprefix(STATIC)
@@ -45,7 +45,7 @@ class StaticValues:
                     raise UserError(
                         "data.static_categories",
                         f"{name!r} has more than {_MOST_CATEGORIES:,} different values",
-                        "leave it out, or take model.series_embedding for one number a series",
+                        "leave it out, or set model.series_embedding for an embedding per series",
                     )
             else:
                 observed = values[~np.isnan(values)]
@@ -53,12 +53,12 @@ class StaticValues:
                 self.numbers[name] = self.numbers.get(name, np.zeros(3)) + sums
 
     def vocabulary(self) -> tuple[dict[str, list[str]], dict[str, tuple[float, float]]]:
-        """Sorted values of each category; mean and standard deviation of each number, 0 where all are equal."""
+        """Sorted values of each category; mean and standard deviation of each number, 0 if all are equal."""
         moments = {}
         for name, (count, total, squares) in self.numbers.items():
             mean = total / max(count, 1)
             variance = squares / max(count, 1) - mean**2
-            # Rounding of equal numbers must not pass for variation.
+            # Rounding of equal numbers must not be taken for variation.
             moments[name] = (float(mean), float(np.sqrt(variance)) if variance > 1e-12 * mean**2 else 0.0)
         return {name: sorted(met) for name, met in self.categories.items()}, moments
 
@@ -66,15 +66,15 @@ class StaticValues:
 def encode_statics(
     panel: Panel, categories: Mapping[str, list[str]], numbers: Mapping[str, tuple[float, float]]
 ) -> dict[str, np.ndarray]:
-    """Static covariates as the model takes them.
+    """Static covariates as model inputs.
 
     Args:
-        panel: Series with static covariates as the table has them.
-        categories: Values of each category; the first becomes 1. Others and null become 0, unknown.
+        panel: Series with static covariates as in the table.
+        categories: Values of each category; the first becomes 1. Others and null become 0, which means unknown.
         numbers: Mean and standard deviation of each number.
 
     Returns:
-        By column, `[N]`: numbers of categories, int32, and standardised numbers, float32; NaN is missing.
+        By column, `[N]`: indices of categories, int32, and standardised numbers, float32; NaN is missing.
     """
     encoded: dict[str, np.ndarray] = {}
     for name, values in categories.items():
@@ -91,7 +91,7 @@ def series_inputs(panel: Panel, task: Task) -> dict[str, np.ndarray]:
     """Model inputs that are the same for all windows of a series.
 
     Args:
-        panel: Series as the shards hold them.
+        panel: Series as in the shards.
         task: The task.
 
     Returns:
@@ -116,7 +116,7 @@ def series_inputs(panel: Panel, task: Task) -> dict[str, np.ndarray]:
 
 
 def _series_scale(facts: Mapping[str, np.ndarray], method: str, number: int) -> np.ndarray:
-    """Location and scale of each series' training range, `[N, 2]`; NaN where it does not vary."""
+    """Location and scale of each series' training range, `[N, 2]`; NaN if it does not vary."""
     zero = np.zeros(number)
     if method == "none":
         return np.stack([zero, zero + 1], axis=1).astype(np.float32)

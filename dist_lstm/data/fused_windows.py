@@ -1,6 +1,6 @@
 """Windows of many small models: each has a group of series of its own, often a single one.
 
-What is drawn for a group depends on its seed and its series alone, not on the groups beside it.
+The windows of a group depend on its seed and its series only, not on the other groups.
 
 Axes: B windows, H horizon, N series.
 """
@@ -15,12 +15,24 @@ from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import SamplingConfig, draw_windows
 from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs
 
-#: Validation windows of a group looked at after every epoch, at most.
+#: Maximum number of validation windows per group and epoch.
 _VALIDATION_WINDOWS = 1 << 10
 
 
 def group_seed(name: str, seed: int) -> int:
-    """Seed of a group: a hash of its name and the seed of the run, 0 to 2^31 - 1."""
+    """Seed of a group: a hash of its name and the seed of the run.
+
+    Args:
+        name: Name of the group.
+        seed: Seed of the run.
+
+    Returns:
+        The seed, 0 to 2^31 - 1.
+
+    Example:
+        >>> group_seed("T12", 0)
+        909388897
+    """
     return int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=4).digest()) >> 1
 
 
@@ -43,35 +55,36 @@ class GroupWindows:
             self._validation = replace(self._validation, count=np.zeros_like(self._validation.count))
 
     def available(self, series: np.ndarray) -> int:
-        """Windows to train a group on; `series` are its places in the panel, `[N]`."""
+        """Number of training windows of a group; `series` are its indices in the panel, `[N]`."""
         return int(self._training.count[series].sum())
 
     def training(self, series: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw the training windows of an epoch.
 
         Args:
-            series: Places of the group's series in the panel, `[N]`.
+            series: Indices of the group's series in the panel, `[N]`.
             seed: The group's seed.
             epoch: Number of the epoch, from 0.
 
         Returns:
-            Series and cutoff of each window, `[B]`, all batches of the epoch one after the other.
+            Series and cutoff of each window, each `[B]`, all batches of the epoch in order.
         """
         count = self.sampling.batch_size * self.sampling.steps_per_epoch
-        # The same windows as `TrainingWindows` gives these series alone, as long as an epoch visits all of them.
+        # The same windows as those of `TrainingWindows` for these series alone, as long as an epoch has all of
+        # them.
         generator = np.random.default_rng([seed, epoch, 1])
         chosen, cutoff = draw_windows(_of(self._training, series), count, self.sampling.window_sampling, generator)
         return series[chosen], cutoff
 
     def validation(self, series: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The validation windows of a group, a seeded sample where there are many.
+        """The validation windows of a group, a seeded sample if there are many.
 
         Args:
-            series: Places of the group's series in the panel, `[N]`.
+            series: Indices of the group's series in the panel, `[N]`.
             seed: The group's seed.
 
         Returns:
-            Series and cutoff of each window, `[B]`, at most 1,024; none where whole series are trained on.
+            Series and cutoff of each window, each `[B]`, at most 1,024; none if all steps are trained on.
         """
         chosen, cutoff = _of(self._validation, series).enumerate()
         if len(chosen) > _VALIDATION_WINDOWS:

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a folder of shards holds."""
+"""`manifest.json`: the contents of a folder of shards."""
 
 import json
 from pathlib import Path
@@ -52,12 +52,12 @@ class Manifest(BaseModel):
         shortest: Steps of the shortest series.
         median: Steps of the median series.
         longest: Steps of the longest series.
-        timezone: Zone of the time stamps; None where they have none.
-        transforms: By name, how many series have that transform.
-        tested: Series that were tested for theirs; 0 where the transform was set.
+        timezone: Zone of the time stamps; None if they have none.
+        transforms: Number of series per transform.
+        tested: Series that were tested for a transform; 0 if the transform was set.
         evidence: By transform, the median of each field of `dist_lstm.data.stationarity.Evidence` over the
             tested series that have it.
-        categories: By name of a static category, its values in the order of their numbers, from 1.
+        categories: By name of a static category, its values in the order of their indices, from 1.
         numbers: By name of a static number, its mean and standard deviation over series.
         shards: The files.
     """
@@ -84,11 +84,11 @@ class Manifest(BaseModel):
 
     @property
     def statistics(self) -> DatasetStatistics:
-        """What the defaults of a config depend on."""
+        """The statistics that defaults of a config depend on."""
         return DatasetStatistics(self.freq, self.steps, self.median)
 
     def make_task(self, config: ResolvedConfig) -> Task:
-        """The task a resolved config describes on this data."""
+        """The task of a resolved config on this data."""
         categories = tuple((name, len(values)) for name, values in self.categories.items())
         return make_task(config, Vocabulary(self.series, categories, tuple(self.numbers)), self.timezone)
 
@@ -108,7 +108,7 @@ def load_manifest(folder: Path) -> Manifest:
         The manifest.
 
     Raises:
-        UserError: If there is none, it is damaged, or another version wrote it.
+        UserError: If it is missing, damaged, or written by another version.
     """
     path = ShardLayout(folder).manifest
     try:

@@ -1,4 +1,4 @@
-"""Rows of whole series to a `Panel`: checked series on a regular grid, end to end in one buffer.
+"""All rows of some series to a `Panel`: checked series on a regular grid, end to end in one buffer.
 
 Axes: N series, R rows of the table, S steps of all series together.
 """
@@ -29,8 +29,8 @@ class Panel:
         unique_id: Names, `[N]`, sorted.
         start: Time stamp or step of each first value, `[N]`.
         y: Values of all series one after the other, `[S]`, float32; NaN is a missing value.
-        offset: Where each series begins in `y`, and the end of the last, `[N + 1]`.
-        facts: What else is known of each series, by name of its column in the shards, each `[N]`.
+        offset: Index of the first value of each series in `y`, and the end of the last, `[N + 1]`.
+        facts: Other values per series, by the name of their column in the shards, each `[N]`.
     """
 
     unique_id: np.ndarray
@@ -53,7 +53,7 @@ class Panel:
         """Some of the series.
 
         Args:
-            keep: Which to keep, `[N]`, bool.
+            keep: True for the series to keep, `[N]`.
 
         Returns:
             A panel of their copies.
@@ -85,11 +85,16 @@ def series_mean(panel: Panel, values: np.ndarray, counted: np.ndarray) -> np.nda
 
     Args:
         panel: The series.
-        values: One value a step, `[S]`.
-        counted: Which of them count, `[S]`, bool.
+        values: One value per step, `[S]`.
+        counted: True for the values to average, `[S]`.
 
     Returns:
-        Means, `[N]`, float64; NaN where none counts.
+        Means, `[N]`, float64; NaN without any value.
+
+    Example:
+        >>> panel = Panel(np.array(["a", "b"]), np.zeros(2), np.array([1.0, 3.0, 8.0]), np.array([0, 2, 3]))
+        >>> series_mean(panel, panel.y, np.array([True, True, False])).tolist()
+        [2.0, nan]
     """
     number, series = len(panel.unique_id), panel.series_of_step[counted]
     count = np.bincount(series, minlength=number)
@@ -104,12 +109,17 @@ def seasonal_error(panel: Panel, end: np.ndarray, season_length: int, power: int
 
     Args:
         panel: The series.
-        end: How many of the first steps of each series count, `[N]`.
+        end: Number of first steps of each series that are used, `[N]`.
         season_length: Steps in a season.
         power: 1 for the absolute error, 2 for the squared one.
 
     Returns:
-        Means over steps, `[N]`, in target units to that power; NaN where no two values are a season apart.
+        Means over steps, `[N]`, in target units to that power; NaN if no two values are a season apart.
+
+    Example:
+        >>> panel = Panel(np.array(["a"]), np.zeros(1), np.array([1.0, 5.0, 2.0, 8.0]), np.array([0, 4]))
+        >>> seasonal_error(panel, np.array([4]), season_length=2, power=1).tolist()
+        [2.0]
     """
     series = panel.series_of_step
     step = np.arange(len(panel.y)) - panel.offset[series]
@@ -120,23 +130,23 @@ def seasonal_error(panel: Panel, end: np.ndarray, season_length: int, power: int
 
 
 def sample_frequency(table: pa.Table, given: Frequency | None = None) -> Frequency:
-    """The frequency that the first series of a table show, or the given one where they do not contradict it.
+    """The frequency of the first series of a table, or the given one if they do not contradict it.
 
     Args:
-        table: Whole series with columns `unique_id` and `ds`.
-        given: What the user says; None if nothing.
+        table: All rows of some series, with columns `unique_id` and `ds`.
+        given: The user's setting; None without one.
 
     Returns:
         The frequency.
 
     Raises:
-        UserError: If no series is regular anywhere, or all show another frequency than the given one.
+        UserError: If no series is regular anywhere, or all have another frequency than the given one.
     """
     names = pc.unique(table["unique_id"]).slice(0, _SAMPLE)
     some = table.filter(pc.is_in(table["unique_id"], names))
     ids, ds = some["unique_id"].to_numpy(), some["ds"].to_numpy()
     zone = zone_of(table.schema.field("ds").type)
-    # Days and months begin at local midnight; what is shorter shows on any clock.
+    # Days and months begin at local midnight; shorter steps are the same in any time zone.
     ds = local_clock(ds, zone) if zone else ds
     series = [np.sort(ds[ids == name]) for name in names.to_pylist()]
     if given is None:
@@ -146,20 +156,20 @@ def sample_frequency(table: pa.Table, given: Frequency | None = None) -> Frequen
 
 
 def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
-    """Sort, check and regularise whole series; steps without a row become missing values.
+    """Sort, check and regularise series; steps without a row become missing values.
 
     Args:
-        table: Whole series with columns `unique_id`, `ds`, `y`, and one a static covariate, in any order of
-            rows. Time stamps with a zone go to the grid as `dist_lstm.data.calendar` says.
+        table: All rows of some series, in any order, with columns `unique_id`, `ds`, `y`, and one per static
+            covariate. Time stamps with a zone are converted as in `dist_lstm.data.calendar`.
         freq: Distance between two steps.
-        duplicates: `error`, `first`, `last`, `mean` or `sum`: what rows of the same step become. Missing
-            values take no part in a mean or a sum.
+        duplicates: `error`, `first`, `last`, `mean` or `sum`: how rows of the same step are merged. A mean or a
+            sum leaves out missing values.
 
     Returns:
         The series, sorted by name.
 
     Raises:
-        UserError: If steps are given twice and `duplicates` is `error`, a time stamp is off the grid, or a
+        UserError: If a step occurs twice and `duplicates` is `error`, a time stamp is off the grid, or a
             static covariate changes within a series.
     """
     names, series = _series_of_rows(table["unique_id"])
@@ -207,25 +217,25 @@ def _series_of_rows(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 def _check_kind(freq: Frequency, ds: np.ndarray) -> None:
     if freq.integer != (ds.dtype.kind == "i"):
-        got, want = (
+        got, expected = (
             ("whole numbers", "a whole number such as 1")
             if ds.dtype.kind == "i"
             else ("time stamps", "an alias such as h or D")
         )
         raise UserError(
-            "task.freq", f"{freq.name!r} does not fit column ds, which holds {got}", f"set it to {want}"
+            "task.freq", f"{freq.name!r} does not fit column ds, which holds {got}", f"set it to {expected}"
         )
 
 
 def _static_values(column: pa.ChunkedArray, name: str, names: np.ndarray, series: np.ndarray) -> np.ndarray:
     """The one value of a static covariate of each series, `[N]`: text or None, or a number or NaN."""
     values = column.to_numpy()
-    given_rows = ~pd.isna(values)
-    rows = np.flatnonzero(given_rows)
+    present = ~pd.isna(values)
+    rows = np.flatnonzero(present)
     first = np.full(len(names), -1)
     # Assigned backwards, so that the first row of each series stays.
     first[series[rows[::-1]]] = rows[::-1]
-    differs = given_rows & (values != values[first[series]])
+    differs = present & (values != values[first[series]])
     if differs.any():
         row = int(np.argmax(differs))
         one, other = (column[int(index)].as_py() for index in (first[series[row]], row))
@@ -252,7 +262,7 @@ def _check_density(names: np.ndarray, length: np.ndarray, rows: np.ndarray, freq
                 f"at {freq.name!r} unique_id {names[worst]!r} has {length[worst]:,} steps but only "
                 f"{rows[worst]:,} rows"
             ),
-            "set the true frequency, or mend its first or last time stamp",
+            "set the true frequency, or correct its first or last time stamp",
         )
 
 
@@ -280,8 +290,8 @@ def _merge_duplicates(
         last = np.append(first[1:], len(ds)) - 1
         return series[last], ds[last], y[last]
     group = np.cumsum(~same) - 1
-    seen = ~np.isnan(y)
-    count = np.bincount(group[seen], minlength=len(first))
-    total = np.bincount(group[seen], weights=y[seen], minlength=len(first))
+    observed = ~np.isnan(y)
+    count = np.bincount(group[observed], minlength=len(first))
+    total = np.bincount(group[observed], weights=y[observed], minlength=len(first))
     merged = total if duplicates == "sum" else total / np.maximum(count, 1)
     return series[first], ds[first], np.where(count > 0, merged, np.nan)

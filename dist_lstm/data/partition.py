@@ -1,7 +1,7 @@
-"""Out-of-core regrouping: rows in any order to tables in which every series is whole.
+"""Out-of-core regrouping: rows in any order to tables that hold all rows of their series.
 
-A table that fits into the memory budget stays in memory. A larger one is spilled to Arrow files, each
-series to the file that a hash of its name picks, and comes back file by file.
+A table that fits into the memory budget stays in memory. A larger one is spilled to Arrow files, each series to
+the file that a hash of its name selects, and read back file by file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,14 +25,18 @@ def partition(pieces: Iterable[pa.Table], memory_budget: int, scratch: Path) -> 
     Args:
         pieces: Tables with a text column `unique_id`.
         memory_budget: MiB that may be held in memory at a time.
-        scratch: A folder for spilled rows, made if needed; the caller deletes it.
+        scratch: A folder for spilled rows, created if needed; the caller deletes it.
 
     Yields:
-        Tables in which every series is whole, its rows in their order in `pieces`. The tables do not
-        share a series.
+        Tables with all rows of their series, in the order of `pieces`. No series is in two of them.
 
     Raises:
-        UserError: If series that fall together are larger than the budget.
+        UserError: If the series of one file are larger than the budget.
+
+    Example:
+        >>> pieces = [pa.table({"unique_id": ["a", "b"], "y": [1, 2]}), pa.table({"unique_id": ["a"], "y": [3]})]
+        >>> [table.to_pydict() for table in partition(pieces, 1, Path("unused"))]
+        [{'unique_id': ['a', 'b', 'a'], 'y': [1, 2, 3]}]
     """
     held: list[pa.Table] = []
     size = 0
@@ -62,7 +66,7 @@ def partition(pieces: Iterable[pa.Table], memory_budget: int, scratch: Path) -> 
 
 
 def _spill(held: list[pa.Table], rest: Iterator[pa.Table], scratch: Path) -> list[Path]:
-    """Write all rows to one file a bucket; `held` is emptied on the way."""
+    """Write all rows to one file per bucket; `held` is emptied meanwhile."""
     scratch.mkdir(parents=True, exist_ok=True)
     paths: dict[int, Path] = {}
     with ExitStack() as stack:

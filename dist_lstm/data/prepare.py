@@ -1,4 +1,7 @@
-"""A table to a folder of shards: read, regroup by series, check, write, in this order."""
+"""From a table to a folder of shards: read, regroup by series, check, write, in this order.
+
+Axes: N series.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,11 +43,11 @@ class Dataset:
     """A table that was read and checked, before transforms and statistics are decided.
 
     Attributes:
-        folder: Where its shards are written.
-        destination: Where they lie when they are finished.
-        source: What tells whether the table changed.
-        shards: Its series without transforms; or the finished shards, where an earlier command left them.
-        rejected: Series that can't be used, and why.
+        folder: The folder its shards are written to.
+        destination: Their folder when they are finished.
+        source: `signature` of the table; another one means that the table changed.
+        shards: Its series without transforms; or the finished shards of an earlier command.
+        rejected: One entry per series that can't be used, with the reason.
     """
 
     folder: Path
@@ -55,20 +58,20 @@ class Dataset:
 
     @property
     def finished(self) -> bool:
-        """Whether the shards were there already."""
+        """Whether an earlier command finished the shards."""
         return self.shards.folder == self.destination
 
     @property
     def statistics(self) -> DatasetStatistics:
-        """What the defaults of a config depend on."""
+        """The statistics that defaults of a config depend on."""
         return self.shards.manifest.statistics
 
 
 @contextmanager
 def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> Iterator[Dataset]:
-    """Read and check a table, or find its shards already there.
+    """Read and check a table, or open its finished shards.
 
-    Every start says the same three lines:
+    Every command does the same:
 
         with ingest(config, folder) as dataset:
             resolved = resolve(config, dataset.statistics)
@@ -76,7 +79,7 @@ def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> I
 
     Args:
         config: What to read and how; settings may be left out.
-        folder: Where the shards go; they appear with the end of the block, if it ends without an exception.
+        folder: The folder of the shards, which appears when the block ends without an exception.
         frame: A table in memory, read instead of `data.path`.
 
     Yields:
@@ -104,18 +107,18 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
     """Write the shards of a dataset, with transforms, statistics and static covariates.
 
     Args:
-        dataset: What was read.
-        config: What is decided.
-        trained: The shards a model was trained on, for a table it is to forecast: indices of series and categories
-            and the transforms of known series are taken over. None for a table to train on, of which at least one
-            series must be long enough.
+        dataset: The table that was read.
+        config: The resolved config.
+        trained: The shards a model was trained on, for a table that it forecasts: they define the indices of
+            series and categories, and the transforms of the series in them. None for a table to train on, in which
+            at least one series must be long enough.
 
     Returns:
         The shards.
 
     Raises:
-        UserError: If no series is long enough, the time zone is not that of the training, or the shards that were
-            there are those of something else.
+        UserError: If no series is long enough, the time zone is not that of the training, or the finished shards
+            are those of another table or split.
     """
     fingerprint = _fingerprint(config, dataset.source)
     raw = dataset.shards
@@ -127,13 +130,13 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
                 "choose another --out",
             )
         return raw
-    trained_series = None if trained is None else _known_series(trained)
+    trained_series = None if trained is None else _trained_series(trained)
     if trained is None:
         _check_length(raw.make_task(config), raw.manifest)
     else:
         _check_zone(raw.manifest, trained.manifest)
-        taken = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers}
-        raw = Shards(raw.folder, raw.manifest.model_copy(update=taken))
+        statics = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers}
+        raw = Shards(raw.folder, raw.manifest.model_copy(update=statics))
     changes = _write_shards(raw, config, trained_series, dataset.folder)
     files = ShardLayout(dataset.folder)
     pq.write_table(pa.Table.from_pylist(dataset.rejected, _REJECTED_SCHEMA), files.rejected)
@@ -143,7 +146,7 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
     return Shards(dataset.destination, manifest)
 
 
-def _known_series(trained: Shards) -> dict[str, tuple[int, str]]:
+def _trained_series(trained: Shards) -> dict[str, tuple[int, str]]:
     """Index and transform of each series a model was trained on."""
     return {
         name: (int(number), transform)
@@ -155,7 +158,7 @@ def _known_series(trained: Shards) -> dict[str, tuple[int, str]]:
 
 
 def _fingerprint(config: ResolvedConfig, source: list[Any]) -> str:
-    """Hash of what the shards depend on: not of the context, nor of the model."""
+    """Hash of everything that the shards depend on: neither the context nor the model."""
     data = config.data.model_dump(exclude={"memory_budget", "path"})
     task = config.task.model_dump(include={"freq", "season_length"})
     return fingerprint({"data": data, "task": task, "split": config.split.model_dump(), "source": source})
@@ -209,12 +212,12 @@ def _write_panels(
 
 
 def _reject_unobserved(panel: Panel, rejected: list[dict[str, Any]]) -> Panel:
-    seen = np.bincount(panel.series_of_step[~np.isnan(panel.y)], minlength=len(panel.unique_id)) > 0
+    observed = np.bincount(panel.series_of_step[~np.isnan(panel.y)], minlength=len(panel.unique_id)) > 0
     rejected += [
         {"unique_id": str(name), "steps": int(steps), "reason": "no observed value"}
-        for name, steps in zip(panel.unique_id[~seen], panel.length[~seen], strict=True)
+        for name, steps in zip(panel.unique_id[~observed], panel.length[~observed], strict=True)
     ]
-    return panel.take(seen)
+    return panel.take(observed)
 
 
 def _check_length(task: Task, manifest: Manifest) -> None:
@@ -232,7 +235,7 @@ def _check_length(task: Task, manifest: Manifest) -> None:
 
 
 def _check_zone(manifest: Manifest, trained: Manifest) -> None:
-    """Forecasts are stamped with the zone of training: a table must not lie on the grid of another clock."""
+    """Forecasts get the time zone of training: a table must not be on the grid of another one."""
     mine, theirs = manifest.timezone, trained.timezone
     instants = mine is not None and theirs is not None and parse_frequency(trained.freq).within_day
     if mine != theirs and not instants:
@@ -246,20 +249,20 @@ def _check_zone(manifest: Manifest, trained: Manifest) -> None:
 def _write_shards(
     raw: Shards, config: ResolvedConfig, trained_series: dict[str, tuple[int, str]] | None, folder: Path
 ) -> dict[str, Any]:
-    """Write the final shards, with transforms, statistics, covariates; returns what they add to the manifest."""
+    """Write the final shards, with transforms, statistics and covariates; returns changes of the manifest."""
     manifest, setting, trained = raw.manifest, config.data.transform, trained_series or {}
     task = raw.make_task(config)
-    # Where a trained model forecasts there is no test range to be kept from.
+    # A table that a trained model forecasts has no validation or test range.
     task = task if trained_series is None else replace(task, validation=0, test=0)
     evidence = _examine(raw, task, setting)
-    usual = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
+    default = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
     chosen: list[np.ndarray] = []
     before = 0
     with ShardWriter(folder) as writer:
         for panel, result in zip(raw.panels(), evidence, strict=True):
             number = np.arange(before, before + len(panel.unique_id)) + 1
             before += len(panel.unique_id)
-            transform = transform_panel(panel, task.season_length, setting, result, usual)
+            transform = transform_panel(panel, task.season_length, setting, result, default)
             for row, name in enumerate(panel.unique_id if trained_series is not None else ()):
                 number[row], transform[row] = trained.get(name, (0, transform[row]))
             logged = np.array([TRANSFORMS[name][0] for name in transform], bool)

@@ -1,7 +1,9 @@
 """Raw rows of a table to checked ones: `unique_id` text, `ds`, `y` float64, then the static covariates.
 
-`ds` is `int64`, or `timestamp[us]`, whose type holds the zone where the table has one. Text is converted here,
-also that of CSV files, so that an error can name the row.
+`ds` is `int64`, or `timestamp[us]`, with the time zone of the table if it has one. Text is converted here, also
+that of CSV files, so that an error can name the row.
+
+Axes: R rows.
 """
 
 import re
@@ -19,9 +21,9 @@ from dist_lstm.data.columns import Columns
 from dist_lstm.errors import UserError
 
 TIMESTAMP = pa.timestamp("us")
-#: Texts that mean a missing value, in lower case.
+#: Texts for a missing value, in lower case.
 _MISSING = pa.array(["", "nan", "na", "n/a", "#n/a", "null"])
-#: Calendars end in 9999, and forecasts go on; 0001-01-01 and 9999-12-31 are other programs' "never".
+#: Calendars end in 9999, and forecasts go further; 0001-01-01 and 9999-12-31 mean "never" in other programs.
 _FIRST, _LAST = (np.datetime64(year, "us").astype(np.int64) for year in ("1000", "9000"))
 #: Steps are subtracted from each other in 64 bits.
 _LARGEST_STEP = 1 << 62
@@ -35,7 +37,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 @dataclass(frozen=True)
 class _Rows:
-    """Raw rows, and what an error has to say about them."""
+    """Raw rows, and what errors say about them."""
 
     table: pa.Table
     columns: Columns
@@ -43,7 +45,7 @@ class _Rows:
     first_row: int
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column, without a dictionary."""
+        """A column, decoded if it has a dictionary."""
         column = self.table[name]
         return self.cast(name, column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
@@ -55,18 +57,18 @@ class _Rows:
             raise UserError(self.where, f"column {name!r}: {str(error).splitlines()[0]}") from error
 
     def refuse(self, name: str, reason: str) -> NoReturn:
-        """Raise for a column as a whole."""
+        """Raise for a column."""
         raise UserError(self.where, f"column {name!r} {reason}")
 
     def check(self, name: str, bad: np.ndarray, expected: str) -> None:
-        """Raise if a row is bad: for the first that is."""
+        """Raise for the first bad row, if there is one; `bad` is `[R]`."""
         if not bad.any():
             return
         row, series, hint = int(np.argmax(bad)), "", ""
         value = self.table[name][row]
         try:
             value = value.as_py()
-        except (ValueError, OverflowError):  # a time that Python does not have
+        except (ValueError, OverflowError):  # a time outside of Python's range
             value = f"a {value.type}"
         if self.columns.unique_id not in (None, name):
             series = f" (unique_id {_SHORT.repr(self.table[self.columns.unique_id][row].as_py())})"
@@ -74,7 +76,7 @@ class _Rows:
             if _GROUPED.fullmatch(value.strip()):
                 hint = "; write it with a decimal point and without thousands separators"
             elif self.columns.melted:
-                hint = "; if this column is no series, list those that are in data.columns.y"
+                hint = "; if this column is not a series, list those that are in data.columns.y"
         raise UserError(
             self.where,
             (
@@ -85,20 +87,20 @@ class _Rows:
 
 
 def check_rows(table: pa.Table, columns: Columns, timezone: str | None, where: str, first_row: int) -> pa.Table:
-    """Give rows their names and types, and each series rows of its own.
+    """Convert raw rows to the names and types of a long table, with rows of its own for each series.
 
     Args:
-        table: Raw rows, with at least the columns.
-        columns: Which of its columns are which.
-        timezone: Zone that aware time stamps get; None for their own.
-        where: The table, named in errors.
-        first_row: Rows of the table before these.
+        table: Raw rows, with at least these columns.
+        columns: The columns by their role.
+        timezone: Zone to which time stamps with a zone are converted; None for their own.
+        where: The table, for errors.
+        first_row: Number of rows of the table before these.
 
     Returns:
         Columns `unique_id`, `ds`, `y`, then static covariates under their own names.
 
     Raises:
-        UserError: If a value is not what its column needs.
+        UserError: If a value does not have the type of its column.
     """
     rows = _Rows(table, columns, where, first_row)
     ids = None if columns.unique_id is None else _names(rows, columns.unique_id)
@@ -172,7 +174,7 @@ def _categories(rows: _Rows, name: str) -> pa.ChunkedArray:
 
 
 def _numbers(rows: _Rows, name: str) -> pa.Array:
-    """Numbers, null where missing."""
+    """Numbers, `[R]`; null is missing."""
     values, unreadable = _parse_numbers(rows.column(name))
     rows.check(name, unreadable, "a number")
     rows.check(name, np.abs(values) > np.finfo(np.float32).max, "a finite number that fits into 32 bits")
@@ -180,7 +182,7 @@ def _numbers(rows: _Rows, name: str) -> pa.Array:
 
 
 def _parse_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Values as float64, NaN where missing; and where something else than a number stands."""
+    """Values, `[R]`, float64, NaN if missing; and True where there is something else than a number, `[R]`."""
     kind = column.type
     numeric = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_boolean)
     if any(test(kind) for test in numeric):
@@ -191,7 +193,7 @@ def _parse_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     text = pc.if_else(pc.is_in(pc.utf8_lower(text), _MISSING), None, text)
     try:
-        # Exact to the last digit, which pandas is only from 3.1 on.
+        # Exact to the last digit, as pandas is only from 3.1 on.
         values = pc.cast(text, pa.float64()).to_numpy()
     except pa.ArrowInvalid:
         values = pd.to_numeric(text.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
@@ -207,7 +209,7 @@ def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
         return _steps(rows, name, column, timezone)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zone = getattr(kind, "tz", None)
-        # Only nanoseconds are cut off; years that microseconds do not reach are an error.
+        # Only nanoseconds are cut off; years outside of the range of microseconds are an error.
         stamps = rows.cast(name, column, pa.timestamp("us", zone), safe=getattr(kind, "unit", "") != "ns")
         rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)
     elif _is_text(kind):
@@ -236,15 +238,15 @@ def _steps(rows: _Rows, name: str, column: pa.ChunkedArray, timezone: str | None
 
 
 def _parse_stamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Instants without a zone; null where text can't be read."""
-    # pandas takes "now" and "today" for time stamps too.
+    """Time stamps in UTC without a zone; null if the text can't be read."""
+    # pandas reads "now" and "today" as time stamps too.
     text = pc.if_else(pc.match_substring_regex(text, r"^\d{4}"), text, None)
     stamps = pd.to_datetime(text.to_pandas(), format="ISO8601", errors="coerce", utc=True)
     return pa.chunked_array([pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)])
 
 
 def _common_offset(rows: _Rows, name: str, text: pa.ChunkedArray, several: bool) -> str | None:
-    """The offset of all time stamps, the first one where `several` are allowed; None where they have none."""
+    """The UTC offset of all time stamps, the first one if `several` are allowed; None if they have none."""
     result = pc.struct_field(pc.extract_regex(text, _ZONE), "zone").to_pandas()
     offsets = result.map({one: _offset(one) for one in result.dropna().unique()})
     if not len(offsets):
@@ -276,20 +278,18 @@ def _choose_zone(rows: _Rows, name: str, zone: str | None, timezone: str | None)
         try:
             zoneinfo.ZoneInfo(zone)
         except (LookupError, ValueError, OSError):
-            rows.refuse(
-                name, f"has the time zone {zone!r}, which nobody knows; set data.timezone to the right one"
-            )
+            rows.refuse(name, f"has the unknown time zone {zone!r}; set data.timezone to the right one")
     return zone
 
 
 def check_same_times(kind: pa.DataType, before: pa.DataType, name: str, where: str) -> None:
-    """Refuse a table whose time stamps change their kind on the way.
+    """Refuse a table whose time stamps change their type.
 
     Args:
         kind: Type of `ds` in some rows.
         before: Its type in the rows before.
         name: The column it is read from.
-        where: Where these rows are.
+        where: The table and the row, for errors.
 
     Raises:
         UserError: If they differ.
@@ -298,7 +298,7 @@ def check_same_times(kind: pa.DataType, before: pa.DataType, name: str, where: s
         return
     stamps = pa.types.is_timestamp(kind) and pa.types.is_timestamp(before)
     if not stamps:
-        remedy = "give one kind"
+        remedy = "write all of them with one type"
     elif kind.tz is None or before.tz is None:
         remedy = "give all time stamps a time zone, or none"
     else:

@@ -1,9 +1,9 @@
-"""Which windows a training step sees: an endless sequence, drawn at random in passes over the data.
+"""Which windows each training step gets: an endless random sequence, in passes over the data.
 
 A pass visits all panels (row groups) in a new order, as many at a time as fit into the memory budget: a pool.
-Each pool gives a share of the pass that is proportional to its series (or windows), so drawing is uniform over
-all series (or windows) whatever the size of the data. A window's place in the sequence decides its draw: any
-epoch can be entered without drawing those before it.
+The number of windows from each pool is proportional to its series (or windows), so sampling is uniform over
+all series (or windows) whatever the size of the data. A window is determined by its position in the sequence: any
+epoch can be started without drawing those before it.
 
 Axes: B windows, T context, H horizon, N series.
 """
@@ -32,13 +32,13 @@ class SamplingConfig:
     """How training windows are drawn.
 
     Attributes:
-        batch_size: Windows a step, over all replicas.
-        steps_per_epoch: Steps an epoch.
+        batch_size: Windows per step, over all replicas.
+        steps_per_epoch: Steps per epoch.
         window_sampling: `series` draws uniformly over series, `windows` over windows, `recent` over series with a
             probability that rises linearly from a series' first cutoff to its last.
         stride: Steps between the cutoffs of a series.
         seed: Seed of the sampling.
-        whole: Draw from whole series, validation and test range included.
+        whole: Draw from all steps, validation and test range included.
         memory_budget: MiB of series held in memory.
     """
 
@@ -52,11 +52,11 @@ class SamplingConfig:
 
 
 def make_sampling(config: MeasuredConfig, whole: bool) -> SamplingConfig:
-    """How a resolved config draws training windows.
+    """The sampling of training windows in a resolved config.
 
     Args:
         config: The config.
-        whole: Draw from whole series, validation and test range included.
+        whole: Draw from all steps, validation and test range included.
 
     Returns:
         The sampling.
@@ -74,11 +74,11 @@ def make_sampling(config: MeasuredConfig, whole: bool) -> SamplingConfig:
 
 
 class Part(NamedTuple):
-    """The part of every batch that one of several processes takes.
+    """The part of every batch that belongs to one of several processes.
 
     Attributes:
-        number: Number of the part; consecutive windows of a batch are a part.
-        of: Parts.
+        number: Index of the part, from 0; its windows are consecutive in the batch.
+        of: Number of parts.
     """
 
     number: int = 0
@@ -88,12 +88,16 @@ class Part(NamedTuple):
         """Those of some windows that belong to the part.
 
         Args:
-            windows: Places in a pool.
+            windows: Positions in a pool.
             before: Windows of the sequence before the pool.
-            batch_size: Windows a batch.
+            batch_size: Windows per batch.
 
         Returns:
-            Their places in the pool.
+            Their positions in the pool.
+
+        Example:
+            >>> Part(1, of=2).among(slice(0, 8), before=0, batch_size=4).tolist()
+            [2, 3, 6, 7]
         """
         if self.of == 1:
             return windows
@@ -142,21 +146,21 @@ class TrainingWindows:
 
     @property
     def _pass_length(self) -> int:
-        """Windows of a pass: several epochs where they are short, so that a pool is not read for a few."""
+        """Windows per pass: several epochs if they are short, so that a pool is not read for a few windows."""
         return max(self._epoch_size, self.series)
 
     def _pools(self, number: int) -> list[_Pool]:
-        """The panels in the order of a pass, grouped to what fits into memory."""
+        """The panels in the order of a pass, grouped into pools that fit into memory."""
         # A pool is held as it was read, padded, and once more while it is replaced.
-        room = self.sampling.memory_budget * MIB // 3
-        fits = sum(self._bytes(group) for group, _ in self._groups) <= room
+        capacity = self.sampling.memory_budget * MIB // 3
+        fits = sum(self._bytes(group) for group, _ in self._groups) <= capacity
         generator = np.random.default_rng([self.sampling.seed, number, 0])
         order = range(len(self._groups)) if fits else generator.permutation(len(self._groups))
         pools: list[list[tuple[RowGroup, Cutoffs]]] = []
         used = 0
         for position in order:
             group, result = self._groups[position]
-            if not pools or used + self._bytes(group) > room:
+            if not pools or used + self._bytes(group) > capacity:
                 pools.append([])
                 used = 0
             pools[-1].append((group, result))
@@ -180,16 +184,16 @@ class TrainingWindows:
         return WindowCutter(panel, self.task), self._cutoffs(panel.length)
 
     def blocks(self, epoch: int, batch: int = 0, part: Part = WHOLE) -> Iterator[dict[str, np.ndarray]]:
-        """The windows of one epoch, cut many at a time.
+        """The windows of one epoch, many at a time.
 
         Args:
-            epoch: Number of the epoch: its place in the sequence.
-            batch: Batch of the epoch to begin with.
-            part: Which windows of every batch; no other is cut.
+            epoch: Index of the epoch in the sequence, from 0.
+            batch: First batch of the epoch.
+            part: The part of every batch; no other windows are cut.
 
         Yields:
-            By name, b up to 16 batches: `window`, `[b, T + H]`, contexts followed by targets; and the model
-            inputs beside `y`, each `[b, ...]`.
+            Blocks of b windows, those of up to 16 batches, by name: `window`, `[b, T + H]`, contexts followed by
+            targets; and the model inputs other than `y`, each `[b, ...]`.
         """
         size, length = self._epoch_size, self._pass_length
         position, end = epoch * size + batch * self.sampling.batch_size, (epoch + 1) * size
@@ -200,12 +204,12 @@ class TrainingWindows:
             position = number * length + until
 
     def _part_of_pass(self, number: int, begin: int, end: int, part: Part) -> Iterator[dict[str, np.ndarray]]:
-        """The windows of a pass from one place in it to another."""
+        """The windows of a pass from one position to another."""
         sampling, pools, length = self.sampling, self._pools(number), self._pass_length
         weight = np.array(
             [pool.windows if sampling.window_sampling == "windows" else pool.series for pool in pools]
         )
-        # Cumulated and rounded, so that the pass has exactly its number of windows.
+        # Cumulative and rounded, so that the pass has exactly its number of windows.
         share = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
         bounds = np.rint(share * length).astype(np.int64)
         for position, pool in enumerate(pools):
@@ -230,22 +234,28 @@ class TrainingWindows:
 def draw_windows(
     cutoffs: Cutoffs, count: int, sampling: str, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw windows at random, each as often as any other, give or take one.
+    """Draw windows at random, in which each series (or window) is as frequent as any other, plus or minus one.
 
     Args:
-        cutoffs: What to draw from; at least one.
-        count: How many.
-        sampling: How, as in `SamplingConfig`.
-        generator: Where chance comes from.
+        cutoffs: Cutoffs to draw from; at least one.
+        count: Number of windows, B.
+        sampling: `series`, `windows` or `recent`, as in `SamplingConfig`.
+        generator: Random generator.
 
     Returns:
-        Series and cutoffs of the windows, each `[count]`.
+        Series and cutoffs of the windows, each `[B]`.
+
+    Example:
+        >>> cutoffs = Cutoffs(np.array([3, 7]), np.array([2, 1]), stride=5)
+        >>> series, cutoff = draw_windows(cutoffs, 3, "windows", np.random.default_rng(0))
+        >>> sorted(zip(series.tolist(), cutoff.tolist()))
+        [(0, 3), (0, 8), (1, 7)]
     """
 
     def shuffled(size: int) -> np.ndarray:
         rounds, rest = divmod(count, size)
-        whole = generator.permuted(np.tile(np.arange(size), (rounds, 1)), axis=1)
-        return np.concatenate([whole.ravel(), generator.choice(size, rest, replace=False)])
+        complete = generator.permuted(np.tile(np.arange(size), (rounds, 1)), axis=1)
+        return np.concatenate([complete.ravel(), generator.choice(size, rest, replace=False)])
 
     if sampling == "windows":
         chosen = shuffled(cutoffs.total)
@@ -256,7 +266,7 @@ def draw_windows(
         usable = np.flatnonzero(cutoffs.count)
         series = usable[shuffled(len(usable))]
         position = generator.random(count)
-        # The distribution whose density rises linearly.
+        # The square root of a uniform number has a density that rises linearly.
         position = np.sqrt(position) if sampling == "recent" else position
         number = (position * cutoffs.count[series]).astype(np.int64)
     return series, cutoffs.first[series] + number * cutoffs.stride

@@ -31,14 +31,15 @@ def statistics(panel: Panel, end: np.ndarray, season_length: int, logged: np.nda
 
     Args:
         panel: The series.
-        end: How many of its first steps count, `[N]`.
+        end: Number of first steps of each series that are used, `[N]`.
         season_length: Steps in a season.
-        logged: Series whose transform takes the log of 1 + value, `[N]`, bool; their statistics are of that.
+        logged: True for series whose transform takes the log of 1 + value, `[N]`; their statistics are those of
+            the log.
 
     Returns:
         By name: `mean`, `std` (population), `min`, `max`, `median`, `iqr`, `mean_abs` and
         `seasonal_difference` (mean absolute difference to the value one season earlier), each `[N]`,
-        float64, in target units or their log. NaN where no value counts.
+        float64, in target units or their log. NaN without any value.
     """
     values = np.where(logged[panel.series_of_step], signed_log1p(panel.y.astype(np.float64)), panel.y)
     panel = replace(panel, y=values)
@@ -69,7 +70,18 @@ def statistics(panel: Panel, end: np.ndarray, season_length: int, logged: np.nda
 
 
 def signed_log1p(y: np.ndarray) -> np.ndarray:
-    """Log of 1 + value, mirrored for negative values, as the model's graph takes it."""
+    """Log of 1 + value, mirrored for negative values, as in the model's graph.
+
+    Args:
+        y: Values of any shape; NaN is missing.
+
+    Returns:
+        Their logs, of the same shape.
+
+    Example:
+        >>> signed_log1p(np.array([0.0, np.e - 1, 1 - np.e])).round(6).tolist()
+        [0.0, 1.0, -1.0]
+    """
     return np.sign(y) * np.log1p(np.abs(y))
 
 
@@ -125,7 +137,7 @@ class ShardWriter:
     """Writes panels to `part-*.parquet`, a new file whenever one is full.
 
     Args:
-        folder: Where the files go.
+        folder: The folder of the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -137,12 +149,12 @@ class ShardWriter:
         self.shards: list[Shard] = []
 
     def __enter__(self) -> Self:
-        """Make the folder."""
+        """Create the folder."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def write(self, panel: Panel) -> None:
-        """Append series; each of their facts becomes a column."""
+        """Append series; each of `panel.facts` becomes a column."""
         group = (np.cumsum(panel.length) - 1) // GROUP_STEPS
         for number in np.unique(group):
             chosen = group == number
@@ -190,11 +202,11 @@ def checksum(path: Path) -> str:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Where one panel lies.
+    """The location of one panel.
 
     Attributes:
         path: The shard.
-        number: Row group in it.
+        number: Index of the row group in it.
         series: Rows of the group.
         lengths: Steps of each series, `[N]`.
     """
@@ -223,7 +235,7 @@ def read_panel(group: RowGroup) -> Panel:
     """Read the series of one row group.
 
     Args:
-        group: Where they lie.
+        group: The row group.
 
     Returns:
         The series.
@@ -241,7 +253,7 @@ class Shards:
 
     Attributes:
         folder: The folder.
-        manifest: What it holds.
+        manifest: Its contents.
     """
 
     folder: Path
@@ -253,7 +265,7 @@ class Shards:
         return ShardLayout(self.folder)
 
     def make_task(self, config: ResolvedConfig) -> Task:
-        """The task a config describes on these series."""
+        """The task of a config on these series."""
         return self.manifest.make_task(config)
 
     def row_groups(self) -> list[RowGroup]:
@@ -305,7 +317,7 @@ class Shards:
         """Read some series.
 
         Args:
-            indices: Their positions in the order of the shards, from 0, rising, `[N]`; at least one.
+            indices: Their positions in the order of the shards, from 0, ascending, `[N]`; at least one.
 
         Returns:
             The series, in that order.
@@ -332,6 +344,6 @@ def open_shards(folder: Path) -> Shards:
         The shards.
 
     Raises:
-        UserError: If the folder has no manifest, or one that can't be read.
+        UserError: If the folder's manifest is missing or can't be read.
     """
     return Shards(folder, load_manifest(folder))

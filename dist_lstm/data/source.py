@@ -1,6 +1,6 @@
 """Files, folders and DataFrames to raw Arrow pieces, and those to checked rows.
 
-A table may be long or wide; what `read` gives is long. CSV files are read as text (`rows` converts it).
+A table may be long or wide; the result of `read` is long. CSV files are read as text, which `rows` converts.
 """
 
 import glob as globbing
@@ -41,10 +41,10 @@ class SourceFile:
     """One file of a table.
 
     Attributes:
-        filesystem: Where it lies.
-        path: Its path there.
+        filesystem: Its `pyarrow.fs.FileSystem`.
+        path: Its path in the file system.
         size: Bytes.
-        changed: When it was last written, as text.
+        changed: Time of its last change, ns since 1970, as text.
     """
 
     filesystem: Any
@@ -54,7 +54,15 @@ class SourceFile:
 
     @property
     def folders(self) -> dict[str, str | None]:
-        """What folders on the way to it are called, where that is `column=value`, as Hive does."""
+        """Columns in the names of its folders, `column=value` as Hive writes them.
+
+        Returns:
+            Values by column; None for Hive's null.
+
+        Example:
+            >>> SourceFile(None, "sales/store=12/part.parquet", 0, "").folders
+            {'store': '12'}
+        """
         pairs = [name.split("=", 1) for name in self.path.split("/")[:-1] if "=" in name]
         return {unquote(key): None if value == _NULL_FOLDER else unquote(value) for key, value in pairs if key}
 
@@ -102,7 +110,7 @@ def source_files(path: str) -> list[SourceFile]:
 
 
 def _hidden(inside: str) -> bool:
-    """Whether a file or a folder on the way to it is not meant to be read, as `.ipynb_checkpoints`."""
+    """Whether a file, or a folder that contains it, is not meant to be read, such as `.ipynb_checkpoints`."""
     return any(name.startswith(("_", ".")) and "=" not in name for name in inside.split("/"))
 
 
@@ -111,16 +119,16 @@ def _kind(path: str) -> str | None:
 
 
 def signature(source: Sequence[SourceFile] | pd.DataFrame) -> list[list[str | int]]:
-    """What tells whether a table changed: name, size and time of each file.
+    """Name, size and time of each file of a table: another signature means that the table changed.
 
     Args:
         source: The files of a table, or a DataFrame, whose content is hashed.
 
     Returns:
-        One entry a file.
+        One entry per file.
 
     Raises:
-        UserError: If a DataFrame holds lists or the like.
+        UserError: If a DataFrame contains values that can't be hashed, such as lists.
     """
     if isinstance(source, pd.DataFrame):
         try:
@@ -132,7 +140,7 @@ def signature(source: Sequence[SourceFile] | pd.DataFrame) -> list[list[str | in
 
 
 def read(settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame) -> Iterator[pa.Table]:
-    """Read a long or wide table piece by piece, as a long one.
+    """Read a long or wide table piece by piece as a long one.
 
     Args:
         settings: Layout, column names and time zone.
@@ -140,10 +148,10 @@ def read(settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame) ->
 
     Yields:
         Pieces with columns `unique_id`, `ds`, `y` and the static covariates, all of the same types. The rows of
-        a series stand in the order of the table.
+        a series are in the order of the table.
 
     Raises:
-        UserError: If a file can't be read, a column is missing, or a value is not what its column needs.
+        UserError: If a file can't be read, a column is missing, or a value does not have the type of its column.
     """
     if isinstance(source, pd.DataFrame):
         sources = [("the DataFrame", _frame_pieces(source, settings))]
@@ -195,7 +203,7 @@ def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece
     columns = choose_columns(settings, list(frame.columns), (), where)
     frame = frame[columns.names]
     if frame[columns.ds].dtype == object:
-        # Arrow would take the zone of the first object for all.
+        # Arrow would use the time zone of the first object for all.
         frame = frame.assign(**{columns.ds: frame[columns.ds].map(str, na_action="ignore")})
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -206,7 +214,7 @@ def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece
 
 
 def _rows_at_once(columns: Columns) -> int:
-    """Fewer where each row becomes many."""
+    """Rows per piece: fewer if each row becomes many."""
     return max(1, _ROWS // len(columns.targets))
 
 
@@ -217,7 +225,7 @@ def _pieces(file: SourceFile, settings: DataSettings) -> Iterator[Piece]:
 
 
 def _raw_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
-    """Raw pieces of a file, with the columns that its folders give."""
+    """Raw pieces of a file, with the columns in the names of its folders."""
     kind, folders = _kind(file.path) or "", file.folders
     try:
         for columns, piece in _READERS[kind](file, choose):
@@ -236,7 +244,7 @@ def _with_folders(table: pa.Table, columns: Columns, folders: dict[str, str | No
 
 
 def _inside(columns: Columns, present: list[str]) -> list[str]:
-    """The columns that a file holds itself."""
+    """The columns that are in the file itself."""
     available = {*present}
     return [name for name in columns.names if name in available]
 
@@ -270,7 +278,7 @@ def _feather_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
         reader = open_(stream, options=pa.ipc.IpcReadOptions(included_fields=included))
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         for batch in batches:
-            # Arrow trusts a file's offsets and would read beyond its end.
+            # Arrow does not check a file's offsets and would read beyond its end.
             batch.validate(full=True)
             table, rows = pa.Table.from_batches([batch]), _rows_at_once(columns)
             for first in range(0, len(table), rows):
@@ -284,7 +292,7 @@ def _csv_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
         stream = file.filesystem.open_input_stream(file.path, compression="detect")
         return pa_csv.open_csv(
             stream,
-            # Without threads errors name the line; a block must hold whole rows, and more than a few.
+            # Without threads errors name the line; a block must hold complete rows, and more than a few.
             read_options=pa_csv.ReadOptions(use_threads=False, block_size=max(_MIB, 64 * length)),
             parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(**convert),
@@ -295,7 +303,7 @@ def _csv_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     columns = choose(present)
     included = _inside(columns, present)
     text = dict.fromkeys(included, pa.string())
-    # A series may be called NA; what a missing value looks like is for the numbers to say.
+    # A series may have the name NA; only in columns of numbers it means a missing value.
     options = {"strings_can_be_null": True, "null_values": [""]}
     with open_csv(include_columns=included, column_types=text, **options) as stream:
         for batch in stream:
@@ -303,7 +311,7 @@ def _csv_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
 
 
 def _separator(file: SourceFile) -> tuple[str, int]:
-    """What stands between the fields of a CSV file's first line, and the bytes of the line."""
+    """The separator of the fields in a CSV file's first line, and the bytes of the line."""
     head = b""
     with file.filesystem.open_input_stream(file.path, compression="detect") as stream:
         while not re.search(rb"[^\r\n][\r\n]", head) and (more := stream.read(_MIB)):
@@ -312,7 +320,7 @@ def _separator(file: SourceFile) -> tuple[str, int]:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(file.path, "can't be read as csv: it is in UTF-16", "save it in UTF-8")
     if b"\0" in line:
-        raise UserError(file.path, "can't be read as csv: its first line holds NUL bytes, which no text does")
+        raise UserError(file.path, "can't be read as csv: its first line contains NUL bytes")
     unquoted = re.sub(rb'"[^"]*"', b"", line)
     return max(",;\t", key=lambda separator: unquoted.count(separator.encode())), len(line)
 

@@ -1,25 +1,25 @@
 """Which transform a series needs, and why.
 
-A transform says what is forecast: whether log(1 + y) is taken first, and to which base the forecast is a
-difference. The window's location and scale are taken out later whatever the transform, so a transform is only
-worth its noise where a window does not look like the next one: the level wanders, a season repeats, or the
-spread follows the level. With `auto` each series is tested on its training range and gets:
+A transform defines what is forecast: whether log(1 + y) is taken first, and to which base the forecast is a
+difference. The window's location and scale are removed later whatever the transform, so a transform is only
+worth its noise where one window differs from the next: the level wanders, a season repeats, or the spread
+depends on the level. With `auto` each series is tested on its training range and gets:
 
-    part        what is taken                        where
+    part        value                                condition
     log1p       log(1 + y) first                     no value is below 0, and spread > 0.5
     base        the value one season before          season_length > 1 and seasonal_strength > 0.8; otherwise
                 the last observed value              adf > 0.05 and kpss < 0.05; otherwise
                 nothing
 
-Spread proportional to level^b becomes even by the power 1 - b (Box & Cox 1964): none is right at b = 0, the log
-at b = 1, so half-way, at 0.5, the log becomes the nearer of the two. The log also draws in the tail of skewed
-counts and sales. A difference doubles whatever does not repeat, and a network can learn a season by itself. So
-the season has to be stronger than the 0.64 of R's `nsdiffs`, which serves models that can't; and where only the
-level may wander, so both tests have to agree that the level wanders: ADF can't reject a unit root
-and KPSS rejects stationarity. A seasonal difference takes out trend and level as well; no second one follows.
+A spread proportional to level^b is made constant by the power 1 - b (Box & Cox 1964): no transform is right at
+b = 0, the log at b = 1, so from 0.5 on the log is the nearer of the two. The log also shortens the tail of skewed
+counts and sales. A difference doubles the variance of whatever does not repeat, and a network can learn a season
+by itself. The threshold of the seasonal strength is therefore 0.8; R's `nsdiffs`, which serves models that can't
+learn one, takes 0.64. For the same reason both tests have to agree that the level wanders: ADF can't reject a unit
+root and KPSS rejects stationarity. A seasonal difference removes trend and level as well; no second one follows.
 
-Of many series about `LIMIT` are tested; the others get the decision most frequent among these. Series come
-panel by panel, twice: `examine_panel` and `count_decisions`, then `majority`, then `transform_panel`.
+Of many series about `LIMIT` are tested; the others get the most frequent decision. Series are read panel by panel,
+twice: `examine_panel` and `count_decisions`, then `majority`, then `transform_panel`.
 
 Axes: N series, S steps.
 """
@@ -42,7 +42,7 @@ LIMIT = 1500
 _SIGNIFICANCE = 0.05
 _STRONG = 0.8
 _GROWS = 0.5
-#: ADF and KPSS see the last steps; STL and the spread see more of them where a season is long.
+#: ADF and KPSS read the last steps; STL and the spread read more of them if a season is long.
 _STEPS = 1000
 _SEASONS = 8
 _MOST_STEPS = 10_000
@@ -60,7 +60,7 @@ _HASH_KEY = "stationarity-key"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the tests say about one series. NaN where a test is not possible or was not made.
+    """Results of the tests of one series. NaN if a test is not possible or was not made.
 
     All but `spread` are about log(1 + y) where `decide` takes the log.
 
@@ -69,8 +69,8 @@ class Evidence:
         kpss: p-value of the KPSS test of a stationary level, 0.01 to 0.1; small: not stationary.
         seasonal_strength: Share of the detrended variance that the season explains, 0 to 1.
         spread: Slope of log spread over log level, from block to block: 0 where the spread does not depend on
-            the level, 1 where it is proportional. NaN too where a value is below 0, or the slope is lost in
-            its own standard error.
+            the level, 1 where it is proportional. Also NaN if a value is below 0, or the standard error of the
+            slope is too large.
     """
 
     adf: float = np.nan
@@ -84,12 +84,12 @@ class Evidence:
         return self.kpss == self.kpss
 
 
-#: Names of the fields, as they stand in shards and manifest.
+#: Names of the fields, also in shards and manifest.
 EVIDENCE = tuple(field.name for field in fields(Evidence))
 
 
 def examine(y: np.ndarray, season_length: int) -> Evidence:
-    """Test one series; only its last steps are looked at, missing values between them interpolated.
+    """Test one series; only its last steps are read, missing values between them are interpolated.
 
     Source: Said & Dickey, Biometrika 71 (1984); Kwiatkowski, Phillips, Schmidt & Shin, Journal of Econometrics
     54 (1992); Wang, Smith & Hyndman, "Characteristic-based clustering for time series data", Data Mining and
@@ -118,7 +118,7 @@ def examine(y: np.ndarray, season_length: int) -> Evidence:
         # statsmodels sets filters of its own while it is imported: ours have to come after.
         from statsmodels.tsa.stattools import adfuller, kpss
 
-        # KPSS warns where p lies outside of its table and gives the table's bound, which is all that is needed.
+        # KPSS warns where p is outside of its table and returns the table's bound, which is all that is needed.
         warnings.simplefilter("ignore")
         # Lags grow as Said & Dickey ask, for both tests: the number that KPSS finds by itself can be NaN.
         lags = int((len(recent) - 1) ** (1 / 3))
@@ -132,15 +132,15 @@ def examine(y: np.ndarray, season_length: int) -> Evidence:
 
 def _last_steps(y: np.ndarray, most: int) -> np.ndarray:
     """The last steps up to the last observed one, float64, missing values between observed ones interpolated."""
-    seen = np.flatnonzero(~np.isnan(y))
-    if not len(seen):
+    observed = np.flatnonzero(~np.isnan(y))
+    if not len(observed):
         return np.zeros(0)
-    seen = seen[seen > seen[-1] - most]
-    return np.interp(np.arange(seen[0], seen[-1] + 1), seen, y[seen].astype(np.float64))
+    observed = observed[observed > observed[-1] - most]
+    return np.interp(np.arange(observed[0], observed[-1] + 1), observed, y[observed].astype(np.float64))
 
 
 def _seasonal_strength(values: np.ndarray, season_length: int) -> float:
-    """Strength of the season in STL; NaN where there is no season or there are too few."""
+    """Strength of the season in STL; NaN without a season or with too few of them."""
     from statsmodels.tsa.seasonal import STL
 
     if season_length < 2 or len(values) < _FEWEST_SEASONS * season_length:
@@ -171,14 +171,20 @@ def _spread(values: np.ndarray, season_length: int) -> float:
 
 
 def decide(evidence: Evidence, season_length: int) -> str:
-    """The transform that the evidence speaks for, by the table at the head of this module.
+    """The transform that follows from the evidence, by the table at the head of this module.
 
     Args:
-        evidence: Of one series.
+        evidence: Test results of one series.
         season_length: Steps in a season; 1 for none.
 
     Returns:
-        One of `TRANSFORMS`; `none` where nothing could be tested.
+        One of `TRANSFORMS`; `none` if nothing could be tested.
+
+    Example:
+        >>> decide(Evidence(adf=0.4, kpss=0.01, seasonal_strength=0.79, spread=0.9), season_length=12)
+        'log1p_difference'
+        >>> decide(Evidence(adf=0.4, kpss=0.01, seasonal_strength=0.81, spread=0.1), season_length=12)
+        'seasonal_difference'
     """
     base = ""
     if season_length > 1 and evidence.seasonal_strength > _STRONG:
@@ -198,18 +204,22 @@ def _split(transform: str) -> tuple[bool, str]:
 
 
 def allowed(transform: str, y: np.ndarray, season_length: int) -> str:
-    """A transform, weakened to what a series can take.
+    """A transform, reduced to what is possible for a series.
 
     Args:
         transform: One of `TRANSFORMS`.
         y: All values of the series, `[S]`, in target units. NaN is a missing value. Validation and test range
-            belong to it: their values go through the transform too, and a log of them has to exist. Whether
-            one of them is negative is all that is learnt from them.
+            are included: their values are transformed too, and a log of them has to exist. Nothing else is
+            learnt from them than whether one is negative.
         season_length: Steps in a season; 1 for none.
 
     Returns:
         The transform without the log if a value is below 0; with the difference to the last value instead of
         the seasonal one if the series is no longer than a season or there is no season.
+
+    Example:
+        >>> allowed("log1p_seasonal_difference", np.array([1.0, -2.0, 3.0]), season_length=12)
+        'difference'
     """
     log, base = _split(transform)
     if base == "seasonal_difference" and not 1 < season_length < len(y):
@@ -218,14 +228,14 @@ def allowed(transform: str, y: np.ndarray, season_length: int) -> str:
 
 
 def sampled(unique_id: np.ndarray, total: int) -> np.ndarray:
-    """Which series are tested: about `LIMIT` of all, by a hash of the name, so in any order and any panel.
+    """Which series are tested: about `LIMIT` of all, by a hash of the name, whatever their order and panel.
 
     Args:
         unique_id: Names of some of the series, `[N]`.
         total: How many series there are in all.
 
     Returns:
-        The series to test, `[N]`, bool; all if there are no more than `LIMIT`.
+        True for the series to test, `[N]`; for all if there are no more than `LIMIT`.
     """
     if total <= LIMIT:
         return np.ones(len(unique_id), bool)
@@ -259,10 +269,10 @@ def _rows(evidence: dict[str, np.ndarray]) -> list[Evidence]:
 
 
 def count_decisions(evidence: dict[str, np.ndarray], season_length: int) -> Counter[str]:
-    """How often each transform was decided for; counts of several panels add up.
+    """How often each transform was decided for; counts of several panels can be added.
 
     Args:
-        evidence: What `examine_panel` found, each `[N]`; NaN where not tested.
+        evidence: Results of `examine_panel`, each `[N]`; NaN where not tested.
         season_length: Steps in a season; 1 for none.
 
     Returns:
@@ -289,14 +299,14 @@ def transform_panel(
     """The transform of each series of a panel.
 
     Args:
-        panel: The series, whole.
+        panel: The series, all steps.
         season_length: Steps in a season; 1 for none.
         setting: `auto`, or one of `TRANSFORMS` for all series.
-        evidence: What `examine_panel` found, each `[N]`; NaN where not tested.
+        evidence: Results of `examine_panel`, each `[N]`; NaN where not tested.
         default: With `auto`, the transform of series that were not tested: the `majority`.
 
     Returns:
-        Names out of `TRANSFORMS`, `[N]`, object; weakened where `allowed` says so.
+        Names out of `TRANSFORMS`, `[N]`, object; reduced as in `allowed`.
 
     Raises:
         UserError: If `setting` names a log and a series has a value below 0.
@@ -321,15 +331,15 @@ def transform_panel(
 
 
 def summarise(transform: np.ndarray, evidence: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """What the tests found, for the manifest.
+    """A summary of the tests for the manifest.
 
     Args:
         transform: Transforms of all series, `[N]`.
-        evidence: What `examine_panel` found, panel by panel.
+        evidence: Results of `examine_panel`, panel by panel.
 
     Returns:
-        `tested`, how many series were; `evidence`, by transform the median of each field of `Evidence` over its
-        tested series, None where it is known of none.
+        `tested`, the number of tested series; `evidence`, by transform the median of each field of `Evidence` over
+        its tested series, None if all of them are NaN.
     """
     table = pd.DataFrame({key: np.concatenate([one[key] for one in evidence]) for key in EVIDENCE})
     tested = table["kpss"].notna()

@@ -1,4 +1,4 @@
-"""Windows to `tf.data`: those to train on, and those to be forecast in order.
+"""Windows to `tf.data`: those for training, and those that are forecast in order.
 
 Axes: B windows of a batch, T context, H horizon, N series.
 """
@@ -17,7 +17,7 @@ from dist_lstm.data.shards import Shards, read_panel
 from dist_lstm.data.windows import Cutoffs, WindowCutter, validation_cutoffs
 from dist_lstm.errors import UserError
 
-#: Validation windows looked at after every epoch, at most.
+#: Maximum number of validation windows per epoch.
 _VALIDATION_WINDOWS = 1 << 14
 
 
@@ -28,9 +28,9 @@ def training_dataset(
 
     Args:
         windows: The windows to draw from.
-        epoch: Epoch to begin with.
-        batch: Batch of that epoch to begin with; nothing before it is read.
-        part: Which windows of every batch.
+        epoch: First epoch.
+        batch: First batch of that epoch; nothing before it is read.
+        part: The part of every batch.
 
     Returns:
         Pairs of model inputs as in `input_spec` and targets, `[B, H]`, B the windows of the part.
@@ -43,8 +43,8 @@ def training_dataset(
             yield from windows.blocks(later, part=part)
 
     def split(block: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        whole = block.pop("window")
-        return {"y": whole[:, :context], **block}, whole[:, context:]
+        both = block.pop("window")
+        return {"y": both[:, :context], **block}, both[:, context:]
 
     signature = {
         name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(windows.task).items()
@@ -64,17 +64,17 @@ def ordered_windows(
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
     """The windows at given cutoffs in order, in batches of one fixed size.
 
-    One size means one graph for any number of windows.
+    With one size there is one graph for any number of windows.
 
     Args:
         panel: The series.
         task: The task.
-        cutoffs: Which windows.
-        batch_size: Windows a batch.
+        cutoffs: The cutoffs of the windows.
+        batch_size: Windows per batch.
 
     Yields:
-        Model inputs by name, padded to `batch_size` windows without any value, and the targets of the windows,
-        `[B, H]`, where the last B may be smaller.
+        Model inputs by name, each `[batch_size, ...]`, padded with windows without any value, and the targets of
+        the windows, `[B, H]`, of which the last may be fewer.
     """
     cutter = WindowCutter(panel, task)
     series, cutoff = cutoffs.enumerate()
@@ -92,7 +92,7 @@ class ValidationWindows:
         inputs: Model inputs by name, each `[B, ...]`.
         target: Targets, `[B, H]`, in target units; NaN is missing.
         available: Windows of the validation range.
-        batch_size: Windows a batch.
+        batch_size: Windows per batch.
     """
 
     inputs: dict[str, np.ndarray]
@@ -102,11 +102,11 @@ class ValidationWindows:
 
     @property
     def used(self) -> int:
-        """Windows that are looked at."""
+        """Number of windows that are evaluated."""
         return len(self.target)
 
     def batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Batches as `ordered_windows` gives them."""
+        """Batches like those of `ordered_windows`."""
         for first in range(0, self.used, self.batch_size):
             chosen = slice(first, first + self.batch_size)
             inputs = {name: values[chosen] for name, values in self.inputs.items()}
@@ -114,12 +114,12 @@ class ValidationWindows:
 
 
 def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -> ValidationWindows:
-    """Cut the windows of the validation range, a seeded sample of them where there are very many.
+    """Cut the windows of the validation range, a seeded sample of them if there are very many.
 
     Args:
         shards: The series.
         task: The task.
-        batch_size: Windows a batch.
+        batch_size: Windows per batch.
         seed: Seed of the sample.
 
     Returns:
@@ -139,17 +139,17 @@ def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -
 def sample_validation(
     shards: Shards, task: Task, most: int, seed: int
 ) -> tuple[int, Iterator[tuple[Panel, np.ndarray, np.ndarray]]]:
-    """Choose windows of the validation range: all of them, or a seeded sample where there are too many.
+    """Choose windows of the validation range: all of them, or a seeded sample if there are too many.
 
     Args:
         shards: The series.
         task: The task.
-        most: Windows to choose at most.
+        most: Maximum number of windows.
         seed: Seed of the sample.
 
     Returns:
-        Windows there are, and panel by panel the series and the cutoffs of those that were chosen, each `[B]`, in
-        the order of the shards.
+        Number of all windows, and panel by panel the series and the cutoffs of the chosen ones, each `[B]`, in the
+        order of the shards.
     """
     groups = [(group, validation_cutoffs(group.lengths, task)) for group in shards.row_groups()]
     available = sum(cutoffs.total for _, cutoffs in groups)
@@ -170,11 +170,11 @@ def sample_validation(
 
 
 def _fill(inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Add windows without any value, so that there are as many as wanted."""
+    """Pad inputs, each `[B, ...]`, with windows without any value to `[size, ...]`."""
 
     def fill(name: str, values: np.ndarray) -> np.ndarray:
         padding = ((0, size - len(values)), *((0, 0),) * (values.ndim - 1))
-        # Only a missing value may be NaN: what depends on the other inputs would be NaN, and NaN * 0 counts.
+        # Only a missing value may be NaN: results of other inputs would be NaN, and NaN * 0 is NaN.
         return np.pad(values, padding, constant_values=np.nan if name == "y" else 0)
 
     return {name: fill(name, values) for name, values in inputs.items()}
@@ -186,13 +186,13 @@ def distribute(
     """Give each replica its part of every batch.
 
     Args:
-        make: Makes the dataset of a process' part of the global batches.
-        strategy: The strategy that trains.
-        batch_size: Windows of a global batch.
+        make: Returns the dataset of a process' part of the global batches.
+        strategy: The strategy of the training.
+        batch_size: Windows per global batch.
         parts: Parts that each replica will divide its share into.
 
     Returns:
-        An iterator for `strategy.run`: consecutive parts of a batch go to consecutive replicas.
+        An iterator for `strategy.run`: consecutive replicas get consecutive parts of a batch.
 
     Raises:
         UserError: If the batch can't be divided evenly.
@@ -204,18 +204,18 @@ def distribute(
         raise UserError(
             "train.batch_size",
             f"{batch_size} windows can't be divided over {replicas} replicas{accumulated}",
-            f"take {batch_size + replicas * parts - rest}",
+            f"set it to {batch_size + replicas * parts - rest}",
         )
 
     def make_input(context: tf.distribute.InputContext) -> tf.data.Dataset:
         part = Part(context.input_pipeline_id, context.num_input_pipelines)
-        a_replica = context.get_per_replica_batch_size(batch_size)
+        per_replica = context.get_per_replica_batch_size(batch_size)
         dataset = make(part)
-        if a_replica * part.of < batch_size:
-            dataset = dataset.rebatch(a_replica, drop_remainder=True)
+        if per_replica * part.of < batch_size:
+            dataset = dataset.rebatch(per_replica, drop_remainder=True)
         if part.of == 1:
             return dataset
-        # Else the processes would tell each other before every step whether they have a batch.
+        # Otherwise the processes would synchronise before every step on whether each has a batch.
         return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
     if replicas == 1:

@@ -1,9 +1,8 @@
-"""Where windows lie, how one is cut, and which belong to train, validation and backtest.
+"""Which windows are used for training, validation and backtest, and how they are cut.
 
-A window is named by its series and its cutoff: the number of steps of the series that lie before the
-forecast. It is `context_length` steps before the cutoff and `horizon` steps after it. Where the context
-reaches beyond the start of the series, or the horizon beyond its end, there is NaN. Training, validation,
-backtest and forecast use the same cutter.
+A window is identified by its series and its cutoff: the number of steps of the series before the forecast. It has
+`context_length` steps before the cutoff and `horizon` steps after it; NaN before the start of the series and after
+its end. Training, validation, backtest and forecast use the same cutter.
 
 Axes: B windows, T context, H horizon, N series, S steps of all series together.
 """
@@ -42,7 +41,7 @@ def split_ranges(length: np.ndarray, task: Task) -> SplitRanges:
         task: Lengths of the validation and the test range.
 
     Returns:
-        The cutoffs; 0 where a series is too short to have a range.
+        The cutoffs; 0 if a series is too short.
     """
     validation_end = np.maximum(length - task.test, 0)
     return SplitRanges(np.maximum(validation_end - task.validation, 0), validation_end, length)
@@ -68,7 +67,16 @@ class Cutoffs:
         return int(self.count.sum())
 
     def enumerate(self) -> tuple[np.ndarray, np.ndarray]:
-        """All cutoffs in order: their series, `[B]`, and the cutoffs themselves, `[B]`."""
+        """All cutoffs in order.
+
+        Returns:
+            The series of each cutoff, `[B]`, and the cutoffs, `[B]`.
+
+        Example:
+            >>> series, cutoff = Cutoffs(np.array([3, 7]), np.array([2, 1]), stride=5).enumerate()
+            >>> series.tolist(), cutoff.tolist()
+            ([0, 0, 1], [3, 8, 7])
+        """
         series = np.repeat(np.arange(len(self.count)), self.count)
         number = np.arange(self.total) - np.repeat(np.cumsum(self.count) - self.count, self.count)
         return series, self.first[series] + number * self.stride
@@ -85,7 +93,7 @@ def training_cutoffs(length: np.ndarray, task: Task, stride: int, whole: bool) -
         length: Steps of each series, `[N]`.
         task: The task.
         stride: Steps between two cutoffs.
-        whole: Train on the whole series, validation and test range included.
+        whole: Train on all steps, validation and test range included.
 
     Returns:
         Cutoffs, none for a series that is too short.
@@ -115,7 +123,7 @@ def backtest_cutoffs(length: np.ndarray, task: Task, windows: int, stride: int) 
     Args:
         length: Steps of each series, `[N]`.
         task: The task.
-        windows: Cutoffs a series.
+        windows: Cutoffs per series.
         stride: Steps between two cutoffs.
 
     Returns:
@@ -125,21 +133,21 @@ def backtest_cutoffs(length: np.ndarray, task: Task, windows: int, stride: int) 
 
 
 def _last_cutoffs(last: np.ndarray, windows: int, stride: int, least: int) -> Cutoffs:
-    """The same number of cutoffs for every series that has room for all of them."""
+    """The same number of cutoffs for every series that is long enough for all of them."""
     first = last - (windows - 1) * stride
     return Cutoffs(first, np.where((first >= least) & (windows > 0), windows, 0), stride)
 
 
 def forecast_cutoffs(length: np.ndarray) -> Cutoffs:
-    """One cutoff a series, at its end."""
+    """One cutoff per series, at its end."""
     return Cutoffs(length, np.ones(len(length), np.int64), 1)
 
 
 class WindowCutter:
     """Cuts windows out of a panel as views of one buffer.
 
-    The buffer holds every series with `context_length` NaN before and `horizon` NaN after it, so that any
-    cutoff of a series is a valid place.
+    The buffer holds every series with `context_length` NaN before and `horizon` NaN after it, so that every
+    cutoff of a series is a valid position.
 
     Args:
         panel: The series.
@@ -149,11 +157,11 @@ class WindowCutter:
     def __init__(self, panel: Panel, task: Task) -> None:
         context, horizon = task.context_length, task.horizon
         number = len(panel.unique_id)
-        # A window at cutoff 0 of a series begins where its padding does.
+        # A window at cutoff 0 of a series begins with its padding.
         self._origin = panel.offset[:-1] + np.arange(number) * (context + horizon)
-        # Room for one window even where there are no series.
+        # The size of one window even without any series.
         buffer = np.full(len(panel.y) + max(number, 1) * (context + horizon), np.nan, np.float32)
-        # One copy a series: an index of every step would take several times the memory of the values.
+        # One copy per series: an index of every step would take several times the memory of the values.
         first, last = panel.offset[:-1].tolist(), panel.offset[1:].tolist()
         for position, begin, end in zip((self._origin + context).tolist(), first, last, strict=True):
             buffer[position : position + end - begin] = panel.y[begin:end]
@@ -169,7 +177,7 @@ class WindowCutter:
             cutoff: Steps before the forecast, `[B]`, 0 to the length of the series.
 
         Returns:
-            Windows, `[B, T + H]`, in target units; NaN is missing or lies outside the series.
+            Windows, `[B, T + H]`, in target units; NaN is missing or outside of the series.
         """
         return self._windows[self._origin[series] + cutoff]
 
@@ -178,7 +186,7 @@ class WindowCutter:
         return series_inputs(self._panel, self._task)
 
     def covariates(self, series: np.ndarray, cutoff: np.ndarray) -> dict[str, np.ndarray]:
-        """What the model is told about windows beside their values.
+        """Model inputs of windows other than their values.
 
         Args:
             series: Series of each window, `[B]`.
@@ -196,5 +204,5 @@ class WindowCutter:
 
     def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`."""
-        whole, context = self.windows(series, cutoff), self._task.context_length
-        return {"y": whole[:, :context], **self.covariates(series, cutoff)}, whole[:, context:]
+        both, context = self.windows(series, cutoff), self._task.context_length
+        return {"y": both[:, :context], **self.covariates(series, cutoff)}, both[:, context:]

@@ -1,5 +1,6 @@
-"""Task and architecture to a Keras model. Importing this package registers its layers with Keras, so that
-`keras.models.load_model` can read a saved model.
+"""Keras models of a task and an architecture.
+
+Importing this package registers its layers with Keras, so that `keras.models.load_model` can read a saved model.
 """
 
 from dist_lstm.model import covariates, decoder, encoder, heads, scaling

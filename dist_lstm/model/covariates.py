@@ -1,6 +1,6 @@
-"""What the network is told beside values: which series, its static covariates, the calendar.
+"""Inputs of the network other than values: the series, its static covariates, the calendar.
 
-Axes: B batch, C cycles of the calendar, K static covariates, E numbers of the result.
+Axes: B batch, C cycles of the calendar, K static covariates, E features of a series, S steps.
 """
 
 import math
@@ -18,12 +18,12 @@ _HARMONICS = (1, 2, 3)
 
 @keras.saving.register_keras_serializable("dist_lstm")
 class IdDropout(keras.layers.Layer):
-    """Makes some numbers of series and categories 0, unknown, while training.
+    """Sets some indices of series and categories to 0, which means unknown, during training.
 
-    So the entry of the unknown is trained as well, and stands for series that appear later.
+    So the embedding of unknown series is trained as well and serves series that appear later.
 
     Args:
-        rate: Share of windows.
+        rate: Share of the windows.
         **kwargs: Passed on to the Keras layer.
     """
 
@@ -33,7 +33,7 @@ class IdDropout(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, ids: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
-        """Drop all numbers of a window or none; `ids` and the result are `[B, K]`."""
+        """Drop all indices of a window or none; `ids` and the result are `[B, K]`."""
         if not training or self.rate == 0:
             return ids
         context = tf.distribute.get_replica_context()
@@ -43,16 +43,16 @@ class IdDropout(keras.layers.Layer):
         return tf.where(kept, ids, tf.zeros_like(ids))
 
     def get_config(self) -> dict[str, object]:
-        """Settings to make the same layer again."""
+        """Settings to create the same layer."""
         return super().get_config() | {"rate": self.rate}
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
 class KnownNumbers(keras.layers.Layer):
-    """Numbers that may be missing, and whether they are."""
+    """Numbers that may be missing, and masks of those that are observed."""
 
     def call(self, numbers: keras.KerasTensor) -> keras.KerasTensor:
-        """Numbers, `[B, K]`, NaN missing, to numbers with 0 there and 1 where known, `[B, 2K]`."""
+        """Numbers, `[B, K]`, NaN missing, to numbers, 0 if missing, and 1 where observed, `[B, 2K]`."""
         missing = ops.isnan(numbers)
         observed = ops.cast(ops.logical_not(missing), numbers.dtype)
         return ops.concatenate([ops.where(missing, ops.zeros_like(numbers), numbers), observed], axis=-1)
@@ -60,11 +60,11 @@ class KnownNumbers(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dist_lstm")
 class CalendarFeatures(keras.layers.Layer):
-    """Places in cycles of the calendar as waves.
+    """Sine and cosine features of the calendar.
 
     Args:
-        cycles: Name, period, and how far one step goes, of each cycle.
-        steps: The steps whose places are wanted, counted from the first forecast step.
+        cycles: Name, period, and advance per step, of each cycle.
+        steps: The steps of the features, counted from the first forecast step.
         **kwargs: Passed on to the Keras layer.
     """
 
@@ -74,41 +74,41 @@ class CalendarFeatures(keras.layers.Layer):
         self.steps = [int(step) for step in steps]
 
     def call(self, calendar: keras.KerasTensor) -> keras.KerasTensor:
-        """Make waves.
+        """Compute the features.
 
         Args:
-            calendar: Places of the first forecast step, `[B, C]`, in the unit of each period.
+            calendar: Positions of the first forecast step in the cycles, `[B, C]`, in the unit of each period.
 
         Returns:
-            Sine and cosine of three harmonics of each cycle, `[B, steps, 6C]`.
+            Sine and cosine of three harmonics of each cycle, `[B, S, 6C]`.
         """
         steps = ops.reshape(ops.array(self.steps, dtype=calendar.dtype), (1, -1))
         waves = []
         for number, (name, period, advance) in enumerate(self.cycles):
             position = calendar[:, number : number + 1] + advance * steps
-            # All hours of a day are the same weekday; less than a step makes up for rounding.
+            # All hours of a day have the same weekday; the small addition corrects rounding.
             position = ops.floor(position + min(1e-3, advance / 2)) if name == "weekday" else position
             phase = position * (2 * math.pi / period)
             waves += [wave(harmonic * phase) for harmonic in _HARMONICS for wave in (ops.sin, ops.cos)]
         return ops.stack(waves, axis=-1)
 
     def get_config(self) -> dict[str, object]:
-        """Settings to make the same layer again."""
+        """Settings to create the same layer."""
         return super().get_config() | {"cycles": self.cycles, "steps": self.steps}
 
 
 def describe_series(
     inputs: Mapping[str, keras.KerasTensor], task: Task, settings: ResolvedModelSettings
 ) -> keras.KerasTensor | None:
-    """What is known of a series beside its values.
+    """Features of a series other than its values.
 
     Args:
-        inputs: Model inputs.
-        task: Which of them there are.
+        inputs: Model inputs by name.
+        task: Number of series and vocabularies.
         settings: Size of the series' embedding and share of unknown ids.
 
     Returns:
-        Embeddings of the series and of its categories, and its numbers, `[B, E]`; None where there are none.
+        Embeddings of the series and of its categories, and its numbers, `[B, E]`; None if there are none.
     """
     parts = []
     if "series" in inputs:
@@ -129,16 +129,16 @@ def describe_series(
 def calendar_waves(
     inputs: Mapping[str, keras.KerasTensor], task: Task, steps: Sequence[int], name: str
 ) -> keras.KerasTensor | None:
-    """The calendar at some steps.
+    """Features of the calendar at some steps.
 
     Args:
-        inputs: Model inputs.
-        task: Which of them there are.
+        inputs: Model inputs by name.
+        task: The cycles of its frequency.
         steps: The steps, counted from the first forecast step.
         name: Name of the layer.
 
     Returns:
-        Features, `[B, steps, 6C]`; None where the calendar is no input.
+        Features, `[B, S, 6C]`; None if the calendar is not an input.
     """
     if "calendar" not in inputs:
         return None

@@ -1,7 +1,7 @@
-"""What would leave the cuDNN path, and whether a graph is on it.
+"""Which settings prevent cuDNN, and whether a graph uses it.
 
-Keras chooses cuDNN while it traces, where a GPU is visible and the layer's settings allow it. Otherwise it
-falls back to a loop over steps, many times slower on a GPU, without a word.
+Keras chooses cuDNN while it traces, if a GPU is visible and the layer's settings allow it. Otherwise it falls back
+to a loop over steps, many times slower on a GPU, without a message.
 """
 
 from typing import Any
@@ -9,21 +9,21 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-#: Ops that mean: on the path, and off it.
+#: The op of a graph that uses cuDNN, and those of a loop over steps.
 CUDNN_OP = "CudnnRNNV3"
 LOOP_OPS = frozenset({"While", "StatelessWhile"})
 
 
 def cudnn_blockers(layer: keras.layers.LSTM) -> list[str]:
-    """The settings of a layer that would leave the cuDNN path.
+    """The settings of a layer that prevent cuDNN.
 
     Args:
         layer: An LSTM layer.
 
     Returns:
-        One text a setting: what it is and what cuDNN needs. Empty for a layer that stays on the path. A
+        One text per setting: its value and the value that cuDNN needs. Empty for a layer that can use cuDNN. A
         mask is not a setting of the layer: this package uses none (contexts are padded on the left, which
-        cuDNN refuses at run time, and a channel says what was observed).
+        cuDNN refuses at run time, and an input channel tells what was observed).
     """
     needed = {
         "activation": (keras.activations.serialize(layer.activation), "tanh"),
@@ -33,7 +33,7 @@ def cudnn_blockers(layer: keras.layers.LSTM) -> list[str]:
         "unroll": (layer.unroll, False),
         "use_cudnn": (layer.use_cudnn is not False, True),
     }
-    return [f"{name} is {got!r}, cuDNN needs {want!r}" for name, (got, want) in needed.items() if got != want]
+    return [f"{name} is {got!r}, cuDNN needs {need!r}" for name, (got, need) in needed.items() if got != need]
 
 
 def graph_ops(function: Any) -> set[str]:
@@ -59,7 +59,7 @@ def uses_cudnn(model: keras.Model) -> bool:
         model: A built model.
 
     Returns:
-        True if its graph, traced here and now, holds cuDNN's op.
+        True if its graph, traced by this call, contains cuDNN's op.
     """
     specs = {one.name: tf.TensorSpec((None, *one.shape[1:]), one.dtype) for one in model.inputs}
     traced = tf.function(lambda inputs: model(inputs, training=True)).get_concrete_function(specs)

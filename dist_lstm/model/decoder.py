@@ -1,7 +1,7 @@
-"""The state at the cutoff to the parameters of every forecast step.
+"""From the state at the cutoff to the parameters of every forecast step.
 
 Axes: B batch, H horizon, S segments of the horizon, L steps of a segment, P head parameters, U units,
-E numbers that describe a series, F features of a segment.
+E features of a series, F features of a segment, W width of a segment's embedding.
 """
 
 import keras
@@ -16,10 +16,10 @@ def decode_directly(
     """Forecast all steps at once, each by its own linear map of the state.
 
     Args:
-        state: Hidden and cell state at the cutoff, `[B, U]`.
-        about: What is known of the series and of the first forecast step, `[B, E]`, or None.
+        state: Hidden and cell state at the cutoff, each `[B, U]`.
+        about: Features of the series and of the first forecast step, `[B, E]`, or None.
         horizon: Steps to forecast.
-        parameters: Numbers the head needs a step.
+        parameters: Head parameters per step, P.
 
     Returns:
         Raw head parameters, `[B, H, P]`.
@@ -34,8 +34,8 @@ class SegmentEmbedding(keras.layers.Layer):
     """A learned vector for each segment of the horizon.
 
     Args:
-        segments: Segments.
-        width: Numbers of each vector.
+        segments: Number of segments, S.
+        width: Size of each vector, W.
         **kwargs: Passed on to the Keras layer.
     """
 
@@ -46,16 +46,16 @@ class SegmentEmbedding(keras.layers.Layer):
         self.vectors = self.add_weight(shape=(segments, width), initializer="glorot_uniform", name="vectors")
 
     def call(self, state: keras.KerasTensor) -> keras.KerasTensor:
-        """Repeat the vectors, `[B, S, width]`, for each of the states, `[B, U]`."""
+        """Repeat the vectors for each of the states, `[B, U]`, to `[B, S, W]`."""
         ones = ops.ones_like(state[:, :1])
         return ops.expand_dims(ones, -1) * ops.expand_dims(ops.cast(self.vectors, state.dtype), 0)
 
     def get_config(self) -> dict[str, object]:
-        """Settings to make the same layer again."""
+        """Settings to create the same layer."""
         return super().get_config() | {"segments": self.segments, "width": self.width}
 
 
-# Keras finds a layer's weights in the file of a model by the name of its class, which was another in 0.1.0.
+# Keras finds a layer's weights in a model file by the name of its class; this is the name in version 0.1.0.
 SegmentEmbedding.__name__ = "Places"
 
 
@@ -67,13 +67,13 @@ def decode_segments(
     Source: Lin et al., "SegRNN", arXiv 2308.11200: parallel multi-step forecasting.
 
     Args:
-        state: Hidden and cell state at the cutoff, `[B, U]`.
-        features: What is known of each segment, `[B, S, F]`, or None.
-        segments: Segments of the horizon.
-        outputs: Numbers of a segment, L * P.
+        state: Hidden and cell state at the cutoff, each `[B, U]`.
+        features: Features of each segment, `[B, S, F]`, or None.
+        segments: Segments of the horizon, S.
+        outputs: Head parameters per segment, L * P.
 
     Returns:
-        Numbers of each segment, `[B, S, L * P]`.
+        Head parameters of each segment, `[B, S, L * P]`.
     """
     units = state[0].shape[-1]
     queries = SegmentEmbedding(segments, max(units // 2, 1), name="places")(state[0])
@@ -90,8 +90,8 @@ class FeedbackCell(keras.layers.Layer):
     """A step of an LSTM that reads its own last output.
 
     Args:
-        units: Units of the LSTM.
-        outputs: Numbers of an output.
+        units: Units of the LSTM, U.
+        outputs: Size of an output, L * P.
         **kwargs: Passed on to the Keras layer.
     """
 
@@ -105,14 +105,14 @@ class FeedbackCell(keras.layers.Layer):
         self.dense = keras.layers.Dense(outputs, name="output")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the weights for features of a segment, `[B, F]`."""
+        """Create the weights for features of a segment, `[B, F]`."""
         self.lstm.build((None, (input_shape[-1] or 0) + self.outputs))
         self.dense.build((None, self.units))
 
     def call(
         self, features: keras.KerasTensor, states: list[keras.KerasTensor]
     ) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
-        """One segment: features, `[B, F]`, and states to its numbers, `[B, L * P]`, and the next states."""
+        """One segment: features, `[B, F]`, and states to its parameters, `[B, L * P]`, and the next states."""
         hidden, cell, last = states
         read = ops.concatenate([features, last], axis=-1)
         hidden, (_, cell) = self.lstm(read, [hidden, cell])
@@ -120,7 +120,7 @@ class FeedbackCell(keras.layers.Layer):
         return output, [hidden, cell, output]
 
     def get_config(self) -> dict[str, object]:
-        """Settings to make the same layer again."""
+        """Settings to create the same layer."""
         return super().get_config() | {"units": self.units, "outputs": self.outputs}
 
 
@@ -129,16 +129,16 @@ def decode_recursively(
 ) -> keras.KerasTensor:
     """Forecast segments one after the other, each from the state and the forecast of the one before.
 
-    The feedback keeps this loop off cuDNN; the encoder stays on it.
+    Because of the feedback this loop can't use cuDNN; the encoder still does.
 
     Args:
-        state: Hidden and cell state at the cutoff, `[B, U]`.
-        features: What is known of each segment, `[B, S, F]`, or None.
-        segments: Segments of the horizon.
-        outputs: Numbers of a segment, L * P.
+        state: Hidden and cell state at the cutoff, each `[B, U]`.
+        features: Features of each segment, `[B, S, F]`, or None.
+        segments: Segments of the horizon, S.
+        outputs: Head parameters per segment, L * P.
 
     Returns:
-        Numbers of each segment, `[B, S, L * P]`.
+        Head parameters of each segment, `[B, S, L * P]`.
     """
     units = state[0].shape[-1]
     if features is None:

@@ -1,6 +1,6 @@
-"""The recurrent part: scaled steps to the state at the cutoff.
+"""The recurrent part: from scaled steps to the state at the cutoff.
 
-Axes: B batch, T context, F features of a step, U units.
+Axes: B batch, T context, S segments of the context, F features of a segment, U units.
 """
 
 import keras
@@ -14,11 +14,11 @@ from dist_lstm.config.resolved import ResolvedModelSettings
 class ReplicaDropout(keras.layers.Dropout):
     """Dropout whose mask differs from replica to replica.
 
-    Keras' own draws the same mask on all replicas of a MirroredStrategy, because they share its seed.
+    Keras' own layer draws the same mask on all replicas of a MirroredStrategy, because they share its seed.
     """
 
     def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
-        """Drop inputs while training; `inputs` and the result have the same shape."""
+        """Drop inputs during training; `inputs` and the result have the same shape."""
         if not training or self.rate == 0:
             return inputs
         context = tf.distribute.get_replica_context()
@@ -32,7 +32,7 @@ def encode(
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Stacked LSTMs over segments.
 
-    A segment of steps is read at once, which cuts the recurrence by its length.
+    A segment of steps is read at once, which divides the number of recurrent steps by its length.
 
     Source: Lin et al., "SegRNN: Segment Recurrent Neural Network for Long-Term Time Series Forecasting",
     arXiv 2308.11200; layers that read backwards as well: Schuster & Paliwal, "Bidirectional Recurrent Neural
@@ -40,12 +40,12 @@ def encode(
     Machine Translation System", arXiv 1609.08144.
 
     Args:
-        segments: Scaled steps and covariates of each segment, `[B, T / segment_length, F]`.
+        segments: Scaled steps and covariates of each segment, `[B, S, F]`, S is T / segment_length.
         settings: Units of each layer, direction, residual connections and dropout.
 
     Returns:
-        Hidden state and cell state of the last layer at the cutoff, `[B, U]`; twice as wide where it reads
-        both ways.
+        Hidden state and cell state of the last layer at the cutoff, each `[B, U]`; `[B, 2U]` if it is
+        bidirectional.
     """
     layers = settings.units
     sequence, last = segments, len(layers) - 1
@@ -72,5 +72,5 @@ def _side_by_side(states: list[keras.KerasTensor]) -> keras.KerasTensor:
 
 
 def _as_wide(values: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
-    """Values themselves where they have the width, else a linear map to it."""
+    """The values if they have the width, otherwise a linear map of them to it."""
     return values if values.shape[-1] == width else keras.layers.Dense(width, use_bias=False, name=name)(values)

@@ -1,8 +1,8 @@
 """M independent small models of one architecture as one graph: every weight has a leading model axis.
 
-A thousand tiny LSTMs one after another leave any device idle; as batched matrix products they fill it. The
+A thousand tiny LSTMs one after another leave every device idle; as batched matrix products they use it fully. The
 graph is that of `build_model`, weight by weight, so a fused model is exported by giving its slice of the
-weights to an ordinary model, and ordinary models are fused by stacking theirs.
+weights to an ordinary model, and ordinary models are fused by stacking their weights.
 
 Source: Wang et al., "Horizontally Fused Training Array", MLSys 2021, arXiv 2102.02344.
 
@@ -26,7 +26,7 @@ from dist_lstm.model.scaling import Denormalise, Normalise, normalise_target
 
 #: Weights by their path in the ordinary model, in the order of its `get_weights()`: tensors or arrays, `[M, ...]`.
 Weights = Mapping[str, Any]
-#: Model inputs that a fused model takes.
+#: Model inputs of a fused model.
 _INPUTS = frozenset({"y", "transform", "series_scale"})
 #: The fractional part of the golden ratio, as 32 bits.
 _GOLDEN = 0x9E3779B9
@@ -34,12 +34,12 @@ _GOLDEN = 0x9E3779B9
 
 @dataclass(frozen=True)
 class Noise:
-    """What dropout of fused models is drawn from, so that it does not depend on the others.
+    """State of the dropout of fused models, which does not depend on the other models.
 
     Attributes:
         rate: Share of inputs that each model drops, `[M]`.
         seed: Seed of each model, `[M]`, int32.
-        step: Steps each model has made, `[M]`, int32.
+        step: Number of finished steps of each model, `[M]`, int32.
     """
 
     rate: tf.Tensor
@@ -48,10 +48,10 @@ class Noise:
 
 
 def check_fusable(task: Task, settings: ResolvedModelSettings) -> None:
-    """Refuse what can't be fused.
+    """Refuse models that can't be fused.
 
     Args:
-        task: Inputs.
+        task: The task with its inputs.
         settings: The architecture.
 
     Raises:
@@ -79,26 +79,26 @@ def stack_weights(model: keras.Model, weights: Sequence[Sequence[np.ndarray]]) -
 
     Args:
         model: One of them, or another of the same architecture.
-        weights: What `get_weights()` of each gives.
+        weights: `get_weights()` of each.
 
     Returns:
-        By path, each `[M, ...]`.
+        Weights by path, each `[M, ...]`.
     """
     paths = [variable.path for variable in model.weights]
     return {path: np.stack(parts) for path, parts in zip(paths, zip(*weights, strict=True), strict=True)}
 
 
 def unstack_weights(weights: Weights, number: int) -> list[np.ndarray]:
-    """One model's own weights, as `set_weights` of an ordinary model takes them."""
+    """The weights of one model, for `set_weights` of an ordinary model."""
     return [np.array(weight[number]) for weight in weights.values()]
 
 
 def first_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
-    """First weights as `build_model` would draw them, without building a model.
+    """Initial weights like those of `build_model`, without building a model.
 
     Args:
-        model: A model of the architecture, as it was built: what is not drawn is taken from it.
-        seed: What to draw from.
+        model: A newly built model of the architecture: weights that are not random are taken from it.
+        seed: Seed of the random weights.
 
     Returns:
         Weights in the order of `get_weights()`.
@@ -111,7 +111,7 @@ def first_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
             if initializer is not None and "seed" in (values := initializer.get_config()):
                 variable = getattr(owner, name)
                 again = type(initializer).from_config(values | {"seed": int(generator.integers(2**31))})
-                with tf.device("CPU:0"):  # a GPU would be waited for at every one of these small draws
+                with tf.device("CPU:0"):  # on a GPU, each of these small draws would have to be waited for
                     drawn[variable.path] = again(variable.shape).numpy()
     return [
         drawn.get(variable.path, value) for variable, value in zip(model.weights, model.get_weights(), strict=True)
@@ -121,7 +121,7 @@ def first_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
 def normalise_windows(
     inputs: Mapping[str, tf.Tensor], target: tf.Tensor, task: Task, settings: ResolvedModelSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What training needs to know of windows; it does not depend on any weight.
+    """Features and scaled targets of windows; they do not depend on any weight.
 
     Args:
         inputs: Model inputs, each `[B, ...]`.
@@ -130,8 +130,8 @@ def normalise_windows(
         settings: The architecture.
 
     Returns:
-        Features, `[B, T, F]`; and targets as the network forecasts them, `[B, H]`, NaN where one does not count:
-        where it is missing, and in a window whose context does not vary.
+        Features, `[B, T, F]`; and targets in the network's units, `[B, H]`, NaN where one is not used: if it is
+        missing, and in a window whose context does not vary.
     """
     transform = inputs.get("transform")
     normalised = _normalise(inputs, task, settings)
@@ -179,14 +179,14 @@ def fused_outputs(
 def fused_network(
     weights: Weights, features: tf.Tensor, task: Task, settings: ResolvedModelSettings, noise: Noise | None = None
 ) -> tf.Tensor:
-    """Features to scaled forecasts, each model its own.
+    """Features to scaled forecasts of each model.
 
     Args:
         weights: Weights of the models.
         features: Features of steps, `[M, B, T, F]`.
         task: The task.
         settings: The architecture; its rate of dropout is not used.
-        noise: Dropout while training; None for none.
+        noise: Dropout during training; None for none.
 
     Returns:
         Scaled forecasts, `[M, B, H, P]`.
@@ -215,51 +215,51 @@ def _sizes(values: Any) -> list[int]:
 def _lstm(steps: tf.Tensor, weights: Sequence[tf.Tensor], every: bool) -> tf.Tensor:
     """Hidden states of M LSTM layers; `dist_lstm.model.lstm` has the equations.
 
-    One product a step, [x 1 h] times all weights: the input product of all steps, taken out of the loop, is
-    more memory to go through than it saves in arithmetic, and so is its gradient.
+    One product per step, [x 1 h] times all weights: computing the input product of all steps before the loop costs
+    more in memory traffic than it saves in arithmetic, and so does its gradient.
 
     Args:
         steps: Inputs, `[M, B, S, F]`.
         weights: Kernels, `[M, F, 4U]`, recurrent kernels, `[M, U, 4U]`, and biases, `[M, 4U]`.
-        every: Whether the states of all steps are wanted: to keep them takes a third of the time.
+        every: Whether to return the states of all steps, which takes a third of the time.
 
     Returns:
         Hidden states, `[M, B, S, U]`, or those after the last step, `[M, B, U]`.
     """
     models, batch, length, _ = _sizes(steps)
     kernel, recurrent, bias = weights
-    whole = tf.concat([kernel, tf.expand_dims(bias, 1), recurrent], axis=1)
+    joined = tf.concat([kernel, tf.expand_dims(bias, 1), recurrent], axis=1)
     inputs = tf.transpose(tf.concat([steps, tf.ones_like(steps[:, :, :, :1])], axis=-1), (2, 0, 1, 3))
     state = tf.zeros((models, batch, recurrent.shape[1]))
     kept = (tf.TensorArray(tf.float32, length, element_shape=state.shape),) if every else ()
 
     def one_step(step: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray) -> tuple[Any, ...]:
-        gates = tf.matmul(tf.concat([inputs[step], hidden], axis=-1), whole)
+        gates = tf.matmul(tf.concat([inputs[step], hidden], axis=-1), joined)
         i, f, g, o = tf.split(gates, 4, axis=-1)
         cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
         hidden = tf.sigmoid(o) * tf.tanh(cell)
         return step + 1, hidden, cell, *(states.write(step, hidden) for states in kept)
 
     loop = (tf.constant(0), state, state, *kept)
-    # The bound lets XLA know how much the gradient has to remember.
+    # With the bound XLA knows the memory that the gradient needs.
     _, last, _, *kept = tf.while_loop(lambda step, *_: step < length, one_step, loop, maximum_iterations=length)
     return tf.transpose(kept[0].stack(), (1, 2, 0, 3)) if every else last
 
 
 def _drop(values: tf.Tensor, noise: Noise, layer: int) -> tf.Tensor:
-    """Dropout; each model's mask depends on its own seed and step alone.
+    """Dropout; each model's mask depends on its own seed and step only.
 
-    TensorFlow's generators take one seed for all models, so the bits are those of a counter, mixed.
+    TensorFlow's generators take one seed for all models, so the bits are those of a hashed counter.
 
     Source: Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014.
 
     Args:
         values: Values, `[M, ...]`.
         noise: Rates, seeds and steps.
-        layer: Number of the layer, for a mask of its own.
+        layer: Index of the layer, for a mask of its own.
 
     Returns:
-        Values that are 0 or larger by what the others lost, `[M, ...]`.
+        Values, `[M, ...]`, 0 or divided by 1 - rate.
     """
     key = _mix(_mix(_mix(tf.cast(noise.seed, tf.uint32)) + tf.cast(noise.step, tf.uint32)) + np.uint32(layer))
     counter = tf.cast(tf.range(math.prod(_sizes(values)[1:])), tf.uint32) * np.uint32(_GOLDEN)
@@ -271,7 +271,7 @@ def _drop(values: tf.Tensor, noise: Noise, layer: int) -> tf.Tensor:
 
 
 def _mix(bits: tf.Tensor) -> tf.Tensor:
-    """The finaliser of MurmurHash3: every bit of the result depends on every bit given."""
+    """The finaliser of MurmurHash3: every bit of the result depends on every bit of the input."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, np.uint32(shift))) * np.uint32(factor)
     return tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, np.uint32(16)))

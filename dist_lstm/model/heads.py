@@ -1,4 +1,4 @@
-"""What is forecast, and the loss it is trained on.
+"""The outputs of a forecast, and the loss they are trained on.
 
 Axes: B batch, H horizon, Q quantile levels, P head parameters (Q for the quantile head, else 1).
 """
@@ -17,7 +17,7 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 @keras.saving.register_keras_serializable("dist_lstm")
 class OrderedQuantiles(keras.layers.Layer):
-    """Quantiles that can't cross: a median, and positive distances to both sides of it.
+    """Quantiles that can't cross: a median, and positive distances below and above it.
 
     Args:
         median: Index of the median among the levels.
@@ -29,19 +29,19 @@ class OrderedQuantiles(keras.layers.Layer):
         self.median = median
 
     def call(self, raw: keras.KerasTensor) -> keras.KerasTensor:
-        """Order the last axis: raw parameters to quantiles in rising order, both `[B, H, Q]`."""
+        """Raw parameters to quantiles in ascending order, both `[B, H, Q]`."""
         middle = raw[..., self.median : self.median + 1]
         above = middle + ops.cumsum(ops.softplus(raw[..., self.median + 1 :]), axis=-1)
         below = middle - ops.flip(ops.cumsum(ops.softplus(ops.flip(raw[..., : self.median], -1)), axis=-1), -1)
         return ops.concatenate([below, middle, above], axis=-1)
 
     def get_config(self) -> dict[str, object]:
-        """Settings to make the same layer again."""
+        """Settings to create the same layer."""
         return super().get_config() | {"median": self.median}
 
 
 def head_parameters(head: str, task: Task) -> int:
-    """Numbers a forecast step needs: P."""
+    """Head parameters per forecast step, P."""
     return len(task.quantiles) if head == "quantile" else 1
 
 

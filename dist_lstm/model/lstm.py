@@ -1,4 +1,4 @@
-"""Task and architecture to a Keras model.
+"""The Keras model of a task and an architecture.
 
 One step of an LSTM layer, for an input x and a state (h, c), with the gates i (input), f (forget), g (cell
 update) and o (output):
@@ -10,7 +10,7 @@ update) and o (output):
     c' = f * c + i * g
     h' = o * tanh(c')
 
-`*` multiplies element by element. Keras keeps the four gates side by side, in the order i, f, g, o:
+`*` multiplies elementwise. Keras stores the four gates side by side, in the order i, f, g, o:
 `kernel` is [W_i W_f W_g W_o], `[F, 4U]`; `recurrent_kernel` is [R_i R_f R_g R_o], `[U, 4U]`; `bias` is
 [b_i b_f b_g b_o], `[4U]`, with b_f 1 at the start. cuDNN takes the same gates in the same order, each
 matrix transposed, as one flat buffer: W_i' W_f' W_g' W_o' R_i' R_f' R_g' R_o', then eight biases. It
@@ -20,7 +20,8 @@ the last four to `bias`. So both compute the same, and weights trained on one ru
 Source: Hochreiter & Schmidhuber, "Long Short-Term Memory", Neural Computation 9 (1997); the forget gate:
 Gers, Schmidhuber & Cummins, "Learning to Forget", Neural Computation 12 (2000).
 
-Axes: B batch, T context, H horizon, P head parameters, E numbers that describe a series, S segments.
+Axes: B batch, T context, H horizon, P head parameters, F features of a step or segment, E features of a series,
+S segments, U units.
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ from dist_lstm.model.encoder import encode
 from dist_lstm.model.heads import apply_head, head_parameters
 from dist_lstm.model.scaling import Denormalise, Normalise
 
-#: Precisions in which the network computes with half as many bits as its weights have.
+#: Precisions in which the network computes with half the bits of its weights.
 HALF = ("float16", "bfloat16")
 
 #: Larger values of features would be infinite in float16.
@@ -46,7 +47,7 @@ _LARGEST_HALF = 6e4
 
 @contextmanager
 def _network_in(precision: str) -> Iterator[None]:
-    """Layers built in the block compute in a precision; their weights are float32."""
+    """Layers that are built in the block compute in this precision; their weights are float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(f"mixed_{precision}" if precision in HALF else "float32")
     try:
@@ -64,10 +65,10 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
         precision: As `train.precision`; scaling, the linear part and the forecast stay in float32 in all of them.
 
     Returns:
-        A model from the inputs of `input_spec(task)` to `forecast`, `[B, H, P]`, in target units; and what
-        training needs: `scaled`, the same forecasts as the network makes them, `[B, H, P]`, and `base`,
-        `[B, H]`, `scale` and `unit`, `[B, 1]`, of `dist_lstm.model.scaling`. A context without any value is
-        forecast as 0; `dist_lstm.forecast.predict` makes that NaN.
+        A model from the inputs of `input_spec(task)` to `forecast`, `[B, H, P]`, in target units; and the outputs
+        for training: `scaled`, the same forecasts in units of scale, `[B, H, P]`, and `base`, `[B, H]`, `scale`
+        and `unit`, `[B, 1]`, of `dist_lstm.model.scaling`. A context without any value is forecast as 0;
+        `dist_lstm.forecast.predict` replaces that by NaN.
 
     Raises:
         ValueError: If the segment length is not resolved or does not divide the context.
@@ -102,7 +103,7 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
 def _beside(
     steps: keras.KerasTensor | None, series: keras.KerasTensor | None, calendar: keras.KerasTensor | None
 ) -> keras.KerasTensor | None:
-    """Features of segments side by side, `[B, S, F]`; what describes the series is repeated for each."""
+    """Features of segments side by side, `[B, S, F]`; those of the series, `[B, E]`, are repeated for each."""
     parts = [part for part in (steps, calendar) if part is not None]
     if series is not None and parts:
         parts.append(ops.repeat(ops.expand_dims(series, 1), parts[0].shape[1], axis=1))
@@ -112,7 +113,7 @@ def _beside(
 def _linear(features: keras.KerasTensor, horizon: int) -> keras.KerasTensor:
     """A linear forecast that is added to the network's, `[B, H, 1]`; it starts at 0.
 
-    It copies and averages past values, which a saturating state does badly.
+    It copies and averages past values, for which a saturating state is ill-suited.
 
     Source: Lai et al., "Modeling Long- and Short-Term Temporal Patterns with Deep Neural Networks", SIGIR 2018:
     the autoregressive part.
@@ -139,7 +140,7 @@ def _decode(
     """The state to raw head parameters, `[B, H, P]`."""
     parameters = head_parameters(settings.head, task)
     if settings.decoder == "direct":
-        # Where the first step lies in the calendar says where all others do.
+        # The calendar of the first step determines that of all others.
         first = calendar_waves(inputs, task, [0], "calendar_next")
         parts = [part for part in (series, None if first is None else first[:, 0]) if part is not None]
         about = ops.concatenate(parts, axis=-1) if len(parts) > 1 else (parts[0] if parts else None)

@@ -1,11 +1,11 @@
 """Raw values to unit scale and back, in the graph, so that a saved model takes raw values.
 
-    log     z = sign(y) log(1 + |y|)    for a series whose transform says so, else z = y
+    log     z = sign(y) log(1 + |y|)    for a series whose transform has a log, otherwise z = y
     unit    z / unit                    unit is the largest absolute value of the window: no square overflows
-    base    what a forecast is a difference to: the location, the last value, or the last season
-    scale   (z / unit - base) / scale   what the network forecasts and is trained on
+    base    a forecast is the difference to it: the location, the last value, or the last season
+    scale   (z / unit - base) / scale   the network's forecasts and training targets
 
-Axes: B batch, T context, H horizon, P head parameters.
+Axes: B batch, T context, H horizon, F features of a step, P head parameters.
 """
 
 import math
@@ -16,14 +16,14 @@ from keras import ops
 _LARGEST = 3.4028235e38
 #: The log of the largest float32.
 _LARGEST_LOG = math.log1p(_LARGEST) * (1 - 1e-6)
-#: A seasonal difference is never measured in less than this share of the scale: next to an exact repetition
+#: The scale of a seasonal difference is at least this share of the usual scale: after an exact repetition
 #: any change would be infinite.
 _LEAST_SPREAD = 0.01
 #: Less variation than this, in units, is rounding.
 _ROUNDING = 1e-6
 #: The largest unit whose inverse is a normal float32.
 _LARGEST_UNIT = 2.0**125
-#: So many units of scale from the base all values are the same: a sum of squares must not overflow.
+#: Scaled values are clipped to this: a sum of squares must not overflow.
 _FARTHEST = 1e15
 #: By name: `features`, `[B, T, F]`; `base`, `[B, H]`; `scale` and `unit`, `[B, 1]`.
 Normalised = dict[str, keras.KerasTensor]
@@ -36,7 +36,7 @@ def _signed_log(values: keras.KerasTensor, transform: keras.KerasTensor | None) 
 
 
 def _safe_mean(values: keras.KerasTensor, observed: keras.KerasTensor) -> keras.KerasTensor:
-    """Mean of the observed values of each window, `[B, 1]`; 0 where there are none."""
+    """Mean of the observed values of each window, `[B, 1]`; 0 if there are none."""
     count = ops.sum(observed, axis=1, keepdims=True)
     return ops.sum(values * observed, axis=1, keepdims=True) / ops.maximum(count, 1.0)
 
@@ -54,7 +54,7 @@ def _sorted_quantile(ordered: keras.KerasTensor, count: keras.KerasTensor, level
 def _changes(
     values: keras.KerasTensor, observed: keras.KerasTensor, lag: int
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Differences to the value some steps before, 0 where unknown, and 1 where known, both `[B, T]`."""
+    """Differences to the value some steps before, 0 if one is missing, and 1 where both exist, both `[B, T]`."""
     lag = min(lag, values.shape[1])
     before, both = (ops.pad(one[:, :-lag], ((0, 0), (lag, 0))) for one in (values, observed))
     both = both * observed
@@ -63,22 +63,22 @@ def _changes(
 
 @keras.saving.register_keras_serializable("dist_lstm")
 class Normalise(keras.layers.Layer):
-    """Takes the transform of a series, and location and scale of its values, out of a context.
+    """Applies the transform of a series, and removes location and scale of its values from a context.
 
     | method | location | scale |
     |---|---|---|
     | standard | mean | standard deviation |
-    | robust | median | interquartile range; mean absolute deviation where that is 0 |
+    | robust | median | interquartile range; mean absolute deviation if that is 0 |
     | minmax | minimum | maximum - minimum |
     | mean_abs | 0 | mean absolute value |
     | none | 0 | 1 |
 
-    Where a forecast is a difference, the last value or the mean of the last season is the location, and the
-    changes are an input as well; differences to the last season are forecast in units of their mean size in
-    the context, or in the usual scale where it holds no two values a season apart.
+    If a forecast is a difference, the last value or the mean of the last season is the location, and the
+    changes are an input as well; differences to the last season are forecast in units of their mean absolute value
+    in the context, or in the usual scale if it has no two values a season apart.
 
     Args:
-        method: One of these.
+        method: A method of the table.
         season_length: Steps in a season.
         horizon: Steps to forecast.
         **kwargs: Passed on to the Keras layer.
@@ -101,11 +101,10 @@ class Normalise(keras.layers.Layer):
         Args:
             y: Raw values, `[B, T]`; NaN is missing.
             transform: Log or not, and kind of base, `[B, 2]`; None for neither.
-            series_scale: Location and scale to take instead of the window's own, `[B, 2]`; NaN where there
-                are none.
+            series_scale: Location and scale to use instead of the window's own, `[B, 2]`; NaN for the window's.
 
         Returns:
-            `features`, `[B, T, F]`: the scaled value (0 where missing), 1 where a value was observed, and with
+            `features`, `[B, T, F]`: the scaled value (0 if missing), 1 if a value was observed, and with
             transforms the scaled change; `base`, `[B, H]`, and `scale`, `[B, 1]`, in units; `unit`, `[B, 1]`.
             The scale is 0 for a context without variation or without any value.
         """
@@ -120,7 +119,7 @@ class Normalise(keras.layers.Layer):
         values, given = values / unit, given / unit
         location, scale = self._location_and_scale(values, observed, unit)
         location, scale = ops.where(is_given, given[:, :1], location), ops.where(is_given, given[:, 1:], scale)
-        # Rounding of a large constant must not pass for variation.
+        # Rounding of a large constant must not be taken for variation.
         varies = scale > _ROUNDING * ops.abs(location)
         varies = ops.logical_and(varies, ops.any(observed > 0, axis=1, keepdims=True))
         scale = ops.where(varies, scale, ops.zeros_like(scale))
@@ -137,7 +136,7 @@ class Normalise(keras.layers.Layer):
         }
 
     def _unit(self, values: keras.KerasTensor, given: keras.KerasTensor) -> keras.KerasTensor:
-        """The largest absolute value of each window, and of the scale it is given, `[B, 1]`."""
+        """The largest absolute value of each window and of its given location and scale, `[B, 1]`."""
         unit = ops.max(ops.abs(ops.concatenate([values, given], axis=1)), axis=1, keepdims=True)
         unit = ops.where(unit > 0, unit, ops.ones_like(unit))
         # Without scaling the scale is the inverse of the unit, and a forecast may be far larger than its context.
@@ -147,22 +146,22 @@ class Normalise(keras.layers.Layer):
         self,
         values: keras.KerasTensor,
         observed: keras.KerasTensor,
-        usual: tuple[keras.KerasTensor, keras.KerasTensor],
+        window: tuple[keras.KerasTensor, keras.KerasTensor],
         kind: keras.KerasTensor,
     ) -> tuple[keras.KerasTensor, ...]:
-        """What changes where a forecast is a difference.
+        """Level, base and scale for forecasts that are differences.
 
         Args:
-            values: Values in units, `[B, T]`, 0 where missing.
-            observed: 1 where there is a value, `[B, T]`.
-            usual: Location and scale of a window, `[B, 1]`.
+            values: Values in units, `[B, T]`, 0 if missing.
+            observed: 1 if there is a value, `[B, T]`.
+            window: Location and scale of a window, each `[B, 1]`.
             kind: 0 for no difference, 1 to the last value, 2 to the last season, `[B, 1]`.
 
         Returns:
             Level of the input, `[B, 1]`; base of the forecast, `[B, H]`; scale of the forecast, `[B, 1]`; and
             the changes of the input from step to step, or season to season, in that scale, `[B, T]`.
         """
-        location, scale = usual
+        location, scale = window
         last = self._last_values(values, observed, location, 1)
         season = self._last_values(values, observed, location, self.season_length)
         level = ops.where(kind == 1, last, location)
@@ -172,7 +171,7 @@ class Normalise(keras.layers.Layer):
         by_step, _ = _changes(values, observed, 1)
         by_season, pairs = _changes(values, observed, self.season_length)
         if self.method != "none":
-            # The unit of MASE: a regular series counts as much as a noisy one.
+            # The scale of MASE: a regular series has the same weight as a noisy one.
             spread = ops.maximum(_safe_mean(ops.abs(by_season), pairs), _LEAST_SPREAD * scale)
             measured = ops.logical_and(scale > 0, ops.any(pairs > 0, axis=1, keepdims=True))
             scale = ops.where(ops.logical_and(kind == 2, measured), spread, scale)
@@ -191,7 +190,7 @@ class Normalise(keras.layers.Layer):
             return mean, ops.sqrt(_safe_mean(ops.square(values - mean), observed))
         infinity = ops.full_like(values, float("inf"))
         ordered = ops.sort(ops.where(observed > 0, values, infinity), axis=1)
-        # A window without any value has nothing to sort: all of it is taken as 0.
+        # A window without any value has nothing to sort: all its values become 0.
         count = ops.sum(observed, axis=1, keepdims=True)
         ordered = ops.where(count > 0, ordered, ops.zeros_like(ordered))
         if self.method == "minmax":
@@ -206,27 +205,27 @@ class Normalise(keras.layers.Layer):
     def _last_values(
         values: keras.KerasTensor, observed: keras.KerasTensor, otherwise: keras.KerasTensor, period: int
     ) -> keras.KerasTensor:
-        """The last observed value at each place of a period, `[B, period]`, the first place first."""
+        """The last observed value at each position of a period, in the order of positions, `[B, period]`."""
         steps = values.shape[1]
         periods = -(-steps // period)
         padding = ((0, 0), (periods * period - steps, 0))
         seasons = ops.reshape(ops.pad(values, padding), (-1, periods, period))
-        seen = ops.reshape(ops.pad(observed, padding), (-1, periods, period))
+        present = ops.reshape(ops.pad(observed, padding), (-1, periods, period))
         number = ops.reshape(ops.arange(1, periods + 1, dtype=values.dtype), (1, periods, 1))
-        last = ops.max(seen * number, axis=1, keepdims=True)
+        last = ops.max(present * number, axis=1, keepdims=True)
         result = ops.sum(ops.where(number == last, seasons, ops.zeros_like(seasons)), axis=1)
         return ops.where(last[:, 0] > 0, result, otherwise)
 
     def get_config(self) -> dict[str, object]:
-        """Settings to make the same layer again."""
-        mine = {"method": self.method, "season_length": self.season_length, "horizon": self.horizon}
-        return super().get_config() | mine
+        """Settings to create the same layer."""
+        own = {"method": self.method, "season_length": self.season_length, "horizon": self.horizon}
+        return super().get_config() | own
 
 
 def normalise_target(
     target: keras.KerasTensor, normalised: Normalised, transform: keras.KerasTensor | None
 ) -> keras.KerasTensor:
-    """What the network should forecast.
+    """Targets in the network's units.
 
     Args:
         target: Values, `[B, H]`, in target units.
@@ -234,7 +233,7 @@ def normalise_target(
         transform: Log or not, and kind of base, `[B, 2]`.
 
     Returns:
-        Scaled values, `[B, H]`; not scaled where the scale is 0, and cut off at 1e15.
+        Scaled values, `[B, H]`; not scaled if the scale is 0, and clipped to 1e15.
     """
     scale = ops.where(normalised["scale"] > 0, normalised["scale"], ops.ones_like(normalised["scale"]))
     scaled = (_signed_log(target, transform) / normalised["unit"] - normalised["base"]) / scale
@@ -243,7 +242,7 @@ def normalise_target(
 
 @keras.saving.register_keras_serializable("dist_lstm")
 class Denormalise(keras.layers.Layer):
-    """Puts scale, base and transform back: the inverse of `normalise_target`."""
+    """Restores scale, base and transform: the inverse of `normalise_target`."""
 
     def call(
         self,
@@ -257,17 +256,17 @@ class Denormalise(keras.layers.Layer):
 
         Args:
             scaled: Forecasts of the network, `[B, H, P]`.
-            base: What they are differences to, `[B, H]`, in units.
+            base: Base of their differences, `[B, H]`, in units.
             scale: Their scale, `[B, 1]`, in units; 0 forecasts the base itself.
             unit: The unit, `[B, 1]`.
             transform: Log or not, and kind of base, `[B, 2]`.
 
         Returns:
-            Forecasts in target units, `[B, H, P]`, cut off at the largest float32.
+            Forecasts in target units, `[B, H, P]`, clipped to the largest float32.
         """
         z = (ops.expand_dims(base, -1) + scaled * ops.expand_dims(scale, -1)) * ops.expand_dims(unit, -1)
         if transform is not None:
-            # Cut off before it is known who needs it: the gradient of where() sees both branches.
+            # Clipped in all rows, with a log or not: the gradient of where() has both branches.
             bounded = ops.clip(z, -_LARGEST_LOG, _LARGEST_LOG)
             raised = ops.sign(bounded) * ops.expm1(ops.abs(bounded))
             z = ops.where(ops.expand_dims(transform[:, :1], -1) == 1, raised, z)

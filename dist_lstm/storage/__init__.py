@@ -1,9 +1,9 @@
-"""How a file is found and how it becomes visible: the one place that knows.
+"""Finding files, and making them visible to readers, on disks and object stores.
 
-A reader never sees half a file or half a folder (`publish`). A folder holds finished work when it contains the
+A reader never sees an incomplete file or folder (`publish`). The work in a folder is finished when it contains the
 marker (`mark`, `is_marked`). One process at a time works in a folder (`lock`). Work on an object store (`s3://`,
-`gs://`) is done in a local mirror (`mirrored`): what is published, marked or removed there goes to the store as
-well, so that no other package knows of stores.
+`gs://`) is done in a local mirror (`mirrored`): what is published, marked or removed in it is also published,
+marked or removed at the store, so that no other package has to handle stores.
 """
 
 from dist_lstm.storage.location import (

@@ -1,4 +1,4 @@
-"""Paths and URIs: a local folder to work in, whatever is given, and what lies there."""
+"""Paths and URIs: a local folder to work in for either of them, and listings of both."""
 
 import hashlib
 import secrets
@@ -22,31 +22,31 @@ def mirrored(
     fetch: Collection[str] | None = None,
     keep: Mapping[str, str] | None = None,
 ) -> Iterator[Path]:
-    """A local folder to work in, whatever `where` is.
+    """A local folder to work in, for a path or a URI.
 
-    A path is that folder itself. For a URI it is a mirror of what lies there, below `DIST_LSTM_CACHE` (default
-    `~/.cache/dist-lstm`): what the store holds finished is fetched where the mirror lacks it, and until the end of
-    the body what is published, marked or removed in it goes to the store as well. The mirror stays for the next
-    time; it may be deleted whenever no process works in it.
+    A path is that folder itself. For a URI the folder is a mirror of it below `DIST_LSTM_CACHE` (default
+    `~/.cache/dist-lstm`): complete files of the store that the mirror lacks are fetched, and until the end of the
+    block what is published, marked or removed in it is also published, marked or removed at the store. The mirror
+    is kept for the next time; it may be deleted whenever no process works in it.
 
-    A worker on another node, that writes its part of what the owner has begun:
+    A worker on another node, which writes its part of the owner's work:
 
         with mirrored(out, own=False, fetch=["shards"]) as folder, publish(folder / "scores" / name) as temporary:
             table.to_parquet(temporary)
 
     Args:
         where: A path, or the URI of a folder.
-        own: Whether this process works there alone; else others may write other files there meanwhile.
-        fetch: What right below the URI is needed; None for all. Where nothing is (`()`) the mirror is a temporary
-            folder.
-        keep: What right below the mirror is this machine's own and never at the store, each with a file that says
-            whose it is: what was kept stays as long as the store holds that same file.
+        own: Whether this process is the only one that works there; otherwise others may write other files there.
+        fetch: Names at the top level of the URI that are needed; None for all. If none is (`()`), the mirror is a
+            temporary folder.
+        keep: Names at the top level of the mirror that stay on this machine and are never sent, each with a file
+            that identifies its work: it is kept as long as the store has the same file.
 
     Yields:
-        The folder. Messages of the body that name it name the URI.
+        The folder. Errors of the block that name it name the URI instead.
 
     Raises:
-        UserError: If the store can't be reached or refuses, or another process works there as its owner.
+        UserError: If the store can't be reached or refuses a request, or another process works there as its owner.
     """
     local = local_path(where)
     if local is not None:
@@ -81,11 +81,11 @@ def _fetching(mirror: Mirror) -> AbstractContextManager[Any]:
 
 
 def refresh(folder: Path, names: Collection[str]) -> None:
-    """Fetch what other processes have taken to the store meanwhile; nothing happens outside of a mirror.
+    """Fetch what other processes have sent to the store meanwhile; does nothing outside of a mirror.
 
     Args:
-        folder: The folder that `mirrored` gave.
-        names: What right below it is needed.
+        folder: The folder of `mirrored`.
+        names: Names at its top level that are needed.
 
     Raises:
         UserError: If the store can't be reached.
@@ -97,29 +97,40 @@ def refresh(folder: Path, names: Collection[str]) -> None:
 
 
 def origin(folder: Path) -> str:
-    """What another process gives to `mirrored` to work in the same place: a URI, or the folder's absolute path.
+    """The argument with which another process calls `mirrored` for the same location: a URI or an absolute path.
 
-    The URI is as its user gave it and may hold keys: it is not to be shown.
+    The URI is as its user gave it and may contain keys: it must not be shown.
     """
     mirror = active_mirrors.get(folder.absolute())
     return str(folder.absolute()) if mirror is None else mirror.where
 
 
 def local_path(where: str | Path) -> Path | None:
-    """The path; None for the URI of a store."""
+    """The path of a local location; None for the URI of a store.
+
+    Args:
+        where: A path or a URI.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> str(local_path("file:///data/runs/x")), local_path("s3://bucket/runs/x")
+        ('/data/runs/x', None)
+    """
     if isinstance(where, Path) or "://" not in where:
         return Path(where)
     return Path(where.removeprefix("file://")) if where.startswith("file:///") else None
 
 
 def shown(path: Path) -> str:
-    """A path as its user knows it: in a mirror, the URI."""
+    """A path as its user gave it: in a mirror, the URI."""
     mirror = mirror_of(path)
     return str(path) if mirror is None else str(path.absolute()).replace(str(mirror.root), mirror.objects.uri, 1)
 
 
 def _objects(where: str | Path) -> Objects | None:
-    """What lies at a URI or in a mirror; None for other paths."""
+    """The objects at a URI or of a path in a mirror; None for other paths."""
     if local_path(where) is None:
         return Objects(str(where))
     mirror = mirror_of(Path(where))
@@ -130,13 +141,13 @@ def _objects(where: str | Path) -> Objects | None:
 
 
 def listing(where: str | Path) -> list[str]:
-    """Names of what lies in a folder, whole; in a mirror, of what lies at the store.
+    """Names of complete files and folders in a folder; for a mirror, in its store.
 
     Args:
         where: A path, or a URI.
 
     Returns:
-        The names, sorted; empty where there is no folder.
+        The names, sorted; empty if there is no folder.
 
     Raises:
         UserError: If the store can't be reached.
@@ -149,13 +160,13 @@ def listing(where: str | Path) -> list[str]:
 
 
 def exists(where: str | Path) -> bool:
-    """Whether there is a file or a folder; in a mirror, at the store.
+    """Whether there is a file or a folder; for a mirror, at the store.
 
     Args:
         where: A path, or a URI.
 
     Returns:
-        Whether it is there, whole.
+        Whether it exists and is complete.
 
     Raises:
         UserError: If the store can't be reached.
@@ -173,7 +184,7 @@ def try_to_write(where: str | Path) -> None:
         where: A path, or a URI.
 
     Raises:
-        UserError: If that can't be done, and why.
+        UserError: If that can't be done, with the reason.
     """
     name, local = f".dist-lstm-{secrets.token_hex(8)}", local_path(where)
     if local is None:

@@ -1,9 +1,9 @@
 """One process at a time works in a folder.
 
-The lock is `flock` on a file in it. On a shared folder (NFS) it holds between clients on Linux, where NFS makes a
-lock of bytes of it, unless the folder is mounted with `nolock` or `local_lock`; the lock of a machine that died
-goes with its lease (NFSv4) or when it is back (NFSv3). Lustre needs the mount option `flock`. Where there are no
-locks the folder is refused. Source: flock(2) and nfs(5).
+The lock is `flock` on a file in it. On a shared folder (NFS) it also holds between clients on Linux, where NFS
+turns it into a byte-range lock, unless the folder is mounted with `nolock` or `local_lock`; the lock of a machine
+that died is released when its lease ends (NFSv4) or when the machine is back (NFSv3). Lustre needs the mount
+option `flock`. A folder without locks is refused. Source: flock(2) and nfs(5).
 """
 
 import errno
@@ -21,9 +21,9 @@ LOCK = ".lock"
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes off a folder, which is made if needed.
+    """Keep other processes from working in a folder, which is created if needed.
 
-    The operating system drops the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, for any reason.
 
     Args:
         folder: The folder to work on.
@@ -43,18 +43,18 @@ def lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_file(path: Path, advice: str, wait: bool = False) -> Iterator[tuple[TextIO, str]]:
-    """Hold a file that no other process holds.
+    """Lock a file.
 
     Args:
-        path: The file, which is made if needed.
-        advice: What else to do.
-        wait: Whether to wait for who holds it.
+        path: The file, which is created if needed.
+        advice: What the user can do, other than waiting, for errors.
+        wait: Whether to wait for a process that holds the lock.
 
     Yields:
-        The open file, and what it says.
+        The open file, and its content.
 
     Raises:
-        UserError: If it can't be written, or another process holds it.
+        UserError: If it can't be written, or another process holds the lock.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""How files and folders become visible: whole or not at all.
+"""Files and folders become visible complete or not at all.
 
-What is written lies beside its destination under a temporary name and is renamed when it is complete. On a shared
+They are written next to their destination under a temporary name and renamed when they are complete. On a shared
 folder (NFS) a rename is one step on the server; other clients may see the old state as long as they cache a
-folder, by default up to a minute. What lies in the mirror of an object store goes to the store as well.
+folder, by default up to a minute. What is in the mirror of an object store is sent to the store as well.
 """
 
 import json
@@ -28,7 +28,7 @@ def _sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder; nothing happens where there is none."""
+    """Delete a file or a folder; does nothing if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif path.is_symlink() or path.exists():
@@ -41,7 +41,7 @@ def remove(path: Path) -> None:
 
 
 def send(path: Path) -> None:
-    """Take to the store what a library wrote in place; nothing happens to what lies in no mirror.
+    """Send to the store what a library wrote in place; does nothing outside of a mirror.
 
     Args:
         path: A file or folder that is complete.
@@ -56,21 +56,29 @@ def send(path: Path) -> None:
 
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
-    """Write a file or a folder so that it appears whole or not at all.
+    """Write a file or a folder so that it appears complete or not at all.
 
-    The body writes to the yielded path. When it ends without an exception, the result is flushed to disk
-    and takes the place of `path`; otherwise it is deleted and `path` stays as it was.
+    The block writes to the yielded path. When it ends without an exception, the result is flushed to disk
+    and replaces `path`; otherwise it is deleted and `path` stays as it was.
 
     Args:
-        path: Where the file or folder is to appear.
+        path: The file or folder to write.
 
     Yields:
-        A path beside `path` that does not exist yet.
+        A path in the same folder that does not exist yet.
 
     Raises:
         UserError: If the folder can't be written or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with publish(Path(folder, "a.txt")) as temporary:
+        ...         _ = temporary.write_text("text")
+        ...     Path(folder, "a.txt").read_text()
+        'text'
     """
-    # Not the process's number: nodes that share a folder may have the same.
+    # Not the process ID: nodes that share a folder may have the same.
     unique = secrets.token_hex(6)
     temporary, replaced = (path.with_name(f".{path.name}.{unique}.{kind}") for kind in ("tmp", "old"))
     try:
@@ -101,7 +109,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Publish a JSON file; NaN and infinity, which JSON does not have, are written as null."""
+    """Publish a JSON file; NaN and infinity, which JSON lacks, are written as null."""
     write_text(path, json.dumps(_finite(value), indent=2) + "\n")
 
 
@@ -114,7 +122,7 @@ def _finite(value: Any) -> Any:
 
 
 def mark(folder: Path) -> None:
-    """Say that the work in a folder is finished."""
+    """Mark the work in a folder as finished."""
     write_text(folder / MARKER, "")
 
 

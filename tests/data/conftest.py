@@ -96,8 +96,8 @@ def write_panel(tmp_path, monkeypatch):
             with ShardWriter(folder) as writer:
                 train_end = split_ranges(panel.length, task).train_end
                 logged = np.zeros(len(panel.unique_id), bool)
-                found = statistics(panel, train_end, task.season_length, logged)
-                writer.write(replace(panel, facts={**found, **panel.facts}))
+                actual = statistics(panel, train_end, task.season_length, logged)
+                writer.write(replace(panel, facts={**actual, **panel.facts}))
         return folder, manifest_of(panel, writer.shards)
 
     return write

@@ -27,11 +27,11 @@ SKIPPED = {"America/Sao_Paulo": date(2018, 11, 4), "Asia/Beirut": date(2022, 3, 
 def first_times(zone: str, year: int) -> dict[date, datetime]:
     """The first time of each day of a year and a bit, found by a walk over its quarters of an hour."""
     clock, now = ZoneInfo(zone), datetime(year - 1, 12, 31, tzinfo=UTC)
-    found: dict[date, datetime] = {}
+    actual: dict[date, datetime] = {}
     while now < datetime(year + 1, 2, 2, tzinfo=UTC):
-        found.setdefault(now.astimezone(clock).date(), now)
+        actual.setdefault(now.astimezone(clock).date(), now)
         now += timedelta(minutes=15)
-    return {day: first for day, first in found.items() if day >= date(year, 1, 1)}
+    return {day: first for day, first in actual.items() if day >= date(year, 1, 1)}
 
 
 def aware(instants: list[datetime], zone: str) -> pd.Series:
@@ -94,8 +94,8 @@ def test_both_of_two_midnights_are_the_same_day():
 
 def test_days_that_begin_at_another_hour_keep_it_where_midnight_is_skipped(make_task):
     ds = pd.Series(pd.date_range("2018-10-25 01:00", periods=30, freq="D", tz="America/Sao_Paulo", unit="us"))
-    found = there_and_back(ds, "D", "America/Sao_Paulo", make_task)
-    pd.testing.assert_series_equal(found, ds, check_names=False)
+    actual = there_and_back(ds, "D", "America/Sao_Paulo", make_task)
+    pd.testing.assert_series_equal(actual, ds, check_names=False)
 
 
 def test_a_day_that_is_off_the_grid_of_midnights_is_refused():
@@ -111,9 +111,9 @@ def test_stamps_without_a_zone_and_integer_steps_stay_as_they_are(alias, make_ta
     freq = parse_frequency(alias)
     ds = np.arange(5) if freq.integer else np.array(["2024-03-31T02:30", "1900-01-01"], "datetime64[us]")
     np.testing.assert_array_equal(to_grid(ds, freq, None), ds)
-    found = stamps(ds, make_task(freq=freq))
-    assert found.type == (pa.int64() if freq.integer else pa.timestamp("us"))
-    np.testing.assert_array_equal(found.to_numpy(), ds)
+    actual = stamps(ds, make_task(freq=freq))
+    assert actual.type == (pa.int64() if freq.integer else pa.timestamp("us"))
+    np.testing.assert_array_equal(actual.to_numpy(), ds)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC", "+05:30", None])
@@ -125,9 +125,9 @@ def test_the_zone_of_a_column_is_that_of_its_type(zone):
 @pytest.mark.parametrize("alias", ["h", "D"])
 def test_a_fixed_offset_is_a_zone_too(alias, make_task):
     ds = pd.Series(pd.date_range("2024-03-30", periods=50, freq=alias, tz="+05:30", unit="us"))
-    found = there_and_back(ds, alias, "+05:30", make_task)
-    assert found.tolist() == ds.tolist()
-    assert [one.utcoffset() for one in found] == [timedelta(hours=5, minutes=30)] * 50
+    actual = there_and_back(ds, alias, "+05:30", make_task)
+    assert actual.tolist() == ds.tolist()
+    assert [one.utcoffset() for one in actual] == [timedelta(hours=5, minutes=30)] * 50
 
 
 STAMPS = st.lists(
@@ -139,26 +139,26 @@ STAMPS = st.lists(
 
 @pytest.mark.parametrize("zone", [zone for zone, _ in ZONES])
 @settings(deadline=None, max_examples=40)
-@given(found=STAMPS)
-def test_the_local_clock_shows_what_python_reads_from_it(zone, found):
-    shown = local_clock(np.array(found, "datetime64[us]"), zone)
-    expected = [one.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None) for one in found]
+@given(actual=STAMPS)
+def test_local_time_is_that_of_python(zone, actual):
+    shown = local_clock(np.array(actual, "datetime64[us]"), zone)
+    expected = [one.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None) for one in actual]
     assert shown.astype("datetime64[us]").tolist() == expected
 
 
 @pytest.mark.parametrize(("zone", "year"), ZONES)
-def test_places_of_hours_are_those_of_the_local_clock(zone, year, make_task):
+def test_positions_of_hours_are_those_of_local_time(zone, year, make_task):
     task = make_task(freq=parse_frequency("h"), timezone=zone)
     utc = np.datetime64(f"{year}-01-01T00:00", "us") + np.arange(0, 24 * 366, 5) * np.timedelta64(1, "h")
-    found = cycle_positions(utc, task)
+    actual = cycle_positions(utc, task)
     for row, one in enumerate(utc.tolist()):
         local = pd.Timestamp(one, tz="UTC").tz_convert(zone)
         hour = local.hour + local.minute / 60
         month = local.month - 1 + (local.day - 1) / local.days_in_month
-        np.testing.assert_allclose(found[row], [hour, local.weekday() + hour / 24, month], rtol=1e-6)
+        np.testing.assert_allclose(actual[row], [hour, local.weekday() + hour / 24, month], rtol=1e-6)
 
 
-def test_places_of_days_are_those_of_the_days_whatever_the_zone(make_task):
+def test_positions_of_days_do_not_depend_on_the_zone(make_task):
     grid = np.datetime64("2018-11-01", "us") + np.arange(60) * np.timedelta64(1, "D")
     daily = {zone: make_task(freq=parse_frequency("D"), timezone=zone) for zone in (None, "America/Sao_Paulo")}
     np.testing.assert_array_equal(
@@ -196,5 +196,5 @@ def test_a_doubled_hour_of_local_stamps_without_a_zone_is_a_duplicate_and_a_skip
         ):
             make_panel(autumn, parse_frequency("h"), duplicates)
     else:
-        found = make_panel(autumn, parse_frequency("h"), duplicates)
-        assert found.y.tolist() == [1, 2, DOUBLED[duplicates], 5, 6]
+        actual = make_panel(autumn, parse_frequency("h"), duplicates)
+        assert actual.y.tolist() == [1, 2, DOUBLED[duplicates], 5, 6]

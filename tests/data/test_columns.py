@@ -39,10 +39,10 @@ def give(request, tmp_path):
     return lambda frame: request.param(frame, tmp_path)
 
 
-def series_of(found: list[dict]) -> dict[str, list]:
+def series_of(actual: list[dict]) -> dict[str, list]:
     """Steps and values by series."""
-    names = dict.fromkeys(row["unique_id"] for row in found)
-    return {name: [(row["ds"], row["y"]) for row in found if row["unique_id"] == name] for name in names}
+    names = dict.fromkeys(row["unique_id"] for row in actual)
+    return {name: [(row["ds"], row["y"]) for row in actual if row["unique_id"] == name] for name in names}
 
 
 def refused(**settings) -> str:
@@ -73,8 +73,8 @@ def test_a_column_that_is_named_for_something_else_is_not_recognised():
 
 
 def test_each_target_of_a_list_is_a_series(give):
-    found = rows(**give(LONG), y=["sold", "price"])
-    assert series_of(found) == {
+    actual = rows(**give(LONG), y=["sold", "price"])
+    assert series_of(actual) == {
         "a/sold": [(1, 1.0), (2, None)],
         "b/sold": [(1, 3.0)],
         "a/price": [(1, 10.0), (2, 20.0)],
@@ -89,27 +89,27 @@ def test_a_list_of_one_target_names_it_too(give):
 
 def test_targets_without_a_name_of_the_series_are_called_after_their_columns(give):
     alone = LONG[:2].drop(columns="unique_id")
-    found = series_of(rows(**give(alone), y=["sold", "price"], unique_id=None))
-    assert found == {"sold": [(1, 1.0), (2, None)], "price": [(1, 10.0), (2, 20.0)]}
+    actual = series_of(rows(**give(alone), y=["sold", "price"], unique_id=None))
+    assert actual == {"sold": [(1, 1.0), (2, None)], "price": [(1, 10.0), (2, 20.0)]}
 
 
 def test_static_covariates_go_with_every_target(give):
-    found = rows(**give(LONG), y=["sold", "price"], static_categories=["city"])
-    assert len(found) == 6
-    assert {row["city"] for row in found} == {"X"}
+    actual = rows(**give(LONG), y=["sold", "price"], static_categories=["city"])
+    assert len(actual) == 6
+    assert {row["city"] for row in actual} == {"X"}
 
 
 def test_every_column_of_a_wide_table_is_a_series(give):
-    found = rows(**give(WIDE), layout="wide")
-    assert series_of(found) == {
+    actual = rows(**give(WIDE), layout="wide")
+    assert series_of(actual) == {
         "a": [(1, 1.0), (2, 2.0)],
         "b": [(1, 3.0), (2, 4.0)],
         "c": [(1, None), (2, 5.0)],
     }
     assert series_of(rows(**give(WIDE.rename(columns={"ds": "when"})), layout="wide", ds="when")) == series_of(
-        found
+        actual
     )
-    assert series_of(rows(**give(WIDE.rename(columns={"ds": "timestamp"})), layout="wide")) == series_of(found)
+    assert series_of(rows(**give(WIDE.rename(columns={"ds": "timestamp"})), layout="wide")) == series_of(actual)
 
 
 def test_a_wide_table_may_be_read_in_part(give):
@@ -137,7 +137,7 @@ def test_a_wide_table_without_series_or_with_a_nameless_column_is_refused(tmp_pa
     assert set(series_of(rows(tmp_path / "t.csv", layout="wide", y=["a", "b"]))) == {"a", "b"}
 
 
-def test_the_index_that_pandas_writes_is_no_series(tmp_path):
+def test_the_index_that_pandas_writes_is_not_a_series(tmp_path):
     WIDE.iloc[[0, 1, 0]].set_index(pd.Index([5, 7, 4])).to_parquet(tmp_path / "t.parquet")
     assert set(series_of(rows(tmp_path / "t.parquet", layout="wide"))) == {"a", "b", "c"}
 
@@ -156,7 +156,7 @@ def test_an_index_that_is_a_column_is_named_with_what_to_do(index):
 
 
 @pytest.mark.parametrize("name", ["unique_id", "ds", "sold", "city"])
-def test_a_column_that_is_there_twice_is_refused(name, tmp_path):
+def test_a_column_that_occurs_twice_is_refused(name, tmp_path):
     settings = {"y": "sold", "static_categories": ["city"]}
     frame = pd.concat([LONG, LONG[[name]]], axis=1)
     for got in (message(**csv(frame, tmp_path), **settings), message(frame=frame, **settings)):

@@ -29,7 +29,7 @@ def panel_of(**statics: list) -> Panel:
         STATIC + name: np.array(values, object if any(isinstance(one, str) for one in values) else np.float64)
         for name, values in statics.items()
     }
-    names = np.array([f"s{place}" for place in range(number)], object)
+    names = np.array([f"s{position}" for position in range(number)], object)
     return Panel(names, np.zeros(number, np.int64), np.ones(number, np.float32), np.arange(number + 1), facts)
 
 
@@ -60,7 +60,7 @@ VALUES = {"city": st.sampled_from(["Ulm", "Bonn", "", "NA", None]), "size": st.s
     sizes=st.dictionaries(st.sampled_from("abcd"), VALUES["size"], min_size=4),
     rows=st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.booleans()), min_size=1, max_size=20),
 )
-def test_a_static_covariate_is_the_one_value_that_rows_of_a_series_show(cities, sizes, rows):
+def test_a_static_covariate_is_the_one_value_in_the_rows_of_a_series(cities, sizes, rows):
     frame = pd.DataFrame(
         [
             # A row may leave out what another row of its series says.
@@ -72,9 +72,9 @@ def test_a_static_covariate_is_the_one_value_that_rows_of_a_series_show(cities, 
     expected: dict[str, dict] = {"city": {}, "size": {}}
     for name in sorted(set(frame["unique_id"])):
         mine = frame[frame["unique_id"] == name]
-        for column, found in expected.items():
-            known = [one for one in mine[column] if not pd.isna(one)]
-            found[name] = known[0] if known else None
+        for column, actual in expected.items():
+            observed = [one for one in mine[column] if not pd.isna(one)]
+            actual[name] = observed[0] if observed else None
     assert statics_of(frame) == expected
 
 
@@ -113,9 +113,9 @@ def test_mean_and_deviation_are_those_of_all_values_whatever_the_panels(values, 
     bounds = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
     parts = [values[first:last] for first, last in pairwise(bounds) if last > first]
     _, numbers = collected(*(panel_of(size=part) for part in parts))
-    known = [one for one in values if not math.isnan(one)]
-    mean = sum(known) / len(known) if known else 0.0
-    deviation = math.sqrt(sum((one - mean) ** 2 for one in known) / len(known)) if known else 0.0
+    observed = [one for one in values if not math.isnan(one)]
+    mean = sum(observed) / len(observed) if observed else 0.0
+    deviation = math.sqrt(sum((one - mean) ** 2 for one in observed) / len(observed)) if observed else 0.0
     np.testing.assert_allclose(numbers["size"], (mean, deviation), rtol=1e-5, atol=1e-5 * (1 + abs(mean)))
 
 
@@ -131,18 +131,18 @@ def test_a_number_that_is_the_same_everywhere_has_no_deviation_and_is_shifted_on
 
 
 def test_values_are_numbered_from_one_and_what_the_vocabulary_lacks_is_zero():
-    found = encode_statics(panel_of(city=["Ulm", "Rome", None, "Bonn", "Ulm"]), {"city": ["Bonn", "Ulm"]}, {})
-    assert found[STATIC + "city"].tolist() == [2, 0, 0, 1, 2]
-    assert found[STATIC + "city"].dtype == np.int32
+    actual = encode_statics(panel_of(city=["Ulm", "Rome", None, "Bonn", "Ulm"]), {"city": ["Bonn", "Ulm"]}, {})
+    assert actual[STATIC + "city"].tolist() == [2, 0, 0, 1, 2]
+    assert actual[STATIC + "city"].dtype == np.int32
 
 
 def test_numbers_are_standardised_and_missing_ones_stay_missing():
-    found = encode_statics(panel_of(size=[10.0, NAN, 4.0, 1000.0]), {}, {"size": (10.0, 3.0)})
-    np.testing.assert_allclose(found[STATIC + "size"], [0, NAN, -2, 330], rtol=1e-6)
-    assert found[STATIC + "size"].dtype == np.float32
+    actual = encode_statics(panel_of(size=[10.0, NAN, 4.0, 1000.0]), {}, {"size": (10.0, 3.0)})
+    np.testing.assert_allclose(actual[STATIC + "size"], [0, NAN, -2, 330], rtol=1e-6)
+    assert actual[STATIC + "size"].dtype == np.float32
 
 
-def test_a_column_of_names_is_no_category(monkeypatch):
+def test_a_column_of_names_is_not_a_category(monkeypatch):
     monkeypatch.setattr(covariates, "_MOST_CATEGORIES", 3)
     panels = [panel_of(city=["a", "b"]), panel_of(city=["b", "c"]), panel_of(city=["d"])]
     assert collected(*panels[:2])[0] == {"city": ["a", "b", "c"]}
@@ -176,20 +176,18 @@ def test_location_and_scale_are_those_of_the_training_range_in_logs_where_the_lo
     end = np.array([20, 21, 9, 15])
     panel = replace(panel, facts=statistics(panel, end, 2, logged))
     task = make_task(series_scaling=method)
-    found = series_inputs(panel, task)["series_scale"]
-    assert found.shape == (4, 2)
-    assert found.dtype == np.float32
+    actual = series_inputs(panel, task)["series_scale"]
+    assert actual.shape == (4, 2)
+    assert actual.dtype == np.float32
     for row, (one, last, log) in enumerate(zip(values, end, logged, strict=True)):
         seen = np.array(one[:last])[~np.isnan(one[:last])].astype(np.float32).astype(np.float64)
         seen = np.log1p(seen) if log else seen
-        np.testing.assert_allclose(found[row], SCALES[method](seen), rtol=1e-5)
+        np.testing.assert_allclose(actual[row], SCALES[method](seen), rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["standard", "robust", "minmax"])
 @pytest.mark.parametrize("values", [[7.3] * 20, [1e30] * 20, [NAN] * 20, [0.0] * 20, [1e7, 1e7 + 1] * 10], ids=str)
-def test_a_training_range_that_does_not_vary_or_is_not_there_has_no_scale(
-    method, values, make_panel_of, make_task
-):
+def test_a_training_range_that_does_not_vary_or_is_empty_has_no_scale(method, values, make_panel_of, make_task):
     panel = make_panel_of(values, values)
     panel = replace(panel, facts=statistics(panel, np.array([20, 0]), 2, np.zeros(2, bool)))
     assert np.isnan(series_inputs(panel, make_task(series_scaling=method))["series_scale"]).all()
@@ -206,25 +204,25 @@ def test_series_inputs_are_those_that_the_task_has(make_panel_of, make_task):
     }
     vocabulary = Vocabulary(9, (("kind", 1), ("city", 2)), ("size",))
     task = make_task(transformed=True, series=9, vocabulary=vocabulary)
-    found = series_inputs(replace(panel, facts=facts), task)
+    actual = series_inputs(replace(panel, facts=facts), task)
     expected = {
         "transform": [[0, 0], [1, 2], [0, 1]],
         "series": [[5], [0], [7]],
         "categories": [[1, 2], [1, 0], [0, 1]],
         "numbers": [[0.5], [NAN], [-1]],
     }
-    assert list(found) == list(expected) == [name for name in input_spec(task) if name != "y"]
+    assert list(actual) == list(expected) == [name for name in input_spec(task) if name != "y"]
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], np.array(values, np.float32))
+        np.testing.assert_array_equal(actual[name], np.array(values, np.float32))
         shape, kind = input_spec(task)[name]
-        assert found[name].dtype == kind
-        assert found[name].shape == (3, *shape)
+        assert actual[name].dtype == kind
+        assert actual[name].shape == (3, *shape)
     assert series_inputs(panel, make_task()) == {}
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_a_transform_is_told_as_log_and_base(name, make_panel_of, make_task):
+def test_a_transform_is_an_input_of_log_and_base(name, make_panel_of, make_task):
     panel = replace(make_panel_of([1.0]), facts={"transform": np.array([name], object)})
     base = {"seasonal": 2, "difference": 1}.get(name.removeprefix("log1p").strip("_").split("_")[0], 0)
-    found = series_inputs(panel, make_task(transformed=True))["transform"]
-    assert found.tolist() == [[int(name.startswith("log1p")), base]]
+    actual = series_inputs(panel, make_task(transformed=True))["transform"]
+    assert actual.tolist() == [[int(name.startswith("log1p")), base]]

@@ -30,7 +30,7 @@ def test_a_group_draws_the_windows_that_training_on_it_alone_draws(
         np.testing.assert_array_equal(target, expected)
 
 
-def test_groups_draw_from_their_own_series_alone(numbered_panel, make_task):
+def test_groups_draw_from_their_own_series_only(numbered_panel, make_task):
     panel, task = numbered_panel(*LENGTHS), make_task()
     windows = make(panel, task)
     cutoffs = training_cutoffs(panel.length, task, 1, False)

@@ -77,10 +77,10 @@ def prepared(tmp_path, make_frame, make_config):
                 assert {*blocks[0]} == {"window", *input_spec(task)} - {"y"}
                 drawn = b"".join(values.tobytes() for block in blocks for values in block.values())
                 everything[f"{order} {'whole' if whole else 'train'}"] = drawn
-        found = validation_windows(Shards(folder, manifest), task, batch_size=4, seed=1)
-        assert found.used == 2 * 6
-        inputs = b"".join(values.tobytes() for values in found.inputs.values())
-        everything["validation"] = inputs + found.target.tobytes()
+        actual = validation_windows(Shards(folder, manifest), task, batch_size=4, seed=1)
+        assert actual.used == 2 * 6
+        inputs = b"".join(values.tobytes() for values in actual.inputs.values())
+        everything["validation"] = inputs + actual.target.tobytes()
         return everything
 
     return run
@@ -114,7 +114,7 @@ def differing(left: dict[str, bytes], right: dict[str, bytes]) -> list[str]:
     return sorted(key for key in left if left[key] != right[key])
 
 
-def test_the_series_are_told_apart(series, prepared):
+def test_the_series_are_distinguished(series, prepared):
     """The transforms that must not change are not all the same."""
     chosen = dict(zip(LENGTHS, prepared(series)["transforms"].decode().split(), strict=True))
     assert chosen["e"] == "none"
@@ -153,9 +153,9 @@ def test_no_window_of_any_single_series_sees_its_later_values(name, series, prep
     before = prepared(series)
     end = max(LENGTHS[name] - 12, 0)
     alone = series | {name: np.concatenate([series[name][:end], np.arange(LENGTHS[name] - end) * 100.0])}
-    found = differing(before, prepared(alone))
-    assert not set(found) & {*FACTS, *TRAIN}
-    assert set(found) >= set(REFIT)
+    actual = differing(before, prepared(alone))
+    assert not set(actual) & {*FACTS, *TRAIN}
+    assert set(actual) >= set(REFIT)
 
 
 @pytest.mark.parametrize("name", list(LENGTHS))
@@ -167,10 +167,10 @@ def test_a_negative_value_after_the_train_cutoff_costs_a_series_its_log_and_noth
     values[-min(back, len(values))] = -5.0
     before, after = prepared(series), prepared(series | {name: values})
     expected = before["transforms"].decode().split()
-    place = list(LENGTHS).index(name)
-    logged = expected[place].startswith("log1p")
+    position = list(LENGTHS).index(name)
+    logged = expected[position].startswith("log1p")
     assert logged == (name == "g")
-    expected[place] = expected[place].removeprefix("log1p").removeprefix("_") or "none"
+    expected[position] = expected[position].removeprefix("log1p").removeprefix("_") or "none"
     assert after["transforms"].decode().split() == expected
     assert before["evidence"] == after["evidence"]
     # Without the log, statistics and windows are those of the values themselves.
@@ -186,9 +186,9 @@ LONG = [name for name, length in LENGTHS.items() if length >= 17]
 def test_one_value_before_the_train_cutoff_changes_statistics_and_training_windows(name, step, series, prepared):
     """The positive control: without it, the tests above could pass by looking at nothing."""
     at = 0 if step == "first" else LENGTHS[name] - 12 - 1
-    found = set(differing(prepared(series), prepared(changed_at(series, name, at))))
-    assert found >= {"statistics", *TRAIN, *REFIT}
-    assert ("evidence" in found) == (LENGTHS[name] - 12 >= 10)
+    actual = set(differing(prepared(series), prepared(changed_at(series, name, at))))
+    assert actual >= {"statistics", *TRAIN, *REFIT}
+    assert ("evidence" in actual) == (LENGTHS[name] - 12 >= 10)
 
 
 def test_values_before_the_train_cutoff_change_transforms(series, prepared):
@@ -200,15 +200,15 @@ def test_values_before_the_train_cutoff_change_transforms(series, prepared):
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("back", [12, 7])
 def test_one_value_of_the_validation_range_changes_validation_windows_alone(name, back, series, prepared):
-    found = differing(prepared(series), prepared(changed_at(series, name, LENGTHS[name] - back)))
-    assert found == sorted([*REFIT, "validation"])
+    actual = differing(prepared(series), prepared(changed_at(series, name, LENGTHS[name] - back)))
+    assert actual == sorted([*REFIT, "validation"])
 
 
 @pytest.mark.parametrize("name", list(LENGTHS))
 @pytest.mark.parametrize("back", [6, 1])
 def test_one_value_of_the_test_range_changes_only_what_is_trained_on_whole_series(name, back, series, prepared):
-    found = differing(prepared(series), prepared(changed_at(series, name, LENGTHS[name] - back)))
-    assert found == sorted(REFIT)
+    actual = differing(prepared(series), prepared(changed_at(series, name, LENGTHS[name] - back)))
+    assert actual == sorted(REFIT)
 
 
 def test_a_context_holds_no_value_at_or_after_its_cutoff_and_a_target_none_beyond_its_horizon(
@@ -219,16 +219,16 @@ def test_a_context_holds_no_value_at_or_after_its_cutoff_and_a_target_none_beyon
     before = WindowCutter(make_panel_of(*values), make_task())
     for number, one in enumerate(values):
         for cutoff in range(len(one) + 1):
-            place = np.array([number]), np.array([cutoff])
+            position = np.array([number]), np.array([cutoff])
             for kept, part in ((cutoff, 0), (cutoff + 3, 1)):
                 later = [
                     np.concatenate([other[:kept], np.arange(len(other[kept:])) - 1e6]) if other is one else -other
                     for other in values
                 ]
                 after = WindowCutter(make_panel_of(*later), make_task())
-                known, found = before.cut(*place), after.cut(*place)
+                old, actual = before.cut(*position), after.cut(*position)
                 if part:
-                    assert known[1].tobytes() == found[1].tobytes()
+                    assert old[1].tobytes() == actual[1].tobytes()
                 else:
-                    assert known[0].keys() == found[0].keys() == {"y"}
-                    assert known[0]["y"].tobytes() == found[0]["y"].tobytes()
+                    assert old[0].keys() == actual[0].keys() == {"y"}
+                    assert old[0]["y"].tobytes() == actual[0]["y"].tobytes()

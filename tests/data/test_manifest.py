@@ -75,7 +75,7 @@ def test_a_manifest_of_another_version_is_refused_naming_both(version, tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"surprise": 1}, {"series": "many"}, {"shards": 3}, {"numbers": {"size": 1}}])
-def test_a_manifest_with_strange_content_is_refused(change, tmp_path):
+def test_a_manifest_with_unexpected_content_is_refused(change, tmp_path):
     (tmp_path / ShardLayout.manifest).write_text(
         json.dumps(MANIFEST | {"schema_version": SCHEMA_VERSION} | change)
     )
@@ -91,7 +91,7 @@ def test_a_manifest_that_lacks_something_is_refused(key, tmp_path):
         load_manifest(tmp_path)
 
 
-def test_a_task_is_told_what_the_shards_know_of_zone_series_and_static_covariates():
+def test_a_task_has_what_the_shards_hold_of_zone_series_and_static_covariates():
     manifest = Manifest.model_validate(MANIFEST | FACTS)
     values = {"task": {"horizon": 2}, "data": {"path": "a.csv"}, "model": {"series_embedding": 3}}
     task = manifest.make_task(resolve(parse_config(values), manifest.statistics))

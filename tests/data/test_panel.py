@@ -117,11 +117,11 @@ ORACLES = {
 def test_rows_of_the_same_step_are_merged_as_pandas_groupby_does(duplicates, rows):
     frame = pd.DataFrame(rows, columns=["unique_id", "ds", "y"]).astype({"y": np.float64})
     merged = frame.groupby(["unique_id", "ds"])["y"].apply(ORACLES[duplicates]).reset_index()
-    found = as_series(make_panel(to_table(frame), Frequency(1), duplicates))
-    assert found == regular(merged, 1)
+    actual = as_series(make_panel(to_table(frame), Frequency(1), duplicates))
+    assert actual == regular(merged, 1)
 
 
-def test_duplicates_are_refused_with_their_number_and_the_first_place():
+def test_duplicates_are_refused_with_their_number_and_the_first_position():
     frame = pd.DataFrame({"unique_id": list("baabb"), "ds": [1, 2, 2, 1, 1], "y": 1.0})
     with pytest.raises(
         UserError, match=r"rows that repeat a time stamp: 3, first unique_id 'a' at 2; set data\.duplicates"
@@ -184,11 +184,11 @@ def test_the_frequency_is_found_in_series_with_gaps_in_any_order(freq, first):
     steps = np.delete(grid(freq, first, 60), [20, 21, 37])
     frame = pd.concat([pd.DataFrame({"unique_id": name, "ds": steps[skip:], "y": 1.0}) for name, skip in
                        (("a", 0), ("b", 25), ("c", 58))])  # fmt: skip
-    found = sample_frequency(to_table(frame.sample(frac=1, random_state=0)))
+    actual = sample_frequency(to_table(frame.sample(frac=1, random_state=0)))
     if isinstance(freq, int):
-        assert found == Frequency(1)
+        assert actual == Frequency(1)
     else:  # QS-JAN and QS-OCT are the same grid
-        np.testing.assert_array_equal(grid(found.name, first, 60), grid(freq, first, 60))
+        np.testing.assert_array_equal(grid(actual.name, first, 60), grid(freq, first, 60))
 
 
 def test_a_table_without_a_regular_stretch_shows_no_frequency():
@@ -197,7 +197,7 @@ def test_a_table_without_a_regular_stretch_shows_no_frequency():
         sample_frequency(to_table(pd.DataFrame({"unique_id": "a", "ds": stamps, "y": 1.0})))
 
 
-def test_series_taken_from_a_panel_are_whole_and_copied(numbered_panel):
+def test_series_taken_from_a_panel_are_complete_and_copied(numbered_panel):
     panel = numbered_panel(3, 1, 4)
     some = panel.take(np.array([True, False, True]))
     assert some.unique_id.tolist() == ["s000", "s002"]
@@ -208,7 +208,7 @@ def test_series_taken_from_a_panel_are_whole_and_copied(numbered_panel):
     assert len(panel.take(np.zeros(3, bool)).y) == 0
 
 
-def test_means_are_those_of_each_series_and_nan_where_nothing_counts(numbered_panel):
+def test_means_are_those_of_each_series_and_nan_without_values(numbered_panel):
     panel = numbered_panel(3, 2, 2)
     counted = np.array([True, False, True, False, False, True, True])
     means = series_mean(panel, panel.y, counted)
@@ -228,5 +228,5 @@ def test_the_seasonal_error_equals_a_loop_and_never_crosses_series(season, power
         errors = [abs(stored[t] - stored[t - season]) ** power for t in range(season, last)]
         errors = [error for error in errors if not np.isnan(error)]
         expected.append(sum(errors) / len(errors) if errors else np.nan)
-    found = seasonal_error(make_panel_of(*values), end, season, power)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    actual = seasonal_error(make_panel_of(*values), end, season, power)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)

@@ -19,10 +19,10 @@ def pieces_of(ids: list[str], size: int) -> list[pa.Table]:
 
 def by_series(ids: list[str]) -> dict[str, list[float]]:
     """The numbers of each series' rows, in their order."""
-    found: dict[str, list[float]] = {}
+    actual: dict[str, list[float]] = {}
     for row, name in enumerate(ids):
-        found.setdefault(name, []).append(float(row))
-    return found
+        actual.setdefault(name, []).append(float(row))
+    return actual
 
 
 def shuffled_ids(series: int, rows: int) -> list[str]:
@@ -37,15 +37,15 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("budget", [1, 2, 4, 1_000_000])
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
-def test_every_series_comes_back_whole_and_in_order_whatever_the_budget(budget, size, small, tmp_path):
+def test_every_series_comes_back_complete_and_in_order_whatever_the_budget(budget, size, small, tmp_path):
     ids = shuffled_ids(series=400, rows=1500)
-    found: dict[str, list[float]] = {}
+    actual: dict[str, list[float]] = {}
     for table in partition(pieces_of(ids, size), budget, tmp_path / "rows"):
         here = by_series(table["unique_id"].to_pylist())
-        assert not found.keys() & here.keys()
+        assert not actual.keys() & here.keys()
         y = table["y"].to_numpy()
-        found |= {name: y[np.asarray(rows, int)].tolist() for name, rows in here.items()}
-    assert found == by_series(ids)
+        actual |= {name: y[np.asarray(rows, int)].tolist() for name, rows in here.items()}
+    assert actual == by_series(ids)
 
 
 @pytest.mark.parametrize("budget", [1, 1_000_000])

@@ -18,11 +18,11 @@ from tests.preparing import prepare
 
 def read_back(folder) -> dict[str, tuple[object, list[float | None]]]:
     """Start and values of every series in a folder of shards."""
-    found = {}
+    actual = {}
     for _, panels in open_shards(folder).panels_by_file():
         for panel in panels:
-            found |= one_by_one(panel)
-    return found
+            actual |= one_by_one(panel)
+    return actual
 
 
 def one_by_one(panel: Panel) -> dict[str, tuple[object, list[float | None]]]:
@@ -62,17 +62,17 @@ def messy(make_frame) -> pd.DataFrame:
 
 def test_shards_hold_every_series_that_has_a_value_and_the_rest_is_rejected(messy, make_config, tmp_path):
     manifest = prepare(make_config(), tmp_path / "shards", messy)
-    found = read_back(tmp_path / "shards")
+    actual = read_back(tmp_path / "shards")
     names = [row["unique_id"] for row in rejected(tmp_path / "shards")]
-    assert sorted([*found, *names]) == sorted(messy["unique_id"].unique())
+    assert sorted([*actual, *names]) == sorted(messy["unique_id"].unique())
     assert sorted(names) == ["alone", "none"]
-    assert manifest.series == len(found) == 5
+    assert manifest.series == len(actual) == 5
     assert manifest.rejected == len(names) == 2
     for name, rows in messy.groupby("unique_id"):
-        if name in found:
+        if name in actual:
             values = rows.set_index("ds")["y"].reindex(range(rows["ds"].min(), rows["ds"].max() + 1))
             expected = [None if np.isnan(one) else float(np.float32(one)) for one in values]
-            assert found[name] == (rows["ds"].min(), expected)
+            assert actual[name] == (rows["ds"].min(), expected)
 
 
 def test_rejected_series_are_listed_with_their_length_and_the_reason(messy, make_config, tmp_path):
@@ -83,7 +83,7 @@ def test_rejected_series_are_listed_with_their_length_and_the_reason(messy, make
     ]
 
 
-def test_the_list_of_rejected_series_is_there_and_empty_when_all_can_be_used(make_frame, make_config, tmp_path):
+def test_the_list_of_rejected_series_exists_and_is_empty_when_all_can_be_used(make_frame, make_config, tmp_path):
     prepare(make_config(), tmp_path / "shards", make_frame(a=np.arange(30.0)))
     assert rejected(tmp_path / "shards") == []
 
@@ -139,8 +139,8 @@ def test_any_memory_budget_and_size_of_files_give_the_same_series(
     repeated = pd.concat([messy.assign(unique_id=messy["unique_id"] + f"-{copy}") for copy in range(20)])
     manifest = prepare(make_config(data__memory_budget=budget), tmp_path / "cut", repeated)
     assert len(manifest.shards) > 5
-    found, usual = read_back(tmp_path / "cut"), read_back(tmp_path / "usual")
-    assert found == {f"{name}-{copy}": values for name, values in usual.items() for copy in range(20)}
+    actual, usual = read_back(tmp_path / "cut"), read_back(tmp_path / "usual")
+    assert actual == {f"{name}-{copy}": values for name, values in usual.items() for copy in range(20)}
     facts, before = table(tmp_path / "cut"), table(tmp_path / "usual")
     # The one thing that depends on the order of the series.
     assert facts.pop("series").tolist() == list(range(1, 101))
@@ -160,12 +160,12 @@ def test_time_stamps_and_their_frequency_reach_the_shards(freq, make_frame, make
     frame.drop(index=[5, 6, 50]).to_csv(tmp_path / "t.csv", index=False)
     manifest = prepare(make_config(tmp_path / "t.csv", task__freq=freq), tmp_path / "shards")
     assert manifest.freq == "h"
-    found = read_back(tmp_path / "shards")
-    assert found["a"] == (
+    actual = read_back(tmp_path / "shards")
+    assert actual["a"] == (
         np.datetime64("2024-02-28T00", "us"),
         [None if n in (5, 6) else float(n) for n in range(40)],
     )
-    assert found["b"][1][10] is None
+    assert actual["b"][1][10] is None
 
 
 def test_duplicates_are_merged_as_the_config_says(make_frame, make_config, tmp_path):
@@ -236,7 +236,7 @@ def test_settings_that_shards_do_not_depend_on_find_them(change, csv, make_confi
     ],
     ids=str,
 )
-def test_settings_that_shards_depend_on_are_refused_and_leave_them_alone(change, csv, make_config, tmp_path):
+def test_settings_that_shards_depend_on_are_refused_and_leave_them_unchanged(change, csv, make_config, tmp_path):
     prepare(make_config(csv), tmp_path / "shards")
     before = snapshot(tmp_path / "shards")
     with pytest.raises(UserError, match=r"holds shards of another table or split.*choose another --out"):
@@ -261,15 +261,15 @@ def test_a_dataframe_that_changed_is_refused(messy, make_config, tmp_path):
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, OSError, MemoryError])
-@pytest.mark.parametrize("place", ["_write_panels", "_write_shards", "save_manifest", "mark"])
-def test_a_failure_in_the_middle_leaves_nothing(place, fault, messy, make_config, tmp_path, monkeypatch):
-    work = getattr(module, place)
+@pytest.mark.parametrize("position", ["_write_panels", "_write_shards", "save_manifest", "mark"])
+def test_a_failure_in_the_middle_leaves_nothing(position, fault, messy, make_config, tmp_path, monkeypatch):
+    work = getattr(module, position)
 
     def break_down(*args):
         work(*args)
         raise fault("broken")
 
-    monkeypatch.setattr(module, place, break_down)
+    monkeypatch.setattr(module, position, break_down)
     with pytest.raises(UserError if fault is OSError else fault, match="broken"):
         prepare(make_config(), tmp_path / "shards", messy)
     assert list(tmp_path.iterdir()) == []
@@ -282,7 +282,7 @@ def test_a_bad_row_late_in_the_table_leaves_nothing(messy, make_config, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
-def test_a_folder_with_files_of_someone_else_is_refused_and_left_alone(messy, make_config, tmp_path):
+def test_a_folder_with_other_files_is_refused_and_left_unchanged(messy, make_config, tmp_path):
     folder = tmp_path / "shards"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")

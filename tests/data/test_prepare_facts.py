@@ -56,13 +56,13 @@ def test_each_series_of_a_mixed_panel_gets_its_own_transform(cut, mixed, make_co
     assert manifest.tested == 6
 
 
-def test_the_evidence_for_a_transform_stands_beside_it(mixed, make_config, tmp_path):
+def test_the_evidence_for_a_transform_is_kept_with_it(mixed, make_config, tmp_path):
     prepare(make_config(), tmp_path / "shards", mixed)
     rows = table(tmp_path / "shards")
     for name, y in MIXED.items():
-        found = stationarity.examine(y[:-12].astype(np.float32), 2)
+        actual = stationarity.examine(y[:-12].astype(np.float32), 2)
         for key in ("adf", "kpss", "seasonal_strength", "spread"):
-            np.testing.assert_equal(rows.loc[name, key], getattr(found, key))
+            np.testing.assert_equal(rows.loc[name, key], getattr(actual, key))
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -78,10 +78,10 @@ def test_a_transform_that_is_set_holds_for_all_series_and_nothing_is_tested(
 
 
 @pytest.mark.parametrize("transform", [name for name in TRANSFORMS if name.startswith("log1p")])
-@pytest.mark.parametrize("place", [0, 119])
-def test_a_log_of_negative_values_is_refused_in_one_line(transform, place, mixed, make_config, tmp_path):
+@pytest.mark.parametrize("position", [0, 119])
+def test_a_log_of_negative_values_is_refused_in_one_line(transform, position, mixed, make_config, tmp_path):
     mixed["y"] = mixed["y"].abs()
-    mixed.loc[120 + place, "y"] = -2.5
+    mixed.loc[120 + position, "y"] = -2.5
     with pytest.raises(UserError) as error:
         prepare(make_config(data__transform=transform), tmp_path / "shards", mixed)
     other = transform.removeprefix("log1p").removeprefix("_") or "difference"
@@ -129,7 +129,7 @@ SIZE = {"a": 1.0, "b": 4.0, "c": NAN, "d": 10.0}
 @pytest.fixture
 def shops(make_frame, read_rows) -> pd.DataFrame:
     """Four series with a city and a size, some of them missing."""
-    frame = make_frame(**{name: STEPS[:30] + place for place, name in enumerate("abcd")})
+    frame = make_frame(**{name: STEPS[:30] + position for position, name in enumerate("abcd")})
     return with_statics(frame, city=CITY, size=SIZE)
 
 
@@ -209,7 +209,7 @@ def test_a_later_table_keeps_the_vocabulary_and_the_unit_of_numbers(later, train
         np.testing.assert_allclose(rows.loc[name, "static:size"], (value - mean) / deviation, rtol=1e-6)
 
 
-def test_a_later_table_keeps_the_transforms_of_known_series_and_new_ones_get_their_own(
+def test_a_later_table_keeps_the_transforms_of_trained_series_and_new_ones_get_their_own(
     mixed, make_frame, make_config, tmp_path
 ):
     before = Shards(tmp_path / "before", prepare(make_config(), tmp_path / "before", mixed))
@@ -228,7 +228,7 @@ def test_a_later_table_keeps_the_transforms_of_known_series_and_new_ones_get_the
         assert rows.loc[name, "mean"] == pytest.approx(whole.mean(), rel=1e-5)
 
 
-def test_a_later_table_is_tested_and_measured_on_whole_series(later, trained, make_config, tmp_path):
+def test_a_later_table_is_tested_and_measured_on_all_steps(later, trained, make_config, tmp_path):
     prepare(make_config(), tmp_path / "later", later, trained)
     rows = table(tmp_path / "later")
     assert rows["max"].to_dict() == {"d": 39, "aa": 8, "b": 2, "z": 49}
@@ -237,7 +237,7 @@ def test_a_later_table_is_tested_and_measured_on_whole_series(later, trained, ma
 
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin", "UTC", "+05:30"])
 @pytest.mark.parametrize("freq", ["h", "D"])
-def test_the_manifest_knows_the_zone_and_the_series_lie_on_a_grid_without_one(
+def test_the_manifest_holds_the_zone_and_the_series_are_on_a_grid_without_one(
     freq, zone, make_frame, make_config, read_rows, tmp_path
 ):
     frame = make_frame(a=np.arange(60.0), b=np.arange(40.0))
@@ -253,9 +253,7 @@ def test_the_manifest_knows_the_zone_and_the_series_lie_on_a_grid_without_one(
     assert manifest.make_task(make_config(task__freq=freq)).timezone == zone
 
 
-def test_a_later_table_must_lie_on_the_same_clock_as_the_one_trained_on(
-    make_frame, make_config, read_rows, tmp_path
-):
+def test_a_later_table_must_have_the_time_zone_of_training(make_frame, make_config, read_rows, tmp_path):
     def table(freq: str, zone: str | None) -> pd.DataFrame:
         frame = make_frame(a=np.arange(60.0))
         return frame.assign(ds=pd.date_range("2024-03-01", periods=60, freq=freq, tz=zone, unit="us"))

@@ -53,30 +53,30 @@ def test_statistics_equal_numpy_one_series_at_a_time(series, season):
     panel = Panel(
         np.arange(len(values)).astype(str), np.zeros(len(values), np.int64), np.concatenate(values), offset
     )
-    found = statistics(panel, end, season, logged)
+    actual = statistics(panel, end, season, logged)
     for number, (one, last, log) in enumerate(zip(values, end, logged, strict=True)):
         logs = [math.copysign(math.log1p(abs(value)), value) for value in one[:last].tolist()]
         expected = oracle(np.array(logs) if log else one[:last], season)
-        assert found.keys() == expected.keys()
+        assert actual.keys() == expected.keys()
         for name, value in expected.items():
-            np.testing.assert_allclose(found[name][number], value, rtol=1e-9, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(actual[name][number], value, rtol=1e-9, atol=1e-6, err_msg=name)
 
 
 def test_a_constant_series_has_no_spread_and_large_values_keep_theirs(make_panel_of):
-    found = statistics(make_panel_of(np.full(9, 5.0), 1e7 + np.arange(9)), np.array([9, 9]), 2, NO_LOG)
-    assert [found[name][0] for name in ("mean", "median", "min", "max")] == [5, 5, 5, 5]
-    assert [found[name][0] for name in ("std", "iqr", "seasonal_difference")] == [0, 0, 0]
-    assert found["std"][1] == pytest.approx(np.std(np.arange(9)))
+    actual = statistics(make_panel_of(np.full(9, 5.0), 1e7 + np.arange(9)), np.array([9, 9]), 2, NO_LOG)
+    assert [actual[name][0] for name in ("mean", "median", "min", "max")] == [5, 5, 5, 5]
+    assert [actual[name][0] for name in ("std", "iqr", "seasonal_difference")] == [0, 0, 0]
+    assert actual["std"][1] == pytest.approx(np.std(np.arange(9)))
 
 
 def test_statistics_of_nothing_are_nan(make_panel_of):
-    found = statistics(
+    actual = statistics(
         make_panel_of([np.nan, np.nan], [1.0, 2.0], [3.0]), np.array([2, 0, 1]), 1, np.zeros(3, bool)
     )
-    for name, values in found.items():
+    for name, values in actual.items():
         assert np.isnan(values[:2]).all(), name
-    assert np.isnan(found["seasonal_difference"][2])
-    assert found["mean"][2] == 3
+    assert np.isnan(actual["seasonal_difference"][2])
+    assert actual["mean"][2] == 3
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_row_group_is_about_as_large_as_it_may_be(numbered_panel, write_panel,
     assert [group.series for group in Shards(folder, manifest).row_groups()] == [5] * 5
 
 
-def test_the_manifest_of_a_shard_says_what_its_file_holds(odd_panel, write_panel, make_task):
+def test_the_manifest_of_a_shard_describes_its_file(odd_panel, write_panel, make_task):
     folder, manifest = write_panel(odd_panel, make_task(), group_steps=10, shard_steps=20)
     for shard in manifest.shards:
         path = folder / shard.file
@@ -156,7 +156,7 @@ def test_the_manifest_of_a_shard_says_what_its_file_holds(odd_panel, write_panel
     assert sum(shard.series for shard in manifest.shards) == len(odd_panel.unique_id)
 
 
-def test_row_groups_tell_the_lengths_of_their_series(odd_panel, write_panel, make_task):
+def test_row_groups_hold_the_lengths_of_their_series(odd_panel, write_panel, make_task):
     folder, manifest = write_panel(odd_panel, make_task(), group_steps=10, shard_steps=20)
     groups = Shards(folder, manifest).row_groups()
     assert len(groups) > len(manifest.shards) > 1

@@ -239,9 +239,9 @@ def test_the_usual_texts_for_a_missing_value_are_missing(write, missing, tmp_pat
 def test_csv_values_are_read_to_the_last_digit(tmp_path):
     values = np.random.default_rng(0).normal(size=100) * 10.0 ** np.arange(-20, 20).repeat(3)[:100]
     frame = pd.DataFrame({"unique_id": "007", "ds": np.arange(100), "y": values})
-    found = rows(write_csv(frame, tmp_path))
-    assert [row["y"] for row in found] == values.tolist()
-    assert {row["unique_id"] for row in found} == {"007"}
+    actual = rows(write_csv(frame, tmp_path))
+    assert [row["y"] for row in actual] == values.tolist()
+    assert {row["unique_id"] for row in actual} == {"007"}
 
 
 @pytest.mark.parametrize("bad", ["none", "1;5", "12 kg", "0x10", "1_000"])
@@ -263,7 +263,7 @@ def test_infinite_and_too_large_values_are_refused_with_column_series_and_row(wr
 
 
 @pytest.mark.parametrize("bad", ["hello", [1, 2], {"a": 1}, dt.date(2024, 1, 1)])
-def test_strange_objects_among_the_values_of_a_dataframe_are_refused(bad, frame):
+def test_unexpected_objects_among_the_values_of_a_dataframe_are_refused(bad, frame):
     mixed = frame.astype({"y": object})
     mixed.at[2, "y"] = bad
     got = message(frame=mixed)
@@ -272,7 +272,7 @@ def test_strange_objects_among_the_values_of_a_dataframe_are_refused(bad, frame)
 
 
 @pytest.mark.parametrize("y", [pd.Timestamp("2024-01-01"), pd.Timedelta("1h"), dt.date(2024, 1, 1), dt.time(12)])
-def test_times_are_no_values(y, tmp_path):
+def test_times_are_not_values(y, tmp_path):
     frame = pd.DataFrame({"unique_id": ["a", "a"], "ds": [1, 2], "y": [None, y]})
     assert "column 'y', row 2 (unique_id 'a'): expected a number" in message(frame=frame)
     assert "column 'y', row 2 (unique_id 'a'): expected a number" in message(write_parquet(frame, tmp_path))
@@ -307,7 +307,7 @@ def test_a_bad_row_in_the_second_file_is_named_in_that_file(frame, tmp_path):
 
 
 @pytest.mark.parametrize("bad", ["yesterday", "2024-13-01", ""])
-def test_text_that_is_no_time_is_refused_with_its_row(bad, frame, tmp_path):
+def test_text_that_is_not_a_time_is_refused_with_its_row(bad, frame, tmp_path):
     frame = frame.assign(ds=["2024-03-01", "2024-03-02", bad, "2024-03-03", "2024-03-04"])
     got = message(write_csv(frame, tmp_path))
     assert "column 'ds', row 3 (unique_id 'a'): expected a time stamp" in got
@@ -319,11 +319,11 @@ def test_time_stamps_and_steps_in_one_table_are_refused(frame, tmp_path):
     got = message(tmp_path)
     assert "2.csv, near row 1: column 'ds'" in got
     assert "int64" in got
-    assert "give one kind" in got
+    assert "write all of them with one type" in got
 
 
 @pytest.mark.parametrize("kind", [pa.float64(), pa.bool_()])
-def test_numbers_that_are_not_whole_are_no_time(kind, tmp_path):
+def test_fractions_are_not_times(kind, tmp_path):
     table = pa.table({"unique_id": ["a"], "ds": pa.array([1]).cast(kind), "y": [1.0]})
     pq.write_table(table, tmp_path / "t.parquet")
     assert "'ds' must hold time stamps or whole numbers" in message(tmp_path / "t.parquet")
@@ -371,7 +371,7 @@ def test_a_folder_without_tables_or_with_other_files_is_refused(files, expected,
 
 
 @pytest.mark.parametrize("path", ["nowhere.csv", "nowhere", "nowhere/*.csv"])
-def test_a_path_that_leads_nowhere_is_refused(path, tmp_path):
+def test_a_path_that_does_not_exist_is_refused(path, tmp_path):
     with pytest.raises(UserError, match=r"data\.path: .*nowhere"):
         source_files(str(tmp_path / path))
 
@@ -397,7 +397,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_found(frame, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv.gz", "t.csv"])
-def test_a_file_that_is_not_what_its_name_says_is_refused(name, tmp_path):
+def test_a_file_with_another_content_than_its_suffix_is_refused(name, tmp_path):
     (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01 not a table \x00" * 10)
     assert message(tmp_path / name).startswith(str(tmp_path / name))
 
@@ -429,7 +429,7 @@ def test_letters_in_latin_1_are_refused_with_what_to_do(tmp_path):
     assert "save it in UTF-8" in message(tmp_path / "t.csv")
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name(frame, tmp_path):
+def test_a_byte_order_mark_is_not_part_of_a_name(frame, tmp_path):
     frame.to_csv(tmp_path / "t.csv", index=False, encoding="utf-8-sig", sep=";")
     assert rows(tmp_path / "t.csv") == EXPECTED
 
@@ -465,12 +465,12 @@ def test_a_line_break_in_a_name_does_no_harm_between_two_blocks(tmp_path):
     names = [f"a\n{'b' * (200 + step % 9)}" for step in range(20_000)]
     lines = [f'"{name}",{step},1' for step, name in enumerate(names)]
     (tmp_path / "t.csv").write_text("\n".join(["unique_id,ds,y", *lines]))
-    found = rows(tmp_path / "t.csv")
-    assert [row["ds"] for row in found] == list(range(20_000))
-    assert [row["unique_id"] for row in found] == names
+    actual = rows(tmp_path / "t.csv")
+    assert [row["ds"] for row in actual] == list(range(20_000))
+    assert [row["unique_id"] for row in actual] == names
 
 
-def test_files_without_rows_say_nothing_about_the_kind_of_time_stamps(tmp_path):
+def test_files_without_rows_do_not_determine_the_kind_of_time_stamps(tmp_path):
     whole = pa.record_batch({"unique_id": ["a"], "ds": [1], "y": [2.0]})
     empty = pa.record_batch({name: pa.array([], pa.string()) for name in ("unique_id", "ds", "y")})
     for number, batch in enumerate([empty, whole, empty]):
@@ -525,8 +525,8 @@ def test_a_damaged_feather_file_is_refused_or_read_but_never_the_end_of_the_proc
     write_feather(frame, tmp_path)
     content = bytearray((tmp_path / "t.feather").read_bytes())
     generator = np.random.default_rng(seed)
-    for place in generator.integers(8, len(content), size=20):
-        content[place] = generator.integers(256)
+    for position in generator.integers(8, len(content), size=20):
+        content[position] = generator.integers(256)
     (tmp_path / "t.feather").write_bytes(content)
     with contextlib.suppress(UserError):
         rows(tmp_path / "t.feather")
@@ -555,11 +555,11 @@ def test_folders_describe_series_and_the_default_folder_means_missing(tmp_path):
         folder = tmp_path / f"state={state}"
         folder.mkdir()
         pd.DataFrame({"unique_id": [state], "ds": [1], "y": [1.0]}).to_parquet(folder / "t.parquet")
-    found = rows(tmp_path, static_categories=["state"])
-    assert [row["state"] for row in found] == ["CA", None]
+    actual = rows(tmp_path, static_categories=["state"])
+    assert [row["state"] for row in actual] == ["CA", None]
 
 
-def test_folders_are_no_series_of_a_wide_table(tmp_path):
+def test_folders_are_not_series_of_a_wide_table(tmp_path):
     (tmp_path / "year=2024").mkdir()
     pd.DataFrame({"ds": [1], "a": [1.0]}).to_parquet(tmp_path / "year=2024" / "t.parquet")
     assert rows(tmp_path, layout="wide") == [{"unique_id": "a", "ds": 1, "y": 1.0}]
@@ -571,7 +571,7 @@ def test_hive_folders_that_begin_with_an_underscore_are_read(frame, tmp_path):
     assert rows(tmp_path) == EXPECTED
 
 
-def test_a_table_may_lie_on_any_file_system_of_pyarrow(frame, tmp_path, monkeypatch):
+def test_a_table_may_be_on_any_file_system_of_pyarrow(frame, tmp_path, monkeypatch):
     mock = fs._MockFileSystem()
     mock.create_dir("bucket/t")
     for number, part in enumerate((frame[:2], frame[2:])):
@@ -582,7 +582,7 @@ def test_a_table_may_lie_on_any_file_system_of_pyarrow(frame, tmp_path, monkeypa
     assert [file.path for file in source_files("mock://bucket/t")] == ["bucket/t/0.parquet", "bucket/t/1.parquet"]
 
 
-def test_a_uri_that_leads_nowhere_is_refused():
+def test_a_uri_that_does_not_exist_is_refused():
     assert message("mock:///a/t.csv") == "data.path: mock:///a/t.csv does not exist"
 
 

@@ -99,7 +99,7 @@ def test_airline_passengers_are_differenced_by_season_in_logs(real_data):
     assert decision(values, 12) == "log1p_seasonal_difference"
 
 
-def test_most_of_many_series_of_noise_and_of_random_walks_are_told_apart():
+def test_most_of_many_series_of_noise_and_of_random_walks_are_distinguished():
     def counts(make) -> Counter:
         return Counter(decision(make(noise(seed, 200)), 12) for seed in range(40))
 
@@ -123,7 +123,7 @@ def test_the_spread_is_the_power_of_the_level_that_the_noise_follows(power):
         "four blocks only": (np.exp(STEPS // 8) * (1 + 0.1 * (STEPS % 2)))[:32],
     }.values(),
 )
-def test_the_spread_is_unknown_where_nothing_shows_it(values):
+def test_the_spread_is_nan_without_evidence(values):
     assert np.isnan(examine(values, 1).spread)
 
 
@@ -152,11 +152,11 @@ def test_the_p_values_are_those_of_the_statistics_written_out():
     from statsmodels.tsa.adfvalues import mackinnonp
 
     for y in (autoregressive(0.9), autoregressive(0.97), autoregressive(0.98), 1e-3 * STEPS + noise()):
-        found = examine(y, 1)
-        assert found.adf == pytest.approx(mackinnonp(dickey_fuller_statistic(y, 8)), rel=1e-3)
+        actual = examine(y, 1)
+        assert actual.adf == pytest.approx(mackinnonp(dickey_fuller_statistic(y, 8)), rel=1e-3)
         # Table 1 of Kwiatkowski et al. (1992).
         table = np.interp(kpss_statistic(y, 8), [0.347, 0.463, 0.574, 0.739], [0.1, 0.05, 0.025, 0.01])
-        assert found.kpss == pytest.approx(table, rel=1e-3)
+        assert actual.kpss == pytest.approx(table, rel=1e-3)
 
 
 @pytest.mark.parametrize("season_length", [7, 24, 50])
@@ -170,21 +170,21 @@ def test_the_seasonal_strength_is_that_of_a_decomposition_of_every_step(season_l
     assert examine(y, season_length).seasonal_strength == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize(("season_length", "known"), [(1, False), (200, True), (201, False), (100_000, False)])
-def test_the_seasonal_strength_needs_three_seasons(season_length, known):
-    assert np.isnan(examine(noise(), season_length).seasonal_strength) != known
+@pytest.mark.parametrize(("season_length", "possible"), [(1, False), (200, True), (201, False), (100_000, False)])
+def test_the_seasonal_strength_needs_three_seasons(season_length, possible):
+    assert np.isnan(examine(noise(), season_length).seasonal_strength) != possible
 
 
 def test_two_and_a_half_seasons_of_noise_are_not_taken_for_a_season():
     assert decision(noise(steps=30), 12) == "none"
 
 
-def test_the_tests_look_at_the_logs_where_the_log_is_taken():
+def test_the_tests_use_the_logs_where_the_log_is_taken():
     y = np.exp(3 + 0.004 * STEPS + season(12) + 0.1 * noise())
-    found, logs = examine(y, 12), examine(np.log1p(y) - 100, 12)
-    assert found.spread > 0.5
-    assert (found.adf, found.kpss) == pytest.approx((logs.adf, logs.kpss), rel=1e-3)
-    assert found.seasonal_strength == pytest.approx(logs.seasonal_strength, rel=1e-3)
+    actual, logs = examine(y, 12), examine(np.log1p(y) - 100, 12)
+    assert actual.spread > 0.5
+    assert (actual.adf, actual.kpss) == pytest.approx((logs.adf, logs.kpss), rel=1e-3)
+    assert actual.seasonal_strength == pytest.approx(logs.seasonal_strength, rel=1e-3)
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-3, 1e30])
@@ -231,12 +231,12 @@ VALUES = st.one_of(
     season_length=st.sampled_from([1, 2, 3, 7, 12, 400, 10**6]),
 )
 def test_no_series_of_numbers_fails(y, repeats, season_length):
-    found = examine(np.tile(y, repeats), season_length)
-    assert decide(found, season_length) in TRANSFORMS
-    assert np.isnan(found.adf) or 0 <= found.adf <= 1
-    assert np.isnan(found.kpss) or 0.01 <= found.kpss <= 0.1
-    assert np.isnan(found.seasonal_strength) or 0 <= found.seasonal_strength <= 1
-    assert not np.isinf(found.spread)
+    actual = examine(np.tile(y, repeats), season_length)
+    assert decide(actual, season_length) in TRANSFORMS
+    assert np.isnan(actual.adf) or 0 <= actual.adf <= 1
+    assert np.isnan(actual.kpss) or 0.01 <= actual.kpss <= 0.1
+    assert np.isnan(actual.seasonal_strength) or 0 <= actual.seasonal_strength <= 1
+    assert not np.isinf(actual.spread)
 
 
 @pytest.mark.parametrize("steps", range(12))
@@ -298,12 +298,12 @@ def test_the_decision_follows_the_table(expected, evidence, season_length):
         ("log1p_difference", "log1p_difference", [NAN], 1),
     ],
 )
-def test_a_transform_is_weakened_to_what_the_values_can_take(expected, transform, y, season_length):
+def test_a_transform_is_reduced_to_what_is_possible_for_the_values(expected, transform, y, season_length):
     assert allowed(transform, np.array(y, np.float32), season_length) == expected
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_of_the_values_only_their_sign_weakens_a_transform(transform):
+def test_of_the_values_only_their_sign_reduces_a_transform(transform):
     y = np.arange(1.0, 30.0)
     for later in (y[10:] * 1e30, np.zeros(19), np.full(19, NAN), [NAN] * 18 + [3e38]):
         assert allowed(transform, np.r_[y[:10], later], 12) == allowed(transform, y, 12)
@@ -353,13 +353,13 @@ def test_values_after_the_training_range_are_not_tested(make_panel_of):
     second.y[500:600] = 1e6
     second.y[1150:1200] = NAN
     end = np.array([500, 550, 5])
-    found, again = (examine_panel(panel, end, 12, 3) for panel in (first, second))
-    assert sorted(found) == ["adf", "kpss", "seasonal_strength", "spread"]
-    for key, values in found.items():
+    actual, again = (examine_panel(panel, end, 12, 3) for panel in (first, second))
+    assert sorted(actual) == ["adf", "kpss", "seasonal_strength", "spread"]
+    for key, values in actual.items():
         np.testing.assert_array_equal(values, again[key])
         assert values.dtype == np.float64
         np.testing.assert_equal(values[1], getattr(examine(first.y[600:1150], 12), key))
-    assert np.isnan(found["kpss"]).tolist() == [False, False, True]
+    assert np.isnan(actual["kpss"]).tolist() == [False, False, True]
 
 
 def test_one_panel_and_many_panels_give_the_same_answer(make_panel_of, monkeypatch):
@@ -369,12 +369,12 @@ def test_one_panel_and_many_panels_give_the_same_answer(make_panel_of, monkeypat
 
     def run(parts: list[np.ndarray]) -> np.ndarray:
         pieces = [panel.take(part) for part in parts]
-        found = [examine_panel(piece, end[part], 4, 40) for piece, part in zip(pieces, parts, strict=True)]
-        chosen = majority(sum((count_decisions(one, 4) for one in found), Counter()))
+        actual = [examine_panel(piece, end[part], 4, 40) for piece, part in zip(pieces, parts, strict=True)]
+        chosen = majority(sum((count_decisions(one, 4) for one in actual), Counter()))
         names = [
-            transform_panel(*both, chosen) for both in zip(pieces, [4] * 9, ["auto"] * 9, found, strict=False)
+            transform_panel(*both, chosen) for both in zip(pieces, [4] * 9, ["auto"] * 9, actual, strict=False)
         ]
-        assert 3 < sum(np.isfinite(one["kpss"]).sum() for one in found) < 25
+        assert 3 < sum(np.isfinite(one["kpss"]).sum() for one in actual) < 25
         return np.concatenate(names)
 
     number = np.arange(40)
@@ -383,7 +383,7 @@ def test_one_panel_and_many_panels_give_the_same_answer(make_panel_of, monkeypat
     assert set(once) == {"none", "difference"}
 
 
-def test_untested_series_get_the_majority_as_far_as_they_can_take_it(make_panel_of):
+def test_untested_series_get_the_majority_as_far_as_it_is_possible(make_panel_of):
     panel = make_panel_of([1, 2, 3], [1, -2, 3], [1, 2], [NAN, -1])
     chosen = transform_panel(panel, 2, "auto", untested(4), "log1p_seasonal_difference")
     expected = ["log1p_seasonal_difference", "seasonal_difference", "log1p_difference", "difference"]

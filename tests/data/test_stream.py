@@ -56,18 +56,18 @@ def make_windows(panel, write_panel, make_task, monkeypatch):
     return make
 
 
-def batches(windows: TrainingWindows, number: int, *place: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def batches(windows: TrainingWindows, number: int, *position: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The first batches of the stream."""
-    found = islice(training_dataset(windows, *place).as_numpy_iterator(), number)
-    return [(inputs["y"], target) for inputs, target in found]
+    actual = islice(training_dataset(windows, *position).as_numpy_iterator(), number)
+    return [(inputs["y"], target) for inputs, target in actual]
 
 
 def epoch(windows: TrainingWindows, number: int = 0) -> list[tuple[int, int]]:
     """Series and cutoff of every window of an epoch."""
-    return [place for block in windows.blocks(number) for place in places(block["window"][:, 6:])]
+    return [position for block in windows.blocks(number) for position in positions(block["window"][:, 6:])]
 
 
-def places(target: np.ndarray) -> list[tuple[int, int]]:
+def positions(target: np.ndarray) -> list[tuple[int, int]]:
     """Series and cutoff of windows: what the first target says."""
     return [(int(one) // 1000, int(one) % 1000) for one in target[:, 0]]
 
@@ -98,14 +98,14 @@ def test_batches_have_the_shapes_and_types_of_the_input_spec(make_windows, make_
 @pytest.mark.parametrize("pools", [False, True])
 @pytest.mark.parametrize("window_sampling", ["series", "windows", "recent"])
 @pytest.mark.parametrize(("stride", "whole"), [(1, False), (3, False), (1, True)])
-def test_every_window_is_a_training_window_cut_at_its_place(
+def test_every_window_is_a_training_window_at_its_cutoff(
     stride, whole, window_sampling, pools, make_windows, make_task
 ):
     permitted = set(allowed(make_task, stride, whole))
     for context, target in batches(
         make_windows(pools, window_sampling=window_sampling, stride=stride, whole=whole), 20
     ):
-        for row, (series, cutoff) in enumerate(places(target)):
+        for row, (series, cutoff) in enumerate(positions(target)):
             assert (series, cutoff) in permitted
             steps = np.arange(cutoff - 6, cutoff)
             np.testing.assert_array_equal(context[row], np.where(steps < 0, np.nan, 1000 * series + steps))
@@ -122,7 +122,7 @@ def test_windows_and_series_to_draw_from_are_counted(stride, whole, make_windows
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 12])
 @pytest.mark.parametrize("window_sampling", ["series", "recent"])
-def test_series_sampling_draws_each_series_equally_often_give_or_take_one(window_sampling, steps, make_windows):
+def test_series_sampling_draws_each_series_equally_often_plus_or_minus_one(window_sampling, steps, make_windows):
     windows = make_windows(window_sampling=window_sampling, steps_per_epoch=steps)
     drawn = Counter(series for series, _ in epoch(windows))
     counts = [drawn[series] for series in range(windows.series)]
@@ -151,7 +151,7 @@ def test_cutoffs_of_a_series_are_drawn_about_equally_often_or_linearly_more_ofte
 
 
 @pytest.mark.parametrize("pools", [False, True])
-def test_windows_sampling_covers_every_window_once_a_pass(pools, make_windows, make_task):
+def test_windows_sampling_covers_every_window_once_per_pass(pools, make_windows, make_task):
     permitted = allowed(make_task)
     windows = make_windows(pools, window_sampling="windows", batch_size=1, steps_per_epoch=2 * len(permitted))
     drawn = Counter(epoch(windows))
@@ -213,15 +213,15 @@ def test_an_epoch_has_exactly_its_number_of_windows(pools, make_windows):
 @pytest.fixture
 def reads(monkeypatch):
     """The row groups that are read, in order."""
-    found: list[tuple[str, int]] = []
+    actual: list[tuple[str, int]] = []
     read_panel = sampling.read_panel
 
     def spy(group):
-        found.append((group.path.name, group.number))
+        actual.append((group.path.name, group.number))
         return read_panel(group)
 
     monkeypatch.setattr(sampling, "read_panel", spy)
-    return found
+    return actual
 
 
 def test_what_fits_into_memory_is_read_once(make_windows, reads):
@@ -280,7 +280,7 @@ def test_a_pass_longer_than_an_epoch_reads_every_pool_once_and_draws_every_serie
     assert len(reads) == len(set(reads)) > 2
 
 
-def test_a_pass_entered_near_its_end_reads_only_the_pool_that_lies_there(make_windows, reads):
+def test_a_pass_entered_near_its_end_reads_only_the_pool_at_that_position(make_windows, reads):
     windows = make_windows(pools=True, steps_per_epoch=6, batch_size=2)
     list(windows.blocks(0))
     whole, reads[:] = list(reads), []
@@ -299,23 +299,23 @@ def test_several_pools_draw_uniformly_over_series_even_in_short_epochs(make_wind
 
 
 def test_short_series_give_windows_padded_with_nan_at_their_start(make_windows, make_task):
-    found = {
-        place: context
+    actual = {
+        position: context
         for contexts, target in batches(make_windows(steps_per_epoch=50), 50)
-        for place, context in zip(places(target), contexts, strict=True)
+        for position, context in zip(positions(target), contexts, strict=True)
     }
-    assert np.isnan(found[0, 2]).tolist() == [True] * 4 + [False] * 2
+    assert np.isnan(actual[0, 2]).tolist() == [True] * 4 + [False] * 2
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 8, 100])
 def test_ordered_windows_come_in_order_and_the_last_batch_is_padded(size, panel, make_task):
     cutoffs = training_cutoffs(panel.length, make_task(), 2, whole=False)
-    found = list(ordered_windows(panel, make_task(), cutoffs, size))
-    assert all(inputs["y"].shape == (size, 6) for inputs, _ in found)
-    assert all(inputs["y"].dtype == np.float32 for inputs, _ in found)
-    assert [len(target) for _, target in found[:-1]] == [size] * (len(found) - 1)
-    assert [place for _, target in found for place in places(target)] == allowed(make_task, stride=2)
-    inputs, target = found[-1]
+    actual = list(ordered_windows(panel, make_task(), cutoffs, size))
+    assert all(inputs["y"].shape == (size, 6) for inputs, _ in actual)
+    assert all(inputs["y"].dtype == np.float32 for inputs, _ in actual)
+    assert [len(target) for _, target in actual[:-1]] == [size] * (len(actual) - 1)
+    assert [position for _, target in actual for position in positions(target)] == allowed(make_task, stride=2)
+    inputs, target = actual[-1]
     rest = len(allowed(make_task, stride=2)) % size or size
     assert len(target) == rest
     assert np.isnan(inputs["y"][rest:]).all()
@@ -350,10 +350,10 @@ def validation_places(make_task) -> list[tuple[int, int]]:
 
 
 def test_validation_windows_are_all_of_them_in_the_order_of_the_shards(make_validation, make_task):
-    found = make_validation()
-    assert places(found.target) == validation_places(make_task)
-    assert found.used == found.available == len(validation_places(make_task))
-    for context, (series, cutoff) in zip(found.inputs["y"], places(found.target), strict=True):
+    actual = make_validation()
+    assert positions(actual.target) == validation_places(make_task)
+    assert actual.used == actual.available == len(validation_places(make_task))
+    for context, (series, cutoff) in zip(actual.inputs["y"], positions(actual.target), strict=True):
         steps = np.arange(cutoff - 6, cutoff)
         np.testing.assert_array_equal(context, np.where(steps < 0, np.nan, 1000 * series + steps))
 
@@ -362,29 +362,31 @@ def test_validation_windows_are_all_of_them_in_the_order_of_the_shards(make_vali
 def test_validation_batches_are_those_of_ordered_windows(size, panel, make_validation, make_task):
     cutoffs = validation_cutoffs(panel.length, make_task())
     expected = list(ordered_windows(panel, make_task(), cutoffs, size))
-    found = list(make_validation(size).batches())
-    assert same([(one["y"], target) for one, target in found], [(one["y"], target) for one, target in expected])
+    actual = list(make_validation(size).batches())
+    assert same([(one["y"], target) for one, target in actual], [(one["y"], target) for one, target in expected])
 
 
 def test_very_many_validation_windows_are_sampled_by_seed(make_validation, make_task, monkeypatch):
     everything = validation_places(make_task)
     monkeypatch.setattr(stream, "_VALIDATION_WINDOWS", 7)
-    found = make_validation(seed=1)
-    assert found.used == 7
-    assert found.available == len(everything) > 7
-    assert places(found.target) == [place for place in everything if place in set(places(found.target))]
-    assert places(make_validation(seed=1).target) == places(found.target)
-    samples = {tuple(places(make_validation(seed=seed).target)) for seed in range(20)}
+    actual = make_validation(seed=1)
+    assert actual.used == 7
+    assert actual.available == len(everything) > 7
+    assert positions(actual.target) == [
+        position for position in everything if position in set(positions(actual.target))
+    ]
+    assert positions(make_validation(seed=1).target) == positions(actual.target)
+    samples = {tuple(positions(make_validation(seed=seed).target)) for seed in range(20)}
     assert len(samples) > 10
-    assert {place for sample in samples for place in sample} == set(everything)
+    assert {position for sample in samples for position in sample} == set(everything)
 
 
 def test_without_a_validation_range_there_are_no_validation_windows(panel, write_panel, make_task):
     task = make_task(validation=0)
-    found = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1)
-    assert found.used == found.available == 0
-    assert list(found.batches()) == []
-    assert found.inputs["y"].shape == (0, 6)
+    actual = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1)
+    assert actual.used == actual.available == 0
+    assert list(actual.batches()) == []
+    assert actual.inputs["y"].shape == (0, 6)
 
 
 def test_two_replicas_get_consecutive_parts_that_make_up_the_global_batch(make_windows, two_cpus):
@@ -408,7 +410,7 @@ def test_one_replica_gets_the_global_batches(make_windows):
 
 def test_a_batch_that_cannot_be_divided_over_the_replicas_is_refused(make_windows, two_cpus):
     windows = make_windows(batch_size=7)
-    with pytest.raises(UserError, match=r"7 windows can't be divided over 2 replicas; take 8"):
+    with pytest.raises(UserError, match=r"7 windows can't be divided over 2 replicas; set it to 8"):
         distribute(lambda part: training_dataset(windows, part=part), two_cpus, 7)
 
 

@@ -46,18 +46,18 @@ def freq(request) -> str:
 @pytest.fixture
 def panel(numbered_panel, freq) -> Panel:
     """Hours go through a change of Berlin's clock, and no two series are alike."""
-    place = np.arange(len(LENGTHS))
+    position = np.arange(len(LENGTHS))
     begin = {"h": "2024-03-30T12", "D": "2024-02-20", "MS": "2019-03"}[freq]
     unit = {"h": "h", "D": "D", "MS": "M"}[freq]
-    start = np.datetime64(begin, unit) + place * np.timedelta64(5, unit)
+    start = np.datetime64(begin, unit) + position * np.timedelta64(5, unit)
     facts = {
-        "transform": np.array([list(TRANSFORMS)[number % 6] for number in place], object),
-        "mean": place + 0.5,
-        "std": np.where(place == 2, np.nan, place + 0.25),
-        "series": place[::-1] * 7,
-        STATIC + "city": (place % 4).astype(np.int32),
-        STATIC + "kind": (place % 3).astype(np.int32),
-        STATIC + "size": np.where(place == 3, np.nan, place / 8).astype(np.float32),
+        "transform": np.array([list(TRANSFORMS)[number % 6] for number in position], object),
+        "mean": position + 0.5,
+        "std": np.where(position == 2, np.nan, position + 0.25),
+        "series": position[::-1] * 7,
+        STATIC + "city": (position % 4).astype(np.int32),
+        STATIC + "kind": (position % 3).astype(np.int32),
+        STATIC + "size": np.where(position == 3, np.nan, position / 8).astype(np.float32),
     }
     return replace(numbered_panel(*LENGTHS), start=start.astype("datetime64[us]"), facts=facts)
 
@@ -71,12 +71,12 @@ def expected(panel: Panel, task: Task, series: int, cutoff: int) -> dict[str, li
         stamp = stamp.tz_localize("UTC").tz_convert(ZONE)
     month = stamp.month - 1 + (stamp.day - 1) / stamp.days_in_month
     weekday = stamp.weekday() + stamp.hour / 24
-    known = facts["std"] == facts["std"]
+    observed = facts["std"] == facts["std"]
     steps = range(cutoff - task.context_length, cutoff)
     return {
         "y": [1000 * series + one if one >= 0 else np.nan for one in steps],
         "transform": list(TRANSFORMS[facts["transform"]]),
-        "series_scale": [facts["mean"], facts["std"]] if known else [np.nan, np.nan],
+        "series_scale": [facts["mean"], facts["std"]] if observed else [np.nan, np.nan],
         "calendar": {"h": [stamp.hour, weekday, month], "D": [weekday, month], "MS": [month]}[str(task.freq.name)],
         "series": [facts["series"]],
         "categories": [facts[STATIC + "city"], facts[STATIC + "kind"]],
@@ -87,14 +87,14 @@ def expected(panel: Panel, task: Task, series: int, cutoff: int) -> dict[str, li
 def check(inputs: dict[str, np.ndarray], target: np.ndarray, panel: Panel, task: Task) -> list[tuple[int, int]]:
     """All inputs of some windows are theirs; gives the windows."""
     assert inputs.keys() == input_spec(task).keys()
-    found = []
+    actual = []
     for row, first in enumerate(target[:, 0]):
-        place = divmod(int(first), 1000)
-        for name, values in expected(panel, task, *place).items():
+        position = divmod(int(first), 1000)
+        for name, values in expected(panel, task, *position).items():
             if name in inputs:
-                np.testing.assert_allclose(inputs[name][row], values, rtol=1e-6, err_msg=f"{name} of {place}")
-        found.append(place)
-    return found
+                np.testing.assert_allclose(inputs[name][row], values, rtol=1e-6, err_msg=f"{name} of {position}")
+        actual.append(position)
+    return actual
 
 
 def check_spec(inputs: dict[str, np.ndarray], task: Task, number: int) -> None:
@@ -160,27 +160,27 @@ def test_inputs_of_training_windows_are_those_of_their_series_and_cutoff(
     pools, how, freq, panel, make_windows, make_task
 ):
     task = task_with(tuple(PARTS), make_task, freq)
-    windows, found = make_windows(task, pools, how, steps_per_epoch=25), set()
+    windows, actual = make_windows(task, pools, how, steps_per_epoch=25), set()
     for inputs, target in islice(training_dataset(windows).as_numpy_iterator(), 25):
-        found |= {*check(inputs, target, panel, task)}
-    assert {series for series, _ in found} == set(range(6))
+        actual |= {*check(inputs, target, panel, task)}
+    assert {series for series, _ in actual} == set(range(6))
     if how == "windows":
         cutoffs = training_cutoffs(panel.length, task, 1, whole=False)
-        assert found == {(int(one), int(cutoff)) for one, cutoff in zip(*cutoffs.enumerate(), strict=True)}
+        assert actual == {(int(one), int(cutoff)) for one, cutoff in zip(*cutoffs.enumerate(), strict=True)}
 
 
 @pytest.mark.parametrize("size", [3, 100])
-def test_inputs_of_ordered_windows_are_theirs_and_the_rest_of_a_batch_says_nothing(size, freq, panel, make_task):
+def test_inputs_of_ordered_windows_are_theirs_and_the_rest_of_a_batch_is_empty(size, freq, panel, make_task):
     task = task_with(tuple(PARTS), make_task, freq)
     cutoffs = training_cutoffs(panel.length, task, 4, whole=True)
-    found = []
+    actual = []
     for inputs, target in ordered_windows(panel, task, cutoffs, size):
-        found += check(inputs, target, panel, task)
+        actual += check(inputs, target, panel, task)
         for name, values in inputs.items():
             rest = values[len(target) :]
             # No value, of an unknown series; a NaN elsewhere would reach the loss.
             assert np.isnan(rest).all() if name == "y" else (rest == 0).all(), name
-    assert found == [(int(one), int(cutoff)) for one, cutoff in zip(*cutoffs.enumerate(), strict=True)]
+    assert actual == [(int(one), int(cutoff)) for one, cutoff in zip(*cutoffs.enumerate(), strict=True)]
 
 
 @pytest.mark.parametrize("freq", ["h"], indirect=True)
@@ -206,9 +206,9 @@ def test_inputs_of_validation_windows_are_theirs_also_of_a_sample(
         held = validation_windows(Shards(*shards), task, batch_size=4, seed=seed)
         assert held.available == len(everything) > 7
         assert held.used == min(most, len(everything))
-        found = check(held.inputs, held.target, panel, task)
-        assert found == [place for place in everything if place in found]
-        assert [place for batch in held.batches() for place in check(*batch, panel, task)] == found
+        actual = check(held.inputs, held.target, panel, task)
+        assert actual == [position for position in everything if position in actual]
+        assert [position for batch in held.batches() for position in check(*batch, panel, task)] == actual
 
 
 @pytest.mark.parametrize("freq", ["h"], indirect=True)

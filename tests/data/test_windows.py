@@ -40,15 +40,15 @@ def test_a_window_at_any_cutoff_equals_a_loop_with_nan_outside_the_series(
     values = [generator.normal(size=length).astype(np.float32) for length in (1, 9, 4, 25)]
     values[1][3] = np.nan
     cutter = WindowCutter(make_panel_of(*values), make_task(context_length=context, horizon=horizon))
-    places = [(series, cutoff) for series, one in enumerate(values) for cutoff in range(len(one) + 1)]
-    places = [places[at] for at in generator.permutation(len(places))]
-    inputs, found_target = cutter.cut(*(np.array(axis) for axis in zip(*places, strict=True)))
+    positions = [(series, cutoff) for series, one in enumerate(values) for cutoff in range(len(one) + 1)]
+    positions = [positions[at] for at in generator.permutation(len(positions))]
+    inputs, found_target = cutter.cut(*(np.array(axis) for axis in zip(*positions, strict=True)))
     assert list(inputs) == ["y"]
     found_context = inputs["y"]
-    assert found_context.shape == (len(places), context)
-    assert found_target.shape == (len(places), horizon)
+    assert found_context.shape == (len(positions), context)
+    assert found_target.shape == (len(positions), horizon)
     assert found_context.dtype == found_target.dtype == np.float32
-    for row, (series, cutoff) in enumerate(places):
+    for row, (series, cutoff) in enumerate(positions):
         expected = slow_cut(values[series], cutoff, context, horizon)
         np.testing.assert_array_equal(found_context[row], expected[0])
         np.testing.assert_array_equal(found_target[row], expected[1])
@@ -101,17 +101,17 @@ def test_training_windows_are_all_whose_targets_end_inside_the_training_range(
         and (cutoff - least) % stride == 0
         and cutoff + horizon <= (length if whole else length - task.validation - task.test)
     ]
-    found = training_cutoffs(np.array(LENGTHS), task, stride, whole)
-    assert listed(found) == expected
-    assert found.total == len(expected)
-    assert found.count.tolist() == [sum(series == one for one, _ in expected) for series in range(len(LENGTHS))]
+    actual = training_cutoffs(np.array(LENGTHS), task, stride, whole)
+    assert listed(actual) == expected
+    assert actual.total == len(expected)
+    assert actual.count.tolist() == [sum(series == one for one, _ in expected) for series in range(len(LENGTHS))]
 
 
 @pytest.mark.parametrize("validation", [0, 3, 6, 7, 8, 9])
 @pytest.mark.parametrize("test", [0, 4])
 def test_validation_targets_tile_the_end_of_the_validation_range(validation, test, make_task):
     task = make_task(validation=validation, test=test)
-    found = validation_cutoffs(np.array(LENGTHS), task)
+    actual = validation_cutoffs(np.array(LENGTHS), task)
     expected = []
     for series, length in enumerate(LENGTHS):
         end, begin = length - test, length - test - validation
@@ -121,21 +121,21 @@ def test_validation_targets_tile_the_end_of_the_validation_range(validation, tes
             end -= task.horizon
         if cutoffs and cutoffs[0] >= task.min_context:
             expected += [(series, cutoff) for cutoff in cutoffs]
-    assert listed(found) == expected
-    assert found.total == len(expected)
+    assert listed(actual) == expected
+    assert actual.total == len(expected)
 
 
 @pytest.mark.parametrize(("windows", "stride", "test"), [(1, 3, 3), (2, 3, 6), (4, 1, 6), (3, 2, 9), (2, 5, 8)])
 def test_backtest_targets_lie_inside_the_test_range_the_last_at_its_end(windows, stride, test, make_task):
     task = make_task(test=test)
-    found = listed(backtest_cutoffs(np.array(LENGTHS), task, windows, stride))
+    actual = listed(backtest_cutoffs(np.array(LENGTHS), task, windows, stride))
     expected = []
     for series, length in enumerate(LENGTHS):
         cutoffs = [length - task.horizon - stride * back for back in range(windows)][::-1]
         if cutoffs[0] >= task.min_context:
             expected += [(series, cutoff) for cutoff in cutoffs]
-    assert found == expected
-    assert all(length - test <= cutoff <= length - task.horizon for s, cutoff in found for length in [LENGTHS[s]])
+    assert actual == expected
+    assert all(length - test <= cutoff <= length - task.horizon for s, cutoff in actual for length in [LENGTHS[s]])
 
 
 def test_without_a_test_range_there_is_no_backtest(make_task):

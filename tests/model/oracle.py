@@ -29,31 +29,33 @@ class Normal:
     scale: float
 
 
-def location_and_scale(known: np.ndarray, method: str) -> tuple[float, float]:
+def location_and_scale(values_of_window: np.ndarray, method: str) -> tuple[float, float]:
     """Of the observed values of a window."""
     if method == "none":
         return 0.0, 1.0
-    if len(known) == 0:
+    if len(values_of_window) == 0:
         return 0.0, 0.0
     if method == "standard":
-        return known.mean(), known.std()
+        return values_of_window.mean(), values_of_window.std()
     if method == "minmax":
-        return known.min(), known.max() - known.min()
+        return values_of_window.min(), values_of_window.max() - values_of_window.min()
     if method == "mean_abs":
-        return 0.0, np.abs(known).mean()
-    low, median, high = np.percentile(known, [25, 50, 75])
+        return 0.0, np.abs(values_of_window).mean()
+    low, median, high = np.percentile(values_of_window, [25, 50, 75])
     # Next to the largest value a tiny range is none.
-    return median, high - low if high - low > 1e-6 * np.abs(known).max() else np.abs(known - median).mean()
+    return median, high - low if high - low > 1e-6 * np.abs(values_of_window).max() else np.abs(
+        values_of_window - median
+    ).mean()
 
 
 def last_season(z: np.ndarray, season: int, otherwise: float) -> list[float]:
     """The last observed value at each of the `season` places before the cutoff, the earliest place first."""
-    found = []
-    for place in range(len(z) - season, len(z)):
-        while place >= 0 and np.isnan(z[place]):
-            place -= season  # noqa: PLW2901
-        found.append(z[place] if place >= 0 else otherwise)
-    return found
+    actual = []
+    for position in range(len(z) - season, len(z)):
+        while position >= 0 and np.isnan(z[position]):
+            position -= season  # noqa: PLW2901
+        actual.append(z[position] if position >= 0 else otherwise)
+    return actual
 
 
 def changes(z: np.ndarray, lag: int) -> np.ndarray:
@@ -73,11 +75,11 @@ def normalise(
     z = y.astype(np.float64)
     if transform is not None and transform[0]:
         z = signed_log(z)
-    known = z[~np.isnan(z)]
-    location, scale = location_and_scale(known, method)
+    values_of_window = z[~np.isnan(z)]
+    location, scale = location_and_scale(values_of_window, method)
     if given is not None and not np.isnan(given[1]):
         location, scale = (float(one) for one in given)
-    if len(known) == 0 or scale <= 1e-6 * abs(location):
+    if len(values_of_window) == 0 or scale <= 1e-6 * abs(location):
         scale = 0.0
     kind = 0 if transform is None else int(transform[1])
     level, base, spread = location, np.full(horizon, location), scale
@@ -91,7 +93,7 @@ def normalise(
         differences = np.abs(changes(z, season))
         if scale > 0 and method != "none" and not np.isnan(differences).all():
             spread = max(np.nanmean(differences), 0.01 * scale)
-    sizes = np.abs(np.concatenate([known, np.zeros(1) if given is None else np.nan_to_num(given)]))
+    sizes = np.abs(np.concatenate([values_of_window, np.zeros(1) if given is None else np.nan_to_num(given)]))
     unit = max(sizes) or 1.0
     features = [np.nan_to_num((z - level) / (scale or unit)), ~np.isnan(z)]
     if transform is not None:
@@ -158,29 +160,29 @@ def encode(model: keras.Model, steps: np.ndarray, settings: ModelSettings) -> tu
     return hidden, cell
 
 
-def waves(places: np.ndarray, task: Task, step: int) -> list[float]:
+def waves(positions: np.ndarray, task: Task, step: int) -> list[float]:
     """The calendar at a step counted from the first forecast step."""
-    found = []
-    for place, cycle in zip(places.astype(np.float64), task.freq.cycles, strict=True):
-        now = place + step * cycle.advance
+    actual = []
+    for position, cycle in zip(positions.astype(np.float64), task.freq.cycles, strict=True):
+        now = position + step * cycle.advance
         if cycle.name == "weekday":
             now = np.floor(now + 1e-5)
         for harmonic in HARMONICS:
             angle = 2 * np.pi * harmonic * now / cycle.period
-            found += [np.sin(angle), np.cos(angle)]
-    return found
+            actual += [np.sin(angle), np.cos(angle)]
+    return actual
 
 
 def describe(model: keras.Model, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """Embeddings and numbers of the series of one window."""
-    found = [np.zeros(0)]
+    actual = [np.zeros(0)]
     if "series" in inputs:
-        found.append(weights_of(model, "series_embedding")[0][inputs["series"][0]])
+        actual.append(weights_of(model, "series_embedding")[0][inputs["series"][0]])
     for number, category in enumerate(inputs.get("categories", ())):
-        found.append(weights_of(model, f"category_{number}")[0][category])
+        actual.append(weights_of(model, f"category_{number}")[0][category])
     if "numbers" in inputs:
-        found += [np.nan_to_num(inputs["numbers"]), ~np.isnan(inputs["numbers"])]
-    return np.concatenate(found)
+        actual += [np.nan_to_num(inputs["numbers"]), ~np.isnan(inputs["numbers"])]
+    return np.concatenate(actual)
 
 
 def decode(
@@ -202,19 +204,19 @@ def decode(
         kernel, bias = weights_of(model, "decoder")
         return (np.concatenate([hidden, about, at(0)]) @ kernel + bias).reshape(task.horizon, parameters)
     length = min(settings.segment_length or 0, task.horizon)
-    places = range(0, task.horizon, length)
+    positions = range(0, task.horizon, length)
     if settings.decoder == "segment":
         vectors, (kernel, bias) = weights_of(model, "places")[0], weights_of(model, "decoder")
         weights = weights_of(model, "decoder_lstm")
         numbers = []
-        for number, place in enumerate(places):
-            query = np.concatenate([vectors[number], at(place), about])
+        for number, position in enumerate(positions):
+            query = np.concatenate([vectors[number], at(position), about])
             numbers.append(lstm_step(query, hidden, cell, weights)[0] @ kernel + bias)
     else:
         *weights, kernel, bias = weights_of(model, "decoder")
         last, numbers = np.zeros(length * parameters), []
-        for place in places:
-            features = np.concatenate([at(place), about])
+        for position in positions:
+            features = np.concatenate([at(position), about])
             features = features if len(features) else np.zeros(1)
             hidden, cell = lstm_step(np.concatenate([features, last]), hidden, cell, weights)
             last = hidden @ kernel + bias
@@ -225,12 +227,12 @@ def decode(
 def ordered(raw: np.ndarray) -> np.ndarray:
     """Quantiles from raw parameters, `[H, Q]`: the median, and positive distances to both sides."""
     middle, gaps = raw.shape[1] // 2, np.log1p(np.exp(raw))
-    found = raw.copy()
+    actual = raw.copy()
     for level in range(middle + 1, raw.shape[1]):
-        found[:, level] = found[:, level - 1] + gaps[:, level]
+        actual[:, level] = actual[:, level - 1] + gaps[:, level]
     for level in range(middle - 1, -1, -1):
-        found[:, level] = found[:, level + 1] - gaps[:, level]
-    return found
+        actual[:, level] = actual[:, level + 1] - gaps[:, level]
+    return actual
 
 
 def forecast_window(
@@ -258,6 +260,6 @@ def forecast(
     model: keras.Model, task: Task, settings: ModelSettings, inputs: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for a batch, `[B, H, P]`."""
-    windows = [{name: values[place] for name, values in inputs.items()} for place in range(len(inputs["y"]))]
+    windows = [{name: values[position] for name, values in inputs.items()} for position in range(len(inputs["y"]))]
     scaled, values = zip(*(forecast_window(model, task, settings, one) for one in windows), strict=True)
     return np.stack(scaled), np.stack(values)

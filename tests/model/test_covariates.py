@@ -17,9 +17,9 @@ from tests.model.test_lstm import TASK, contexts, settings
 def test_id_dropout_makes_whole_windows_unknown_at_its_rate():
     keras.utils.set_random_seed(1)
     ids = np.random.default_rng(0).integers(1, 9, (20_000, 3)).astype(np.int32)
-    found = IdDropout(0.3)(ids, training=True).numpy()
-    dropped = (found == 0).all(axis=1)
-    np.testing.assert_array_equal(found[~dropped], ids[~dropped])
+    actual = IdDropout(0.3)(ids, training=True).numpy()
+    dropped = (actual == 0).all(axis=1)
+    np.testing.assert_array_equal(actual[~dropped], ids[~dropped])
     # Four standard deviations of the share.
     assert dropped.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / len(ids)))
 
@@ -96,28 +96,28 @@ def test_the_series_its_categories_and_its_numbers_change_the_forecast():
         assert (after != before).any()
 
 
-def test_a_missing_number_is_zero_and_known_to_be_missing():
-    found = KnownNumbers()(np.array([[2, np.nan], [np.nan, 0]], np.float32))
-    np.testing.assert_array_equal(found, [[2, 0, 1, 0], [0, 0, 0, 1]])
+def test_a_missing_number_is_zero_and_marked_as_missing():
+    actual = KnownNumbers()(np.array([[2, np.nan], [np.nan, 0]], np.float32))
+    np.testing.assert_array_equal(actual, [[2, 0, 1, 0], [0, 0, 0, 1]])
 
 
 def calendar_of(freq: str, cutoff: pd.Timestamp, steps: range) -> tuple[np.ndarray, Frequency]:
     """Waves of steps around a cutoff, as the model makes them from the place of the first forecast step."""
     frequency = Frequency(freq)
     cycles = [(one.name, one.period, one.advance) for one in frequency.cycles]
-    places = frequency.calendar(np.array([cutoff], "datetime64[us]"))
-    return CalendarFeatures(cycles, list(steps))(places).numpy()[0], frequency
+    positions = frequency.calendar(np.array([cutoff], "datetime64[us]"))
+    return CalendarFeatures(cycles, list(steps))(positions).numpy()[0], frequency
 
 
-def waves(place: float, period: float) -> list[float]:
-    return [wave(2 * np.pi * harmonic * place / period) for harmonic in (1, 2, 3) for wave in (np.sin, np.cos)]
+def waves(position: float, period: float) -> list[float]:
+    return [wave(2 * np.pi * harmonic * position / period) for harmonic in (1, 2, 3) for wave in (np.sin, np.cos)]
 
 
 @pytest.mark.parametrize("freq", ["min", "10min", "30min", "h", "3h", "12h", "D"])
 @pytest.mark.parametrize("cutoff", ["2024-02-28 00:00", "2023-12-31 09:00", "2024-06-09 23:00"])
 def test_hour_and_weekday_are_those_of_each_steps_own_time(freq, cutoff):
     steps = range(-1500, 1500) if freq == "min" else range(-400, 400)
-    found, frequency = calendar_of(freq, pd.Timestamp(cutoff), steps)
+    actual, frequency = calendar_of(freq, pd.Timestamp(cutoff), steps)
     names = [cycle.name for cycle in frequency.cycles]
     offset = pd.tseries.frequencies.to_offset(freq)
     for row, step in enumerate(steps):
@@ -125,49 +125,49 @@ def test_hour_and_weekday_are_those_of_each_steps_own_time(freq, cutoff):
         expected = {"hour": waves(now.hour + now.minute / 60, 24), "weekday": waves(now.weekday(), 7)}
         for number, name in enumerate(names):
             if name in expected:
-                np.testing.assert_allclose(found[row, 6 * number : 6 * number + 6], expected[name], atol=2e-3)
+                np.testing.assert_allclose(actual[row, 6 * number : 6 * number + 6], expected[name], atol=2e-3)
 
 
 def test_business_days_count_five_to_a_week():
     cutoff = pd.Timestamp("2024-05-17")  # a Friday
     steps = range(-30, 30)
-    found, _ = calendar_of("B", cutoff, steps)
+    actual, _ = calendar_of("B", cutoff, steps)
     for row, step in enumerate(steps):
         now = cutoff + step * pd.offsets.BDay()
-        np.testing.assert_allclose(found[row, :6], waves(now.weekday(), 5), atol=1e-4)
+        np.testing.assert_allclose(actual[row, :6], waves(now.weekday(), 5), atol=1e-4)
 
 
 @pytest.mark.parametrize(("freq", "months"), [("MS", 1), ("2MS", 2), ("QS", 3)])
 def test_months_are_those_of_the_calendar(freq, months):
     cutoff, steps = pd.Timestamp("2024-10-01"), range(-20, 20)
-    found, _ = calendar_of(freq, cutoff, steps)
+    actual, _ = calendar_of(freq, cutoff, steps)
     for row, step in enumerate(steps):
         now = cutoff + pd.DateOffset(months=months * step)
-        np.testing.assert_allclose(found[row], waves(now.month - 1, 12), atol=1e-4)
+        np.testing.assert_allclose(actual[row], waves(now.month - 1, 12), atol=1e-4)
 
 
 @pytest.mark.parametrize("freq", ["h", "D", "W", "B"])
 def test_the_month_of_finer_steps_is_near_that_of_their_own_time(freq):
     """Months count as 30.44 days: a month or two away that is off by less than a twentieth of a month."""
     cutoff, steps = pd.Timestamp("2024-05-17"), range(-9 if freq == "W" else -40, 9 if freq == "W" else 40)
-    found, frequency = calendar_of(freq, cutoff, steps)
+    actual, frequency = calendar_of(freq, cutoff, steps)
     offset = pd.tseries.frequencies.to_offset("W-FRI" if freq == "W" else freq)
     for row, step in enumerate(steps):
         now = cutoff + step * offset
-        place = now.month - 1 + (now.day - 1 + now.hour / 24) / now.days_in_month
+        position = now.month - 1 + (now.day - 1 + now.hour / 24) / now.days_in_month
         number = len(frequency.cycles) - 1
-        expected = waves(place, 12)[:2]
-        np.testing.assert_allclose(found[row, 6 * number : 6 * number + 2], expected, atol=0.05)
+        expected = waves(position, 12)[:2]
+        np.testing.assert_allclose(actual[row, 6 * number : 6 * number + 2], expected, atol=0.05)
 
 
 @pytest.mark.parametrize("freq", ["10min", "h", "D", "B", "W", "MS"])
 def test_the_calendar_is_that_of_numpy(freq):
     steps = range(-100, 100)
-    found, frequency = calendar_of(freq, pd.Timestamp("2024-05-17"), steps)
+    actual, frequency = calendar_of(freq, pd.Timestamp("2024-05-17"), steps)
     task = Task(**{**vars(TASK), "freq": frequency})
-    places = frequency.calendar(np.array(["2024-05-17"], "datetime64[us]"))[0]
-    expected = [oracle.waves(places, task, step) for step in steps]
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    positions = frequency.calendar(np.array(["2024-05-17"], "datetime64[us]"))[0]
+    expected = [oracle.waves(positions, task, step) for step in steps]
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
 def test_settings_of_the_layers_make_the_same_layers_again():

@@ -51,22 +51,22 @@ def training_graph(model: keras.Model) -> set[str]:
 
 @pytest.mark.parametrize("segment_length", [1, 3])
 def test_with_a_gpu_training_runs_through_cudnn_and_holds_no_loop(fake_gpu, segment_length):
-    found = training_graph(build_model(TASK, settings(segment_length=segment_length)))
-    assert CUDNN_OP in found
-    assert "CudnnRNNBackpropV3" in found
-    assert not found & LOOP_OPS
+    actual = training_graph(build_model(TASK, settings(segment_length=segment_length)))
+    assert CUDNN_OP in actual
+    assert "CudnnRNNBackpropV3" in actual
+    assert not actual & LOOP_OPS
 
 
 VARIANTS = list(itertools.product(AXES["decoder"], (False, True), (False, True)))
 
 
 @pytest.mark.parametrize(("number", "variant"), list(enumerate(VARIANTS)), ids=str)
-def test_with_a_gpu_every_layer_of_every_variant_is_on_the_fast_path(fake_gpu, number, variant):
+def test_with_a_gpu_every_layer_of_every_variant_uses_cudnn(fake_gpu, number, variant):
     decoder, bidirectional, residual = variant
     choice = {"decoder": decoder, "bidirectional": bidirectional, "residual": residual, "linear": True}
-    known, values = AXES["known"][number % 5], AXES["values"][number % 4]
+    covariates, values = AXES["covariates"][number % 5], AXES["values"][number % 4]
     head = ("quantile", "mae")[number % 2]
-    task, model_settings = make(choice | {"known": known, "values": values, "head": head}, number)
+    task, model_settings = make(choice | {"covariates": covariates, "values": values, "head": head}, number)
     nodes = nodes_of(traced(build_model(task, model_settings), task, head))
     layers = len(model_settings.units) * (2 if bidirectional else 1) + (decoder == "segment")
     for op in (CUDNN_OP, "CudnnRNNBackpropV3"):
@@ -82,19 +82,19 @@ def test_with_a_gpu_every_layer_of_every_variant_is_on_the_fast_path(fake_gpu, n
 
 def test_without_a_gpu_training_runs_in_a_loop():
     model = build_model(TASK, settings())
-    found = training_graph(model)
-    assert CUDNN_OP not in found
-    assert found & LOOP_OPS
+    actual = training_graph(model)
+    assert CUDNN_OP not in actual
+    assert actual & LOOP_OPS
     assert not uses_cudnn(model)
 
 
 @pytest.mark.parametrize("decoder", AXES["decoder"])
-def test_with_a_gpu_a_model_says_that_it_uses_cudnn(fake_gpu, decoder):
+def test_with_a_gpu_a_model_is_reported_to_use_cudnn(fake_gpu, decoder):
     assert uses_cudnn(build_model(TASK, settings(decoder=decoder)))
 
 
 @pytest.mark.parametrize("decoder", AXES["decoder"])
-def test_no_layer_that_we_build_leaves_the_fast_path(decoder):
+def test_no_layer_of_a_model_prevents_cudnn(decoder):
     for bidirectional in (False, True):
         model = build_model(TASK, settings(decoder=decoder, bidirectional=bidirectional))
         layers = [one for one in model._flatten_layers() if isinstance(one, keras.layers.LSTM)]
@@ -113,7 +113,7 @@ def test_no_layer_that_we_build_leaves_the_fast_path(decoder):
         ("use_cudnn", False),
     ],
 )
-def test_every_setting_named_as_leaving_the_fast_path_does_leave_it(fake_gpu, name, value):
+def test_every_setting_named_as_preventing_cudnn_does_prevent_it(fake_gpu, name, value):
     layer = keras.layers.LSTM(4, **{name: value})
     reasons = cudnn_blockers(layer)
     assert len(reasons) == 1

@@ -122,7 +122,7 @@ def test_first_weights_are_drawn_as_a_new_model_draws_them():
             assert values.std() == pytest.approx(built.std(), rel=0.1)
 
 
-def test_first_weights_depend_on_the_seed_alone():
+def test_first_weights_depend_on_the_seed_only():
     model = build_model(TASK, settings())
     keras.utils.set_random_seed(1)
     one = first_weights(model, 3)
@@ -186,7 +186,7 @@ def test_each_model_drops_its_own_share_and_keeps_the_mean():
 
 
 @pytest.mark.same_bytes
-def test_what_is_dropped_depends_on_a_models_seed_and_step_alone():
+def test_what_is_dropped_depends_on_a_models_seed_and_step_only():
     first = hidden([0.5, 0.5, 0.5], [5, 6, 5], [1, 1, 2])
     other = hidden([0.1, 0.5], [9, 5], [7, 1])
     np.testing.assert_array_equal(other[1], first[0])

@@ -172,15 +172,15 @@ def test_a_constant_context_is_forecast_as_the_constant(value):
         plain, model = (build_model(task, settings(scaling=scaling)) for task in (TASK, TRANSFORMED))
         np.testing.assert_array_equal(forecast(plain, window), np.float32(value))
         for name, (log, _) in TRANSFORMS.items():
-            found = forecast(model, window, name)
+            actual = forecast(model, window, name)
             if log:
                 # A rounding of the log of 3e38, 88, is 1e-5 of the value.
-                np.testing.assert_allclose(found, np.float32(value), rtol=2e-5)
+                np.testing.assert_allclose(actual, np.float32(value), rtol=2e-5)
             else:
-                np.testing.assert_array_equal(found, np.float32(value))
+                np.testing.assert_array_equal(actual, np.float32(value))
 
 
-def test_what_lies_before_the_start_of_a_series_does_not_change_its_scale():
+def test_padding_before_the_start_of_a_series_does_not_change_its_scale():
     model = build_model(TASK, settings(units=(4,)))
     padded = np.array([[np.nan] * 8 + [1, 3, 2, 5]], np.float32)
     np.testing.assert_allclose(forecast(model, padded * 8), forecast(model, padded) * 8, rtol=1e-5)

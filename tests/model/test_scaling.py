@@ -49,13 +49,13 @@ def every_transform(y: np.ndarray, series_scale: np.ndarray) -> tuple[np.ndarray
 
 
 def assert_as_in_numpy(y, method, codes, scales, season=SEASON, horizon=HORIZON):
-    found = normalised(y, method, codes, scales, season, horizon)
+    actual = normalised(y, method, codes, scales, season, horizon)
     for row in range(len(y)):
         expected = oracle.normalise(y[row], method, season, horizon, codes[row], scales[row])
-        unit = float(found["unit"][row, 0])
-        np.testing.assert_allclose(found["base"][row] * unit, expected.base, rtol=1e-5, atol=1e-5 * unit)
-        assert found["scale"][row, 0] * unit == pytest.approx(expected.scale, rel=1e-4, abs=1e-6 * unit)
-        np.testing.assert_allclose(found["features"][row], expected.features, rtol=1e-3, atol=1e-3)
+        unit = float(actual["unit"][row, 0])
+        np.testing.assert_allclose(actual["base"][row] * unit, expected.base, rtol=1e-5, atol=1e-5 * unit)
+        assert actual["scale"][row, 0] * unit == pytest.approx(expected.scale, rel=1e-4, abs=1e-6 * unit)
+        np.testing.assert_allclose(actual["features"][row], expected.features, rtol=1e-3, atol=1e-3)
 
 
 values = st.one_of(st.just(np.nan), st.integers(-50, 50).map(float))
@@ -77,13 +77,13 @@ def reordered(rows: tuple[np.ndarray, np.ndarray, np.ndarray], method: str) -> t
 @given(window=arrays(np.float32, CONTEXT, elements=values))
 @settings(deadline=None, max_examples=30)
 def test_without_a_transform_there_is_no_change_among_the_features(method, window):
-    found = normalised(window[None], method)
+    actual = normalised(window[None], method)
     expected = oracle.normalise(window, method, SEASON, HORIZON)
-    np.testing.assert_allclose(found["features"][0], expected.features, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(actual["features"][0], expected.features, rtol=1e-3, atol=1e-3)
     none = normalised(window[None], method, CODES[:1])
-    np.testing.assert_array_equal(found["features"], none["features"][..., :2])
+    np.testing.assert_array_equal(actual["features"], none["features"][..., :2])
     for name in ("base", "scale", "unit"):
-        np.testing.assert_array_equal(found[name], none[name])
+        np.testing.assert_array_equal(actual[name], none[name])
 
 
 @pytest.mark.parametrize(
@@ -101,30 +101,30 @@ def test_context_season_and_horizon_may_have_any_lengths(context, season, horizo
 
 def test_the_base_of_a_difference_is_the_last_observed_value():
     y = np.array([[1, 2, 7, np.nan, np.nan], [np.nan] * 4 + [3]], np.float32)
-    found = normalised(y, "robust", CODES[[2, 2]])
-    np.testing.assert_allclose(found["base"] * found["unit"], [[7] * HORIZON, [3] * HORIZON], rtol=1e-6)
+    actual = normalised(y, "robust", CODES[[2, 2]])
+    np.testing.assert_allclose(actual["base"] * actual["unit"], [[7] * HORIZON, [3] * HORIZON], rtol=1e-6)
 
 
 def test_the_base_of_a_seasonal_difference_is_the_last_season_with_gaps_filled_from_the_one_before():
     y = np.array([[1, 2, 3, 4, 5, np.nan, 7, np.nan], [1, np.nan, 3, 4, 5, np.nan, 7, 8]], np.float32)
-    found = normalised(y, "minmax", CODES[[3, 3]])
+    actual = normalised(y, "minmax", CODES[[3, 3]])
     # Nowhere seen: the location, here the least value.
     expected = [[5, 2, 7, 4, 5, 2], [5, 1, 7, 8, 5, 1]]
-    np.testing.assert_allclose(found["base"] * found["unit"], expected, rtol=1e-6)
+    np.testing.assert_allclose(actual["base"] * actual["unit"], expected, rtol=1e-6)
 
 
 def test_seasonal_differences_are_measured_in_their_mean_size():
     y = np.array([[0, 10, 20, 30, 2, 12, 20, 26]], np.float32)
-    found = normalised(y, "robust", CODES[[3]])
-    assert found["scale"][0, 0] * found["unit"][0, 0] == pytest.approx(2.0)
+    actual = normalised(y, "robust", CODES[[3]])
+    assert actual["scale"][0, 0] * actual["unit"][0, 0] == pytest.approx(2.0)
     changes = [0, 0, 0, 0, 1, 1, 0, -2]
-    np.testing.assert_allclose(found["features"][0, :, 2], changes, atol=1e-5)
+    np.testing.assert_allclose(actual["features"][0, :, 2], changes, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["standard", "robust", "minmax", "mean_abs"])
 def test_an_exact_repetition_is_measured_in_a_hundredth_of_the_usual_scale(method):
     y = np.tile(np.array([[1, 5, 2, 9]], np.float32), (1, 3))
-    usual, seasonal = (normalised(y, method, CODES[[place]])["scale"] for place in (0, 3))
+    usual, seasonal = (normalised(y, method, CODES[[position]])["scale"] for position in (0, 3))
     np.testing.assert_allclose(seasonal, 0.01 * usual, rtol=1e-6)
 
 
@@ -132,26 +132,26 @@ def test_an_exact_repetition_is_measured_in_a_hundredth_of_the_usual_scale(metho
 @pytest.mark.parametrize(
     "window", [[1, 5, 2, 9], [np.nan] * 5 + [1, 5, 2, 9], [1, 5, np.nan, np.nan, np.nan, np.nan, 2, 9]]
 )
-def test_where_no_two_values_are_a_season_apart_the_scale_is_the_usual_one(method, window):
+def test_without_two_values_a_season_apart_the_scale_is_the_usual_one(method, window):
     y = np.array([window], np.float32)
-    usual, seasonal = (normalised(y, method, CODES[[place]])["scale"] for place in (0, 3))
+    usual, seasonal = (normalised(y, method, CODES[[position]])["scale"] for position in (0, 3))
     np.testing.assert_array_equal(seasonal, usual)
 
 
-@pytest.mark.parametrize("place", range(len(CODES)))
-def test_rounding_of_a_large_constant_does_not_pass_for_variation(place):
+@pytest.mark.parametrize("position", range(len(CODES)))
+def test_rounding_of_a_large_constant_is_not_taken_for_variation(position):
     y = np.full((1, 48), 123456.78, np.float32)
     y[0, ::5] = np.nextafter(y[0, 0], np.float32(np.inf))
     for method in ("standard", "robust", "minmax"):
-        assert normalised(y, method, CODES[[place]])["scale"][0, 0] == 0.0
+        assert normalised(y, method, CODES[[position]])["scale"][0, 0] == 0.0
 
 
-def test_a_range_of_quartiles_that_is_tiny_next_to_the_largest_value_is_none():
+def test_a_range_of_quartiles_that_is_tiny_compared_to_the_largest_value_counts_as_zero():
     """Noise of rounding beside a few true values: in units of that noise, these would be 1e20."""
     y = np.array([[1e-17, 0, 0, -1e-17, 1e-17, 1000, 0, 0, 0]], np.float32)
-    found = normalised(y, "robust")
-    assert found["scale"][0, 0] * found["unit"][0, 0] == pytest.approx(1000 / 9, rel=1e-5)
-    assert np.abs(found["features"]).max() < 10
+    actual = normalised(y, "robust")
+    assert actual["scale"][0, 0] * actual["unit"][0, 0] == pytest.approx(1000 / 9, rel=1e-5)
+    assert np.abs(actual["features"]).max() < 10
 
 
 def test_a_series_without_a_scale_takes_that_of_the_window():
@@ -169,19 +169,19 @@ def test_a_series_without_a_scale_takes_that_of_the_window():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_context_without_any_value_has_no_scale_and_no_features(method):
     y, codes, scales_ = every_transform(np.full((1, CONTEXT), np.nan, np.float32), np.array([4, 8], np.float32))
-    found = normalised(y, method, codes, scales_)
-    assert (found["scale"] == 0).all()
-    assert (found["features"] == 0).all()
+    actual = normalised(y, method, codes, scales_)
+    assert (actual["scale"] == 0).all()
+    assert (actual["features"] == 0).all()
     expected = np.repeat(np.nan_to_num(scales_[:, :1]), HORIZON, axis=1)
-    np.testing.assert_allclose(found["base"] * found["unit"], expected, rtol=1e-6)
+    np.testing.assert_allclose(actual["base"] * actual["unit"], expected, rtol=1e-6)
 
 
 def magnitudes(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Values of every size float32 has, both signs, zeros and missing ones among them."""
-    found = 10.0 ** generator.uniform(-37.9, 38.5, shape) * generator.choice([-1, 1], shape)
-    found[generator.random(shape) < 0.1] = 0
-    found[generator.random(shape) < 0.1] = np.nan
-    return found.astype(np.float32)
+    actual = 10.0 ** generator.uniform(-37.9, 38.5, shape) * generator.choice([-1, 1], shape)
+    actual[generator.random(shape) < 0.1] = 0
+    actual[generator.random(shape) < 0.1] = np.nan
+    return actual.astype(np.float32)
 
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -271,7 +271,7 @@ def test_a_window_of_any_magnitude_comes_back_from_its_own_normalisation(method)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_forecasts_are_finite_whatever_the_network_says(method):
+def test_forecasts_are_finite_whatever_the_output_of_the_network(method):
     generator = np.random.default_rng(8)
     y, codes, scales_ = every_transform(magnitudes(generator, (100, CONTEXT)), np.array([1e-20, 1e20]))
     context = Normalise(method, SEASON, HORIZON)(y, transform=codes, series_scale=scales_)

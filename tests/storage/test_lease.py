@@ -16,7 +16,9 @@ def work(uri: str) -> None:
         write_text(folder / "a", "x")
 
 
-def test_a_second_process_of_another_machine_is_refused_and_told_who_works(uri, objects, other_machine, hasty):
+def test_a_second_process_of_another_machine_is_refused_with_the_process_that_works(
+    uri, objects, other_machine, hasty
+):
     with mirrored(uri) as folder:
         other_machine()
         with pytest.raises(UserError, match=rf"^{uri}: process \d+ on .+ is working on it; wait for it or choose"):

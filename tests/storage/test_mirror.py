@@ -125,7 +125,7 @@ def fail_after(count: int, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("before", [False, True])
-def test_an_upload_that_ends_in_the_middle_leaves_nothing_that_a_reader_takes_for_whole(
+def test_an_upload_that_ends_in_the_middle_leaves_nothing_that_a_reader_takes_for_complete(
     uri, objects, other_machine, count, before
 ):
     with mirrored(uri) as folder:
@@ -182,7 +182,7 @@ def test_a_process_that_dies_in_the_middle_of_an_upload_leaves_nothing_to_read_a
     assert set(objects.raw()) == {"part/a", "part/sub/b", "part/_SUCCESS"}
 
 
-def test_what_lies_unsent_in_a_mirror_is_dropped_and_what_is_the_same_is_not_fetched_again(uri, monkeypatch):
+def test_unsent_files_of_a_mirror_are_deleted_and_what_is_the_same_is_not_fetched_again(uri, monkeypatch):
     fetched: list[str] = []
     with mirrored(uri) as folder:
         write_folder(folder / "part", "x")
@@ -203,16 +203,16 @@ def test_what_lies_unsent_in_a_mirror_is_dropped_and_what_is_the_same_is_not_fet
 
 def test_only_what_is_asked_for_is_fetched_and_the_marker(uri, other_machine):
     with mirrored(uri) as folder:
-        for name in ("wanted", "large"):
+        for name in ("small", "large"):
             write_folder(folder / name, "x")
         mark(folder)
     other_machine()
-    with mirrored(uri, fetch=["wanted"]) as folder:
-        assert set(texts(folder)) == {"wanted/a", "wanted/sub/b", "wanted/_SUCCESS", "_SUCCESS"}
-        assert listing(folder) == ["_SUCCESS", "large", "wanted"]
+    with mirrored(uri, fetch=["small"]) as folder:
+        assert set(texts(folder)) == {"small/a", "small/sub/b", "small/_SUCCESS", "_SUCCESS"}
+        assert listing(folder) == ["_SUCCESS", "large", "small"]
 
 
-def test_a_worker_writes_beside_the_owner_who_finds_it_when_he_looks_again(uri, machine, tmp_path):
+def test_a_worker_writes_beside_the_owner_who_finds_it_after_a_refresh(uri, machine, tmp_path):
     code = (
         "import sys; from dist_lstm.storage import mirrored, write_text\n"
         "with mirrored(sys.argv[1], own=False, fetch=['begun']) as folder:\n"
@@ -246,7 +246,7 @@ def test_what_a_machine_keeps_for_itself_stays_as_long_as_the_store_holds_the_sa
     assert not state_is_kept()
 
 
-def test_what_is_kept_goes_where_its_work_is_gone(uri, objects):
+def test_what_is_kept_is_deleted_with_its_work(uri, objects):
     with mirrored(uri, keep={"state": "begun"}) as folder:
         write_text(folder / "begun", "x")
         (folder / "state").mkdir()

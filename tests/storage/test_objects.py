@@ -49,19 +49,19 @@ def test_a_bucket_that_is_not_there_is_the_users_error_and_says_what_to_do(store
 def test_keys_in_a_uri_are_not_shown():
     shown = without_keys("s3://key:secret%2F@bucket/runs/x/?region=z&secret=1")
     assert shown == "s3://bucket/runs/x/"
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as caught:
         Objects("s3://key:secret@bucket/x?no-such-option=secret")
-    assert str(found.value).startswith("s3://bucket/x: can't be opened as a storage location")
-    assert "key:" not in str(found.value)
+    assert str(caught.value).startswith("s3://bucket/x: can't be opened as a storage location")
+    assert "key:" not in str(caught.value)
 
 
-def test_a_scheme_that_nobody_knows_is_the_users_error():
+def test_an_unknown_scheme_of_objects_is_the_users_error():
     with pytest.raises(UserError, match="s4://bucket/x: can't be opened as a storage location"):
         Objects("s4://bucket/x")
 
 
 @pytest.mark.slow
-def test_a_server_that_can_not_be_reached_is_given_up_in_seconds(store, monkeypatch):
+def test_a_server_that_can_not_be_reached_is_an_error_within_seconds(store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"^s3://bucket/x/a: can't be reached; check the network and the endpoint"):
         Objects("s3://bucket/x").put(b"", "a")

@@ -51,7 +51,7 @@ def test_a_published_folder_takes_the_place_of_the_old_one_with_none_of_its_file
 
 @pytest.mark.parametrize("error", [ValueError("a fault"), KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])
 @pytest.mark.parametrize("folder", [False, True])
-def test_what_stood_there_stays_when_the_body_fails(tmp_path, error, folder):
+def test_the_old_content_stays_when_the_block_fails(tmp_path, error, folder):
     path = tmp_path / "x"
     write = write_folder if folder else Path.write_text
     write(path, "old")
@@ -114,8 +114,8 @@ def test_json_holds_null_where_json_has_no_number(tmp_path):
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    found = json.loads((tmp_path / "x").read_text(), parse_constant=refuse)
-    assert found == {"a": [1.5, None], "b": {"c": None, "d": [None, 2]}, "e": None, "f": "nan"}
+    actual = json.loads((tmp_path / "x").read_text(), parse_constant=refuse)
+    assert actual == {"a": [1.5, None], "b": {"c": None, "d": [None, 2]}, "e": None, "f": "nan"}
 
 
 def test_a_folder_is_finished_only_once_it_is_marked(tmp_path):
@@ -125,7 +125,7 @@ def test_a_folder_is_finished_only_once_it_is_marked(tmp_path):
     assert names(tmp_path) == ["_SUCCESS"]
 
 
-def test_remove_deletes_files_and_folders_and_minds_nothing_missing(tmp_path):
+def test_remove_deletes_files_and_folders_and_ignores_what_is_missing(tmp_path):
     write_folder(tmp_path / "folder", "x")
     (tmp_path / "file").write_text("x")
     for name in ("folder", "file", "nothing"):
@@ -180,19 +180,19 @@ def test_a_folder_that_is_a_file_can_not_be_locked(tmp_path):
 
 def test_a_relative_path_lies_on_the_local_disk_below_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found, path = filesystem("a/b.csv")
-    assert isinstance(found, fs.LocalFileSystem)
+    actual, path = filesystem("a/b.csv")
+    assert isinstance(actual, fs.LocalFileSystem)
     assert path == str(tmp_path / "a" / "b.csv")
 
 
 def test_a_file_uri_is_a_local_path(tmp_path):
-    found, path = filesystem(f"file://{tmp_path}/b.csv")
-    assert isinstance(found, fs.LocalFileSystem)
+    actual, path = filesystem(f"file://{tmp_path}/b.csv")
+    assert isinstance(actual, fs.LocalFileSystem)
     assert path == f"{tmp_path}/b.csv"
 
 
 @pytest.mark.parametrize("uri", ["nowhere://bucket/b.csv", "http://host/b.csv", "://"])
 def test_an_unknown_scheme_is_the_users_error(uri):
-    with pytest.raises(UserError, match=r"can't be opened as a storage location: \S") as found:
+    with pytest.raises(UserError, match=r"can't be opened as a storage location: \S") as actual:
         filesystem(uri)
-    assert str(found.value).startswith(uri)
+    assert str(actual.value).startswith(uri)

@@ -33,7 +33,7 @@ def set_up(where: Path) -> Path:
     return where / "job.yaml"
 
 
-def spoken(*words: object, status: int = 0, **environment: str) -> str:
+def run_command(*words: object, status: int = 0, **environment: str) -> str:
     """Run the command line in a process of its own; what it says."""
     process = subprocess.run(
         [sys.executable, "-m", "dist_lstm", *map(str, words)],
@@ -83,8 +83,8 @@ def run(store, job, tmp_path_factory) -> Finished:
 
 
 def names(folder: Path) -> set[str]:
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {re.sub(r"events\..*", "events", name) for name in found if not name.startswith(".")}
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {re.sub(r"events\..*", "events", name) for name in paths if not name.startswith(".")}
 
 
 def fetched(uri: str) -> Path:
@@ -92,7 +92,7 @@ def fetched(uri: str) -> Path:
         return folder
 
 
-def test_a_run_whose_upload_fails_in_the_middle_says_so_and_goes_on(run):
+def test_a_run_whose_upload_fails_in_the_middle_reports_it_and_can_be_continued(run):
     assert run.failed == (1, f"{run.uri}/forecasts: can't be reached")  # which `main` makes 2 of
     assert "model.keras" in run.halfway
     assert not {"_SUCCESS", "forecasts/_SUCCESS"} & run.halfway
@@ -105,8 +105,8 @@ def test_a_run_whose_upload_fails_in_the_middle_says_so_and_goes_on(run):
 @pytest.mark.slow
 def test_a_run_at_a_store_is_the_run_of_a_folder(uri, job, tmp_path):
     same = ("--set", "train.deterministic=true")
-    spoken("run", job, *same, "--out", uri)
-    spoken("run", job, *same, "--out", tmp_path / "local")
+    run_command("run", job, *same, "--out", uri)
+    run_command("run", job, *same, "--out", tmp_path / "local")
     local, remote = tmp_path / "local", fetched(uri)
     assert names(local) == names(remote)
     for name in ("forecasts", "backtest", "scores.parquet"):
@@ -157,7 +157,7 @@ def test_a_run_at_a_store_forecasts_a_table_at_a_store_to_a_store_and_scores_it(
         (("fleet", "JOB", "--out", "s3://no-bucket/x"), r"s3://no-bucket/x/.*: there is no such bucket"),
     ],
 )  # fmt: skip
-def test_what_can_not_work_is_said_in_one_line_with_status_2(run, job, call, words, says):
+def test_what_can_not_work_is_reported_in_one_line_with_status_2(run, job, call, words, says):
     def put(text: str) -> str:
         return text.replace("URI", run.uri).replace("JOB", str(job))
 
@@ -180,10 +180,10 @@ def test_a_search_on_a_cluster_needs_a_folder_that_its_nodes_share(call, job, mo
 def test_submit_and_the_doctor_ask_of_a_store_what_a_run_needs_of_it(uri, objects):
     assert preflight.try_storage(uri) == ""
     assert "there is no such bucket" in preflight.try_storage("s3://no-such-bucket/x")
-    told = preflight.answer({"writes": {"--out": uri}, "reads": {"RUN": uri}})
-    assert told["refused"] == {"RUN": f"{uri} does not exist"}
-    told = preflight.answer({"writes": {"--out": "s3://no-such-bucket/x"}})
-    assert "there is no such bucket" in told["refused"]["--out"]
+    replies = preflight.answer({"writes": {"--out": uri}, "reads": {"RUN": uri}})
+    assert replies["refused"] == {"RUN": f"{uri} does not exist"}
+    replies = preflight.answer({"writes": {"--out": "s3://no-such-bucket/x"}})
+    assert "there is no such bucket" in replies["refused"]["--out"]
     assert objects.raw() == {}
     objects.put(b"", "config.yaml")
     assert preflight.answer({"reads": {"RUN": uri}})["refused"] == {}
@@ -191,7 +191,7 @@ def test_submit_and_the_doctor_ask_of_a_store_what_a_run_needs_of_it(uri, object
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(uri, tmp_path, monkeypatch):
+def test_a_search_at_a_store_is_continued_and_leaves_its_best_run_there(uri, tmp_path, monkeypatch):
     space = {"model.units": {"choice": [[4], [8]]}}
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     config = make_job(tmp_path / "job", {"space": space, "num_samples": 3, "algorithm": "random"})
@@ -203,7 +203,7 @@ def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(
         process.communicate()
     assert process.returncode == 143
     assert set(Objects(uri).listing()) >= {"search.yaml", "shards/manifest.json"}
-    said = spoken("tune", config, "--out", uri)
+    said = run_command("tune", config, "--out", uri)
     assert "; going on" in said
     assert f"trials.parquet  {uri}/trials.parquet" in said
     there = set(Objects(uri).listing())
@@ -211,8 +211,8 @@ def test_a_search_at_a_store_goes_on_where_it_was_and_leaves_its_best_run_there(
     assert {"best/model.keras", "best/_SUCCESS", "best/forecasts/_SUCCESS"} < there
     assert not any(name.startswith("ray/") for name in Objects(uri).raw())
     elsewhere = str(tmp_path / "elsewhere")
-    assert "search    already done" in spoken("tune", config, "--out", uri, DIST_LSTM_CACHE=elsewhere)
-    assert "forecast  already done" in spoken("forecast", f"{uri}/best", DIST_LSTM_CACHE=elsewhere)
+    assert "search    already done" in run_command("tune", config, "--out", uri, DIST_LSTM_CACHE=elsewhere)
+    assert "forecast  already done" in run_command("forecast", f"{uri}/best", DIST_LSTM_CACHE=elsewhere)
 
 
 @pytest.mark.slow
