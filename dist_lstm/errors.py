@@ -2,10 +2,10 @@
 
 
 class UserError(Exception):
-    """Something the user can mend: a setting, a file, a table.
+    """Something the user can correct: a setting, a file, a table.
 
     The command line prints it as one line, `WHERE: PROBLEM; ADVICE`, and exits with status 2. Any other exception
-    is a fault of ours and keeps its traceback.
+    is an internal error and keeps its traceback.
 
     Args:
         where: The setting, option, file or table; empty where the problem names it.

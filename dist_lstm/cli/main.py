@@ -1,4 +1,4 @@
-"""The command line: one thin verb a stage. Nothing heavy is imported before a verb needs it."""
+"""The command line: one thin verb per stage. Nothing heavy is imported before a verb needs it."""
 
 import logging
 import os
@@ -134,7 +134,7 @@ def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 @app.command()
 def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Train a model a series or group, and forecast every series."""
+    """Train one model per series or group, and forecast every series."""
     from dist_lstm.fleet.run import run_fleet
     from dist_lstm.layout import FleetLayout
     from dist_lstm.storage import mirrored, shown
@@ -314,8 +314,8 @@ def _pre_empted(*_: Any) -> None:
 def main() -> None:
     """Run the command line.
 
-    The exit status is 0, 1 (our fault), 2 (the user's), 130 (interrupted), or 143 (told to end, as a cluster does
-    that needs the machine for others; what was done is saved).
+    The exit status is 0, 1 (an internal error), 2 (the user's mistake), 130 (interrupted), or 143 (terminated, as
+    a cluster does that needs the machine for others; what was done is saved).
     """
     words = sys.argv[1:]
     signal.signal(signal.SIGTERM, _pre_empted)
