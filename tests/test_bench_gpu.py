@@ -387,7 +387,10 @@ def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_insta
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
     for names, options in ((THERE, []), (BROUGHT + TO_BRING, ["--no-deps"])):
         pins = [f"{name}=={version(name)}" if name != "setuptools" else name for name in names]
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *options, *pins], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options, *pins],
+            check=True,
+        )
     for name in ("ray", "optuna", "tensorboard", "torch"):
         assert subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False).returncode == 1
     out = tmp_path / "gpu.json"
