@@ -327,8 +327,8 @@ def test_a_message_of_several_lines_is_printed_as_one(call, monkeypatch):
 def test_a_real_process_ends_the_same(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text(CONFIG + "trian: {seed: 1}\n")
-    found = subprocess.run(
+    actual = subprocess.run(
         [sys.executable, "-m", "dist_lstm", "run", str(job)], check=False, capture_output=True, text=True
     )
-    line = line_of((found.returncode, found.stdout, found.stderr))
+    line = line_of((actual.returncode, actual.stdout, actual.stderr))
     assert line == f"error: {job}: trian is not a setting; did you mean train?"

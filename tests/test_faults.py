@@ -96,8 +96,8 @@ def nursery():
 
 def progress(out: Path, length: int) -> int:
     """Steps whose checkpoint is written, those of both trainings together."""
-    found = [path.stem.split("-") for path in (out / "checkpoints").glob("*.npz")]
-    return max((length * (phase == "refit") + int(step) for phase, step, _ in found), default=0)
+    names = [path.stem.split("-") for path in (out / "checkpoints").glob("*.npz")]
+    return max((length * (phase == "refit") + int(step) for phase, step, _ in names), default=0)
 
 
 @pytest.mark.fault

@@ -14,8 +14,8 @@ FREE = ("task.", "split.", "model.", "train.", "backtest.")
 
 
 def config(horizon: int = 24, **changes) -> Config:
-    found = parse_config({"task": {"horizon": horizon}, "data": {"path": "a.csv"}})
-    return override(found, {key.replace("__", "."): value for key, value in changes.items()})
+    base = parse_config({"task": {"horizon": horizon}, "data": {"path": "a.csv"}})
+    return override(base, {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def resolved(facts: DatasetStatistics = HOURLY, horizon: int = 24, **changes) -> dict:
@@ -42,33 +42,33 @@ def resolved(facts: DatasetStatistics = HOURLY, horizon: int = 24, **changes) ->
     ],
 )
 def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, expected):
-    found = resolved(DatasetStatistics(freq, 5 * median, median), horizon)
+    actual = resolved(DatasetStatistics(freq, 5 * median, median), horizon)
     keys = ("task.season_length", "model.segment_length", "task.context_length", "task.min_context")
-    assert tuple(found[key] for key in keys) == expected
+    assert tuple(actual[key] for key in keys) == expected
 
 
 @pytest.mark.parametrize(
     ("median", "windows"), [(1, 1), (239, 1), (479, 1), (480, 2), (1199, 4), (2399, 9), (2400, 10), (10**6, 10)]
 )
 def test_the_test_range_is_a_tenth_of_the_median_series_in_horizons_one_to_ten(median, windows):
-    found = resolved(DatasetStatistics("h", 5 * median, median))
-    assert found["backtest.windows"] == windows
-    assert found["split.test"] == found["split.validation"] == windows * 24
-    assert found["backtest.stride"] == 24
+    actual = resolved(DatasetStatistics("h", 5 * median, median))
+    assert actual["backtest.windows"] == windows
+    assert actual["split.test"] == actual["split.validation"] == windows * 24
+    assert actual["backtest.stride"] == 24
 
 
 @pytest.mark.parametrize(
     ("test", "stride", "windows"), [(24, 24, 1), (47, 24, 1), (48, 24, 2), (48, 1, 25), (0, 5, 1)]
 )
 def test_a_given_test_range_is_filled_with_the_windows_that_fit(test, stride, windows):
-    found = resolved(split__test=test, backtest__stride=stride)
-    assert found["backtest.windows"] == windows
-    assert found["split.test"] == test
+    actual = resolved(split__test=test, backtest__stride=stride)
+    assert actual["backtest.windows"] == windows
+    assert actual["split.test"] == test
 
 
 def test_given_windows_make_the_test_range_that_holds_them():
-    found = resolved(backtest__windows=3, backtest__stride=10)
-    assert found["split.test"] == 24 + 10 + 10
+    actual = resolved(backtest__windows=3, backtest__stride=10)
+    assert actual["split.test"] == 24 + 10 + 10
 
 
 @pytest.mark.parametrize(("test", "fits"), [(44, True), (43, False)])
@@ -100,20 +100,20 @@ def test_an_epoch_is_a_thirtieth_of_all_steps(steps, epoch):
     ],
 )  # fmt: skip
 def test_the_size_of_the_training_follows_from_the_amount_of_data(steps, units, batch, most):
-    found = resolved(DatasetStatistics("h", steps, 100))
+    actual = resolved(DatasetStatistics("h", steps, 100))
     keys = ("model.units", "train.batch_size", "train.max_steps")
-    assert tuple(found[key] for key in keys) == ((units,), batch, most)
+    assert tuple(actual[key] for key in keys) == ((units,), batch, most)
 
 
 def test_every_default_has_its_reason_and_nothing_that_was_given_is_among_them():
     job = config(task__context_length=96, train__max_steps=5, model__units=[3])
-    found = derive(job, HOURLY)
-    assert all(default.why for default in found.values())
+    derived = derive(job, HOURLY)
+    assert all(default.why for default in derived.values())
     given_ = {key for key, value in flatten(job) if value is not None}
-    assert not given_ & set(found)
-    assert found["train.steps_per_epoch"].value == 1
-    assert "7,420" not in found["task.season_length"].why
-    assert "121,940 steps" in found["train.batch_size"].why
+    assert not given_ & set(derived)
+    assert derived["train.steps_per_epoch"].value == 1
+    assert "7,420" not in derived["task.season_length"].why
+    assert "121,940 steps" in derived["train.batch_size"].why
 
 
 def test_a_given_context_that_a_season_does_not_divide_is_read_step_by_step():
@@ -122,15 +122,15 @@ def test_a_given_context_that_a_season_does_not_divide_is_read_step_by_step():
 
 
 def test_a_given_least_context_lengthens_the_context():
-    found = resolved(task__min_context=200)
-    assert found["task.context_length"] == 216
-    assert found["task.min_context"] == 200
+    actual = resolved(task__min_context=200)
+    assert actual["task.context_length"] == 216
+    assert actual["task.min_context"] == 200
 
 
 def test_a_given_frequency_counts_and_not_that_of_the_data():
-    found = resolved(task__freq="2h")
-    assert found["task.freq"] == "2h"
-    assert found["task.season_length"] == 12
+    actual = resolved(task__freq="2h")
+    assert actual["task.freq"] == "2h"
+    assert actual["task.season_length"] == 12
 
 
 FACTS = st.builds(
@@ -154,8 +154,8 @@ FACTS = st.builds(
 def test_whatever_is_left_out_gets_a_value_once_and_what_is_given_stays(facts, horizon, season, segment, least):
     given_ = {"task__season_length": season, "model__segment_length": segment, "task__min_context": least}
     job = config(horizon, **given_)
-    found = resolve(job, facts)
-    values = dict(flatten(found))
+    actual = resolve(job, facts)
+    values = dict(flatten(actual))
     # A time limit is the one setting that may stay away.
     assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == [
         "train.max_seconds"
@@ -163,7 +163,7 @@ def test_whatever_is_left_out_gets_a_value_once_and_what_is_given_stays(facts, h
     assert {key: values[key] for key, value in flatten(job) if value is not None} == {
         key: value for key, value in flatten(job) if value is not None
     }
-    assert resolve(found, facts) == found
+    assert resolve(actual, facts) == actual
     assert values["task.context_length"] % values["model.segment_length"] == 0
     seasons = 4 * values["task.season_length"] if values["task.season_length"] > 1 else 0
     assert values["task.context_length"] >= max(2 * horizon, seasons, least or 0)

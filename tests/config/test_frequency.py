@@ -28,9 +28,9 @@ def test_a_position_counts_the_steps_of_the_grid_and_advance_goes_them(alias):
     steps = np.where(later >= first, later - first, -1)
     np.testing.assert_array_equal(freq.position(stamps[later], stamps[first]), steps)
     ahead = steps >= 0
-    found = freq.advance(stamps[first[ahead]], steps[ahead])
-    np.testing.assert_array_equal(found, stamps[later[ahead]])
-    assert found.dtype == stamps.dtype
+    actual = freq.advance(stamps[first[ahead]], steps[ahead])
+    np.testing.assert_array_equal(actual, stamps[later[ahead]])
+    assert actual.dtype == stamps.dtype
 
 
 @settings(deadline=None)
@@ -42,9 +42,9 @@ def test_a_position_counts_the_steps_of_the_grid_and_advance_goes_them(alias):
 def test_position_and_advance_undo_each_other_wherever_the_grid_starts(alias, start, steps):
     freq, stamps = parse_frequency(alias), grid(alias, start.replace(microsecond=0).isoformat(), 31)
     origin = np.repeat(stamps[0], len(steps))
-    found = freq.advance(origin, np.array(steps))
-    np.testing.assert_array_equal(found, stamps[steps])
-    np.testing.assert_array_equal(freq.position(found, origin), steps)
+    actual = freq.advance(origin, np.array(steps))
+    np.testing.assert_array_equal(actual, stamps[steps])
+    np.testing.assert_array_equal(freq.position(actual, origin), steps)
 
 
 @pytest.mark.parametrize(("alias", "month"), [("2MS", "MS"), ("2QS", "QS"), ("2B", "B"), ("3YE", "YE")])
@@ -52,9 +52,9 @@ def test_series_may_start_in_different_periods_where_a_step_is_several(alias, mo
     freq, fine = parse_frequency(alias), grid(month, steps=61)
     several = int(alias[0])
     origin = fine[[0, 1, 1]]
-    found = freq.advance(origin, np.array([3, 3, 10]))
-    np.testing.assert_array_equal(found, fine[[3 * several, 1 + 3 * several, 1 + 10 * several]])
-    np.testing.assert_array_equal(freq.position(found, origin), [3, 3, 10])
+    actual = freq.advance(origin, np.array([3, 3, 10]))
+    np.testing.assert_array_equal(actual, fine[[3 * several, 1 + 3 * several, 1 + 10 * several]])
+    np.testing.assert_array_equal(freq.position(actual, origin), [3, 3, 10])
     np.testing.assert_array_equal(freq.position(fine[[1, several - 1, several]], fine[[0, 0, 0]]), [-1, -1, 1])
 
 
@@ -75,8 +75,8 @@ def test_an_origin_beside_the_grid_has_no_positions_after_it(alias):
 
 
 def test_an_integer_beside_the_grid_or_before_its_origin_has_no_position():
-    found = Frequency(3).position(np.array([5, 6, 8, 11, 2]), np.full(5, 5))
-    assert found.tolist() == [0, -1, 1, 2, -1]
+    actual = Frequency(3).position(np.array([5, 6, 8, 11, 2]), np.full(5, 5))
+    assert actual.tolist() == [0, -1, 1, 2, -1]
 
 
 @pytest.mark.parametrize("alias", ["h", "MS", 1])
@@ -110,9 +110,9 @@ def test_a_frequency_bears_the_name_pandas_gives_it(text, name):
 
 @pytest.mark.parametrize("old", ["H", "T", "S", "M", "Q", "Y", "A", "BM", "2H", "15T"])
 def test_an_alias_of_old_is_refused_with_the_one_of_today(old):
-    with pytest.raises(UserError, match=f"task.freq: '{old}' is not a frequency of pandas; write ") as found:
+    with pytest.raises(UserError, match=f"task.freq: '{old}' is not a frequency of pandas; write ") as error:
         parse_frequency(old)
-    assert parse_frequency(str(found.value).split()[-1]).name
+    assert parse_frequency(str(error.value).split()[-1]).name
 
 
 @pytest.mark.parametrize("freq", ["fortnight", "", "-1h", "0h", "-1", "1.5", 0, -2, "0"])
@@ -244,12 +244,12 @@ def test_a_frequency_has_the_cycles_of_the_calendar_in_which_its_steps_move(alia
 @given(start=st.datetimes(pd.Timestamp("1901-01-01").to_pydatetime(), pd.Timestamp("2150-01-01").to_pydatetime()))
 def test_places_in_the_calendar_are_those_that_pandas_tells_of_one_stamp_after_the_other(alias, start):
     freq, ds = parse_frequency(alias), grid(alias, start.isoformat())
-    found = freq.calendar(ds)
-    assert found.shape == (STEPS, len(freq.cycles))
-    assert found.dtype == np.float32
+    actual = freq.calendar(ds)
+    assert actual.shape == (STEPS, len(freq.cycles))
+    assert actual.dtype == np.float32
     expected = [[PLACES[cycle.name](pd.Timestamp(stamp)) for cycle in freq.cycles] for stamp in ds]
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-    assert (found >= 0).all()
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert (actual >= 0).all()
 
 
 @pytest.mark.parametrize("alias", [alias for alias, names in CYCLES.items() if names], ids=str)

@@ -131,8 +131,8 @@ BOUNDS = [
 @pytest.mark.parametrize(("key", "inside", "beyond"), BOUNDS)
 def test_values_are_taken_up_to_their_bounds_and_refused_beyond(key, inside, beyond):
     for value in inside:
-        found = dict(flatten(override(CONFIG, {key: value})))[key]
-        assert key == "data.path" or found == (tuple(value) if isinstance(value, list) else value)
+        actual = dict(flatten(override(CONFIG, {key: value})))[key]
+        assert key == "data.path" or actual == (tuple(value) if isinstance(value, list) else value)
     for value in beyond:
         with pytest.raises(UserError, match=key):
             override(CONFIG, {key: value})
@@ -163,9 +163,9 @@ def test_a_setting_is_a_finite_number(key, value):
 
 @pytest.mark.parametrize(("context", "segment"), [(10, 4), (3, 4), (25, 24), (23, 12)])
 def test_a_context_that_segments_do_not_fill_is_refused_with_lengths_that_would_do(context, segment):
-    with pytest.raises(UserError, match="is not a multiple of model") as found:
+    with pytest.raises(UserError, match="is not a multiple of model") as error:
         override(CONFIG, {"task.context_length": context, "model.segment_length": segment})
-    *_, first, _, second = str(found.value).split()
+    *_, first, _, second = str(error.value).split()
     for length in (int(first), int(second)):
         changed = override(CONFIG, {"task.context_length": length, "model.segment_length": segment})
         assert changed.task.context_length == length
@@ -184,9 +184,9 @@ def test_the_least_context_is_not_above_the_context():
 
 @pytest.mark.parametrize("value", [2024, True, {"a": 1}])
 def test_a_column_that_is_neither_a_name_nor_a_list_is_refused_once(value):
-    with pytest.raises(UserError, match=r"data\.columns\.y: ") as found:
+    with pytest.raises(UserError, match=r"data\.columns\.y: ") as error:
         override(CONFIG, {"data.columns.y": value})
-    assert str(found.value).count("data.columns.y") == 1
+    assert str(error.value).count("data.columns.y") == 1
 
 
 def test_a_zone_that_is_nearly_right_is_suggested():
@@ -194,9 +194,9 @@ def test_a_zone_that_is_nearly_right_is_suggested():
         UserError, match=r"'Europe/Berln' is not a zone of the IANA database; did you mean Europe/Berlin"
     ):
         override(CONFIG, {"data.timezone": "Europe/Berln"})
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as error:
         override(CONFIG, {"data.timezone": "x" * 100_000})
-    assert len(str(found.value)) < 200
+    assert len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize("level", [0.001, 99.999, 80.123])

@@ -58,12 +58,12 @@ def test_series_are_transformed_unless_none_is(transform, transformed):
 
 
 @pytest.mark.parametrize(
-    ("freq", "known"), [("h", True), ("D", True), ("MS", True), ("QS", True), ("YS", False), (1, False)]
+    ("freq", "expected"), [("h", True), ("D", True), ("MS", True), ("QS", True), ("YS", False), (1, False)]
 )
-def test_the_calendar_is_an_input_where_it_is_wanted_and_the_frequency_has_one(freq, known):
+def test_the_calendar_is_an_input_where_it_is_wanted_and_the_frequency_has_one(freq, expected):
     config = override(CONFIG, {"task.freq": freq})
     assert not make_task(config).calendar
-    assert make_task(override(config, {"model.calendar": True})).calendar == known
+    assert make_task(override(config, {"model.calendar": True})).calendar == expected
 
 
 def test_a_split_of_zero_is_no_setting_left_out():

@@ -123,8 +123,8 @@ def test_a_fleet_starts_all_its_models_from_that_of_a_run(run_folder, tmp_path):
     job = work(make_config(tmp_path, settings=STILL, init_from=str(run_folder)), tmp_path / "fleet")
     for file, column in (("model.keras", "weights"), ("model-backtest.keras", "weights_backtest")):
         expected = np.concatenate([one.ravel() for one in load_model(run_folder / file).get_weights()])
-        for found in models(job)[column]:
-            np.testing.assert_allclose(found, expected, atol=1e-6)
+        for weights in models(job)[column]:
+            np.testing.assert_allclose(weights, expected, atol=1e-6)
 
 
 def test_the_run_that_a_fleet_starts_from_is_its_global_model(run_folder, tmp_path):

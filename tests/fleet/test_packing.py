@@ -53,8 +53,8 @@ def test_a_pack_is_read_back_as_it_was_written(tmp_path):
     write_packs(packs, tmp_path / "packs" / "own.parquet")
     assert count_packs(tmp_path / "packs" / "own.parquet") == len(packs) == 3
     for number, pack in enumerate(packs):
-        found = read_pack(tmp_path / "packs" / "own.parquet", number)
-        assert [(one.name, one.indices.tolist(), one.fallback) for one in found] == [
+        read = read_pack(tmp_path / "packs" / "own.parquet", number)
+        assert [(one.name, one.indices.tolist(), one.fallback) for one in read] == [
             (one.name, one.indices.tolist(), one.fallback) for one in pack
         ]
 

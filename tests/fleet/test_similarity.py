@@ -11,11 +11,11 @@ LENGTH, ZEROS, TREND, SEASON = range(4)
 
 def test_a_straight_line_is_all_trend_and_a_repeated_season_all_season(make_panel_of, make_task):
     line, season = np.arange(STEPS, dtype=float), np.tile([1.0, 5.0], STEPS // 2)
-    found = similarity_features(make_panel_of(line, season, line + 10 * season), make_task())
-    np.testing.assert_allclose(found[0, [TREND, SEASON]], [1, 0], atol=1e-6)
-    np.testing.assert_allclose(found[1, [TREND, SEASON]], [0, 1], atol=0.02)
+    actual = similarity_features(make_panel_of(line, season, line + 10 * season), make_task())
+    np.testing.assert_allclose(actual[0, [TREND, SEASON]], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(actual[1, [TREND, SEASON]], [0, 1], atol=0.02)
     # What is left of a straight line and a season is nothing.
-    assert found[2, SEASON] == pytest.approx(1, abs=1e-2)
+    assert actual[2, SEASON] == pytest.approx(1, abs=1e-2)
 
 
 def test_length_and_zeros_are_those_of_the_training_range(make_panel_of, make_task):
@@ -23,9 +23,9 @@ def test_length_and_zeros_are_those_of_the_training_range(make_panel_of, make_ta
     kept = STEPS - task.validation - task.test
     y = np.ones(STEPS)
     y[: kept // 2] = 0
-    found = similarity_features(make_panel_of(y), task)
-    assert found[0, LENGTH] == pytest.approx(np.log(kept))
-    assert found[0, ZEROS] == pytest.approx((kept // 2) / kept)
+    actual = similarity_features(make_panel_of(y), task)
+    assert actual[0, LENGTH] == pytest.approx(np.log(kept))
+    assert actual[0, ZEROS] == pytest.approx((kept // 2) / kept)
 
 
 def test_what_lies_beyond_the_training_range_changes_nothing(make_panel_of, make_task):
@@ -33,23 +33,23 @@ def test_what_lies_beyond_the_training_range_changes_nothing(make_panel_of, make
     y = generator.normal(size=STEPS)
     other = y.copy()
     other[STEPS - task.validation - task.test :] = 1e6
-    found = similarity_features(make_panel_of(y, other), task)
-    np.testing.assert_array_equal(found[0], found[1])
+    actual = similarity_features(make_panel_of(y, other), task)
+    np.testing.assert_array_equal(actual[0], actual[1])
 
 
 def test_a_series_of_which_nothing_is_known_has_features_all_the_same(make_panel_of, make_task):
-    found = similarity_features(make_panel_of([], [np.nan] * STEPS, [3.0] * STEPS), make_task())
-    assert np.isfinite(found).all()
-    np.testing.assert_array_equal(found[:, [TREND, SEASON]], 0)
+    actual = similarity_features(make_panel_of([], [np.nan] * STEPS, [3.0] * STEPS), make_task())
+    assert np.isfinite(actual).all()
+    np.testing.assert_array_equal(actual[:, [TREND, SEASON]], 0)
 
 
 def test_two_kinds_of_series_become_two_clusters():
     generator = np.random.default_rng(2)
     kind = generator.integers(0, 2, 60)
     features = generator.normal(size=(60, 4)) * 0.1 + kind[:, None]
-    found = cluster_series(features, 2, seed=1)
-    assert len(np.unique(np.stack([kind, found]), axis=1).T) == 2
-    np.testing.assert_array_equal(found, cluster_series(features, 2, seed=1))
+    actual = cluster_series(features, 2, seed=1)
+    assert len(np.unique(np.stack([kind, actual]), axis=1).T) == 2
+    np.testing.assert_array_equal(actual, cluster_series(features, 2, seed=1))
 
 
 def test_there_is_a_cluster_for_each_fifty_series_and_none_without_series():
@@ -70,5 +70,5 @@ def test_groups_by_columns_are_named_by_their_values(make_panel_of):
         facts={"static:shop": np.array([1, 2, 0]), "static:size": np.array([1, 1, 1])},
     )
     values = {"shop": ["north", "south"], "size": ["<b>"]}
-    found = category_groups(panel, ("shop", "size"), values)
-    assert found.tolist() == ["north / <b>", "south / <b>", "? / <b>"]
+    actual = category_groups(panel, ("shop", "size"), values)
+    assert actual.tolist() == ["north / <b>", "south / <b>", "? / <b>"]

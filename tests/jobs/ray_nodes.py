@@ -74,12 +74,12 @@ class Node:
 
     def processes(self, name: str = "") -> list[int]:
         """Processes of the node, of those whose command line begins with a pattern."""
-        mark, found = f"{_MARK}={self._mark}".encode(), []
+        mark, pids = f"{_MARK}={self._mark}".encode(), []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if mark in (folder / "environ").read_bytes() and re.match(name, (folder / "cmdline").read_text()):
-                    found.append(int(folder.name))
-        return found
+                    pids.append(int(folder.name))
+        return pids
 
     def works(self) -> bool:
         """Whether it works on a pack."""

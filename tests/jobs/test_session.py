@@ -29,10 +29,10 @@ def test_it_asks_for_a_token_that_nobody_else_can_read(cluster):
 def test_its_processes_report_nothing_to_others_and_do_not_see_the_secret_itself(cluster):
     import ray
 
-    found = ray.get(ray.remote(lambda: dict(os.environ)).remote())
-    assert found["RAY_USAGE_STATS_ENABLED"] == "0"
+    environment = ray.get(ray.remote(lambda: dict(os.environ)).remote())
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
     secret = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
-    assert secret not in found.values()
+    assert secret not in environment.values()
 
 
 def test_an_address_where_nobody_answers_is_named(monkeypatch):

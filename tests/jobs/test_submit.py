@@ -113,16 +113,19 @@ def test_a_password_in_a_url_is_refused_and_not_repeated():
 
 
 @pytest.mark.parametrize(
-    "place", ["data.csv", "/home/me/data.csv", "/shared/../home/me", "/sharedtoo/x", "file:///tmp/x", "shared/x"]
+    "location",
+    ["data.csv", "/home/me/data.csv", "/shared/../home/me", "/sharedtoo/x", "file:///tmp/x", "shared/x"],
 )
-def test_a_path_of_this_machine_is_refused_with_what_to_do(place):
+def test_a_path_of_this_machine_is_refused_with_what_to_do(location):
     with pytest.raises(UserError, match=r"--out: .*does not see this machine's disk; give a URI.*--shared DIR"):
-        submit._check_location("--out", place, ("/shared",))
+        submit._check_location("--out", location, ("/shared",))
 
 
-@pytest.mark.parametrize("place", ["s3://bucket/x", "gs://b/x", "/shared/x/y.csv", "/shared", "file:///shared/x"])
-def test_a_uri_and_a_path_in_a_folder_that_is_named_as_shared_are_taken(place):
-    submit._check_location("--out", place, ("/data", "/shared"))
+@pytest.mark.parametrize(
+    "location", ["s3://bucket/x", "gs://b/x", "/shared/x/y.csv", "/shared", "file:///shared/x"]
+)
+def test_a_uri_and_a_path_in_a_folder_that_is_named_as_shared_are_taken(location):
+    submit._check_location("--out", location, ("/data", "/shared"))
 
 
 def config(**resources):
@@ -208,8 +211,8 @@ def test_nodes_that_are_gone_count_no_more_and_only_an_autoscaler_brings_new_one
 def test_versions_that_differ_are_told_with_what_may_break():
     here = {"Python": "3.11.7", "ray": "2.60.0", "tensorflow": "2.21.0", "keras": "3.15.1"}
     assert compare_versions(here, here | {"Python": "3.11.2", "ray": "2.60.9"}) == []
-    told = compare_versions(here, here | {"Python": "3.12.7", "tensorflow": "2.22.0"})
-    assert [line.split(":")[0] for line in told] == [
+    lines = compare_versions(here, here | {"Python": "3.12.7", "tensorflow": "2.22.0"})
+    assert [line.split(":")[0] for line in lines] == [
         "Python is 3.12.7 on the cluster, 3.11.7 here",
         "tensorflow is 2.22.0 on the cluster, 2.21.0 here",
     ]
@@ -221,7 +224,7 @@ def test_what_is_shipped_is_the_installed_package_and_the_config_and_nothing_tha
     (tmp_path / "table.csv").write_text("x" * 10_000)
     from ray._private.runtime_env.packaging import create_package
 
-    with make_runtime_env(str(tmp_path / "job.yaml")) as (runtime_env, told):
+    with make_runtime_env(str(tmp_path / "job.yaml")) as (runtime_env, description):
         [package] = runtime_env["py_modules"]
         create_package(package, tmp_path / "package.zip", include_gitignore=True, include_parent_dir=True)
         inside = set(zipfile.ZipFile(tmp_path / "package.zip").namelist())
@@ -230,7 +233,7 @@ def test_what_is_shipped_is_the_installed_package_and_the_config_and_nothing_tha
     expected = {str(path.relative_to(installed.parent)) for path in installed.rglob("*") if path.is_file()}
     expected = {name for name in expected if "__pycache__" not in name}
     assert {name for name in inside if not name.endswith("/")} == expected
-    assert told.startswith(f"dist_lstm {dist_lstm.__version__} and job.yaml: {len(expected) + 1} files, ")
+    assert description.startswith(f"dist_lstm {dist_lstm.__version__} and job.yaml: {len(expected) + 1} files, ")
     assert runtime_env["env_vars"]["RAY_USAGE_STATS_ENABLED"] == "0"
     assert runtime_env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "60", (
         "Ray's 3 seconds are too few for a checkpoint"

@@ -101,17 +101,17 @@ def head(tmp_path_factory):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    found = Head(
+    instance = Head(
         url, token, folder, shared, environment | {"RAY_API_SERVER_ADDRESS": url, "DIST_LSTM_SHARED": str(shared)}
     )
     try:
         for _ in range(120):
             # The last to come: without it the cluster does not know that no node will be started.
-            if '"autoscalerReport"' in found.ask("/api/cluster_status", token)[1]:
+            if '"autoscalerReport"' in instance.ask("/api/cluster_status", token)[1]:
                 break
             with contextlib.suppress(subprocess.TimeoutExpired):
                 pytest.fail(f"Ray ended with status {ray.wait(0.5)}")
-        yield found
+        yield instance
     finally:
         ray.send_signal(signal.SIGTERM)
         ray.wait(30)
@@ -184,23 +184,23 @@ def test_an_address_where_nobody_answers_or_somebody_else_is_told(head, monkeypa
 
 def test_a_job_is_run_followed_and_ends_with_0(head):
     out = head.shared / "data"
-    status, told, err = head.run("submit", "prepare", head.shared / "job.yaml", "--out", out)
+    status, output, err = head.run("submit", "prepare", head.shared / "job.yaml", "--out", out)
     assert (status, err) == (0, "")
-    assert "shipping  dist_lstm" in told
-    assert "job       job: 1 CPU of one node" in told
-    assert "data      2 series, 80 steps, freq 1" in told
-    assert "job succeeded after" in told
+    assert "shipping  dist_lstm" in output
+    assert "job       job: 1 CPU of one node" in output
+    assert "data      2 series, 80 steps, freq 1" in output
+    assert "job succeeded after" in output
     assert is_marked(out / "shards")
     assert head.run("jobs", "logs", "job")[1].count("data      2 series") == 1
 
 
 def test_a_job_that_fails_ends_with_1_and_shows_why(head):
     words = ("prepare", head.shared / "job.yaml", "--set", f"data.path={head.shared / 'broken.csv'}")
-    status, told, err = head.run("submit", "--name", "bad", "--", *words, "--out", head.shared / "bad")
+    status, output, err = head.run("submit", "--name", "bad", "--", *words, "--out", head.shared / "bad")
     assert (status, err) == (1, "")
-    assert "no number" in told
-    assert "bad failed after" in told
-    assert "failed with exit code 2\n" in told
+    assert "no number" in output
+    assert "bad failed after" in output
+    assert "failed with exit code 2\n" in output
 
 
 @pytest.mark.parametrize(
@@ -242,21 +242,21 @@ def test_a_job_that_finds_no_place_is_withdrawn_and_ends_with_1(head, running):
         "--out",
         head.shared / "late",
     )
-    status, told, err = head.run("submit", *words)
+    status, output, err = head.run("submit", *words)
     assert (status, err) == (1, "")
-    assert "late found no place in 1 s: " in told
-    assert "late withdrawn before it began" in told
+    assert "late found no place in 1 s: " in output
+    assert "late withdrawn before it began" in output
     assert not (head.shared / "late").exists()
     assert head.run("jobs", "stop", "late")[1] == "late had ended already: failed\n"
 
 
 def test_a_job_that_is_stopped_saves_its_work_and_ends_with_130(head, running):
     assert head.run("jobs", "stop", "long") == (0, "long stopped\n", "")
-    told, _ = running.communicate(timeout=60)
+    output, _ = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "long stopped after" in told
-    assert "told to end, work saved" in told
-    assert "the same command submitted again goes on where it stopped" in told
+    assert "long stopped after" in output
+    assert "told to end, work saved" in output
+    assert "the same command submitted again goes on where it stopped" in output
     assert list((head.shared / "long" / "checkpoints").iterdir())
     [row] = [line.split() for line in head.run("jobs", "list")[1].splitlines() if "long" in line]
     assert row[1:7:2] == ["long", "train", "stopped"]

@@ -101,11 +101,11 @@ class TestSpace:
         ],
     )
     def test_what_no_trial_could_use_is_refused_when_it_is_loaded_and_named(self, key, domain, says):
-        with pytest.raises(UserError) as found:
+        with pytest.raises(UserError) as error:
             config_of({key: domain})
-        assert f"search.space.{key}" in str(found.value)
-        assert says in str(found.value)
-        assert "\n" not in str(found.value)
+        assert f"search.space.{key}" in str(error.value)
+        assert says in str(error.value)
+        assert "\n" not in str(error.value)
 
     def test_a_space_that_is_no_mapping_is_refused(self):
         with pytest.raises(UserError, match=r"search\.space: expected settings, each with .*, got 3"):
@@ -183,8 +183,8 @@ class TestSamples:
     def test_what_was_left_out_follows_from_what_is_tried(self):
         config = override(config_of({"task.context_length": {"choice": [4, 24]}}), {"model.segment_length": None})
         for label, segment in (("4", 1), ("24", 6)):
-            found = trial_config(config, {"task.context_length": label}, FACTS)
-            assert (found.task.context_length, found.model.segment_length) == (int(label), segment)
+            actual = trial_config(config, {"task.context_length": label}, FACTS)
+            assert (actual.task.context_length, actual.model.segment_length) == (int(label), segment)
 
     def test_numbers_beyond_the_ends_are_brought_back(self):
         domains = config_of(SPACE).search.domains
@@ -194,8 +194,8 @@ class TestSamples:
             "train.warmup_steps": 6,
             "train.learning_rate": 1.0,
         }
-        found = changes_of(sample, {key: domains[key] for key in sample})
-        assert found == {
+        actual = changes_of(sample, {key: domains[key] for key in sample})
+        assert actual == {
             "model.dropout": 0.5, "train.batch_size": 8, "train.warmup_steps": 5, "train.learning_rate": 0.1,
         }  # fmt: skip
 
@@ -286,8 +286,8 @@ class TestState:
             path.parent.mkdir(parents=True)
             path.write_text(content)
         tune_state.mend_checkpoints(tmp_path)
-        found = {int(path.parent.name[-6:]): path.read_text() for path in folder.glob("*/scores.json")}
-        assert found == left
+        actual = {int(path.parent.name[-6:]): path.read_text() for path in folder.glob("*/scores.json")}
+        assert actual == left
 
 
 def test_a_search_without_a_space_is_refused(call, tmp_path):
@@ -358,8 +358,8 @@ class TestFinished:
         *lines, last = finished[2].stdout.splitlines()
         assert last == "IMPORTED []"
         assert finished[2].stderr == ""
-        told = [line for line in lines if " trial " in line and ("score" in line or "failed" in line)]
-        assert sum(line.lstrip()[0].isdigit() for line in told) == 6
+        shown_lines = [line for line in lines if " trial " in line and ("score" in line or "failed" in line)]
+        assert sum(line.lstrip()[0].isdigit() for line in shown_lines) == 6
         assert not [line for line in lines if "ray::" in line or "Tune" in line]
 
     def test_every_trial_is_a_row_and_contradictions_fail_alone_with_the_reason(self, finished):
@@ -489,14 +489,14 @@ def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path):
         process.wait()
     # As where it is killed between the end of a checkpoint and a word of the next.
     shutil.rmtree(min((tmp_path / "out" / "ray").glob("0001-*/checkpoint_*")))
-    told = [line for line in log.read_text().splitlines() if "trial" in line and "score" in line]
-    assert ["trial 0" in line for line in told] == [True]
+    messages = [line for line in log.read_text().splitlines() if "trial" in line and "score" in line]
+    assert ["trial 0" in line for line in messages] == [True]
     again = run(*arguments)
     assert again.returncode == 0, again.stderr
     assert "; going on" in again.stdout
     assert "1/2  trial" not in again.stdout, "what is done is not done again"
     first = complete(tmp_path / "out").iloc[0]
-    assert f"score {first['score']:.4f} (best so far), 60 epochs" in told[0]
+    assert f"score {first['score']:.4f} (best so far), 60 epochs" in messages[0]
 
 
 @pytest.mark.fault
@@ -522,16 +522,16 @@ def test_a_search_that_is_interrupted_says_how_to_go_on(tmp_path):
 
 def trials_of(driver: int) -> list[int]:
     """Processes of trials that a search has started."""
-    found, parents = [], {}
+    pids, parents = [], {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if (folder / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc"):
-                found.append(int(folder.name))
+                pids.append(int(folder.name))
         except OSError:  # it has just ended
             continue
 
     def belongs(process: int) -> bool:
         return process == driver or (process in parents and belongs(parents[process]))
 
-    return [process for process in found if belongs(process)]
+    return [process for process in pids if belongs(process)]

@@ -79,8 +79,8 @@ def test_any_damage_is_noticed(tmp_path):
     checkpoints.save(1, {"step": 1}, {"variable/0": np.arange(3)})
     (path,) = (tmp_path / "checkpoints").iterdir()
     whole = path.read_bytes()
-    for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for index in range(len(whole)):
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
         assert checkpoints.load() is None
     assert set(said) == {f"{path}: is damaged; there is none before it: starting anew"}
 

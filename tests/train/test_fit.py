@@ -72,22 +72,22 @@ def test_the_weights_kept_are_those_with_the_least_validation_loss(tmp_path):
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_who_asks_is_told_of_every_epoch_once_its_checkpoint_is_written_and_changes_nothing(tmp_path, ema):
-    told = []
+    calls = []
 
     def after_epoch(model: keras.Model, record: Any, best: bool) -> None:
         [newest, *_] = sorted((tmp_path / "told" / "checkpoints").iterdir(), reverse=True)
         loss = make_mean_loss(model, LOSS)(validation())
-        told.append((record, best, loss, int(newest.stem.split("-")[1])))
+        calls.append((record, best, loss, int(newest.stem.split("-")[1])))
 
     # A clock and a number of steps that never come: what is saved is saved for who asks.
     rarely = {"checkpoint_every": None, "checkpoint_seconds": None, "ema": ema, "deterministic": False}
     plain = run(tmp_path / "plain", validation, **rarely)
     fitted = run(tmp_path / "told", validation, after_epoch=after_epoch, **rarely)
-    assert [record for record, *_ in told] == fitted.history
-    assert [step for *_, step in told] == [5, 10, 15, 20, 25, 30]
+    assert [record for record, *_ in calls] == fitted.history
+    assert [step for *_, step in calls] == [5, 10, 15, 20, 25, 30]
     losses = [record.validation_loss for record in fitted.history]
-    assert [loss for _, _, loss, _ in told] == pytest.approx(losses, rel=1e-6), "the weights that were validated"
-    assert [best for _, best, *_ in told] == [loss == min(losses[: n + 1]) for n, loss in enumerate(losses)]
+    assert [loss for _, _, loss, _ in calls] == pytest.approx(losses, rel=1e-6), "the weights that were validated"
+    assert [best for _, best, *_ in calls] == [loss == min(losses[: n + 1]) for n, loss in enumerate(losses)]
     assert (tmp_path / "told" / "history.csv").read_bytes() == (tmp_path / "plain" / "history.csv").read_bytes()
     for one, two in zip(plain.model.get_weights(), fitted.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -285,8 +285,8 @@ def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, s
     monitor = Monitor(folder, Console(file=text, width=200))
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, next(iter(batches())))
 
-    def sampling(*place: int) -> Iterator[Any]:
-        return iter(tf.data.Dataset.from_generator(lambda: bad_from(*place, bad), output_signature=spec))
+    def sampling(*arguments: int) -> Iterator[Any]:
+        return iter(tf.data.Dataset.from_generator(lambda: bad_from(*arguments, bad), output_signature=spec))
 
     phase = Phase("train", train.max_steps, sampling, None, Checkpoints(folder, "train", 3, monitor.say))
     fitted = fit(

@@ -112,13 +112,13 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
 def test_the_learning_rate_is_that_of_the_optimizer(steps, warmup):
     train = TrainSettings(max_steps=steps, warmup_steps=warmup, learning_rate=0.01)
     optimizer = make_optimizer(train)
-    place = np.arange(steps + 2)
+    index = np.arange(steps + 2)
     expected = []
-    for number in place:
+    for number in index:
         optimizer.iterations.assign(number)
         expected.append(float(optimizer.learning_rate))
-    highest = np.full(len(place), 0.01, np.float32)
-    np.testing.assert_allclose(learning_rate_at(place, highest, train), expected, rtol=1e-5, atol=1e-9)
+    highest = np.full(len(index), 0.01, np.float32)
+    np.testing.assert_allclose(learning_rate_at(index, highest, train), expected, rtol=1e-5, atol=1e-9)
 
 
 def panel() -> Panel:

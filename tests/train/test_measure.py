@@ -81,8 +81,8 @@ def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising
         return tf.constant(1), tf.constant([loss * 8, 8.0, 0, 0, 0], tf.float64)
 
     monkeypatch.setattr(measuring, "_start", lambda *_: (TrainState(), train_steps))
-    found = measure(work(learning_rate="auto"))["train.learning_rate"]
-    assert 0.0015 < found < 0.0025
+    actual = measure(work(learning_rate="auto"))["train.learning_rate"]
+    assert 0.0015 < actual < 0.0025
     np.testing.assert_allclose(np.diff(np.log(rates)), np.log(1e5) / 99, rtol=1e-6)
     assert rates[0] == pytest.approx(1e-5)
     assert 0.02 < rates[-1] < 0.05
@@ -101,7 +101,7 @@ def test_a_loss_that_is_no_number_from_the_start_is_the_users_error(work, monkey
 
 def test_both_are_measured_on_real_steps(work):  # noqa: F811
     training = work(batch_size="auto", learning_rate="auto", max_steps=2, steps_per_epoch=1)
-    found = measure(training)
-    assert found.keys() == {"train.batch_size", "train.learning_rate"}
-    assert found["train.batch_size"] % 64 == 0
-    assert 1e-6 <= found["train.learning_rate"] <= 0.1
+    actual = measure(training)
+    assert actual.keys() == {"train.batch_size", "train.learning_rate"}
+    assert actual["train.batch_size"] % 64 == 0
+    assert 1e-6 <= actual["train.learning_rate"] <= 0.1

@@ -98,8 +98,8 @@ def test_the_first_training_draws_from_the_training_range_and_validates_on_what_
         end = length - VALIDATION - TEST
         # The first targets lie one season, the least context, after the start.
         assert drawn(phase, name) == set(range(job.task.min_context, end))
-        found = set().union(*(steps_of(target, name) for target in validated))
-        assert found == set(range(end, end + VALIDATION))
+        validated_steps = set().union(*(steps_of(target, name) for target in validated))
+        assert validated_steps == set(range(end, end + VALIDATION))
 
 
 def test_the_second_training_draws_from_whole_series_and_does_not_validate(work, asked):
