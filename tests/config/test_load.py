@@ -38,9 +38,9 @@ def read(tmp_path):
 
 
 def refusal(read, text: str | bytes, *settings: str) -> str:
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as error:
         read(text, *settings)
-    return str(found.value)
+    return str(error.value)
 
 
 def test_a_whole_number_may_have_an_exponent_in_the_file_and_after_set(read):
@@ -201,11 +201,11 @@ def test_of_two_sets_of_a_key_the_last_counts(read):
 
 
 def test_a_set_is_read_as_yaml_and_makes_the_section_it_needs(read):
-    found = read(MINIMAL, "model.units=[8, 16]", "model.head=mae", "data.columns.unique_id=null", "split.test=4")
-    assert found.model.units == (8, 16)
-    assert found.model.head == "mae"
-    assert found.data.columns.unique_id is None
-    assert found.split.test == 4
+    actual = read(MINIMAL, "model.units=[8, 16]", "model.head=mae", "data.columns.unique_id=null", "split.test=4")
+    assert actual.model.units == (8, 16)
+    assert actual.model.head == "mae"
+    assert actual.data.columns.unique_id is None
+    assert actual.split.test == 4
 
 
 def test_only_the_first_equals_sign_of_a_set_separates(read):

@@ -65,9 +65,9 @@ def refusal(text: str) -> str:
 def test_every_config_of_the_repository_and_of_earlier_versions_is_read_as_before(path):
     text = path.read_text()
     expected = yaml.load(text, YAML11)
-    found = parse_yaml(text, path.name)
-    assert repr(found) == repr(expected)  # 1, 1.0 and True are equal, but not the same
-    assert dump_yaml(found) == yaml.safe_dump(expected, sort_keys=False)
+    actual = parse_yaml(text, path.name)
+    assert repr(actual) == repr(expected)  # 1, 1.0 and True are equal, but not the same
+    assert dump_yaml(actual) == yaml.safe_dump(expected, sort_keys=False)
 
 
 def reading(load: Callable[[str], Any], text: str) -> str:
@@ -148,17 +148,17 @@ def test_text_that_only_resembles_something_else_is_text(text):
      ("2.5e-1", 0.25), ("0x1F", 31), ("-0", 0), ("0", 0), ("-.5", -0.5), (".inf", float("inf"))],
 )  # fmt: skip
 def test_a_number_is_read_as_a_number(text, value):
-    found = parse_yaml(text, "here")
-    assert isinstance(found, type(value))
-    assert found == value
+    actual = parse_yaml(text, "here")
+    assert isinstance(actual, type(value))
+    assert actual == value
 
 
 @settings(**CHECKED)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_number_that_python_writes_is_read_back_as_that_number(number):
-    found = parse_yaml(repr(number), "here")
-    assert isinstance(found, float)
-    assert found == number
+    actual = parse_yaml(repr(number), "here")
+    assert isinstance(actual, float)
+    assert actual == number
 
 
 @settings(max_examples=150, **CHECKED)
@@ -210,8 +210,8 @@ def test_levels_are_read_up_to_their_bound_and_refused_above_it():
 
 
 def test_a_value_that_holds_itself_is_read():
-    found = parse_yaml("&a [*a]", "here")
-    assert found[0] is found
+    actual = parse_yaml("&a [*a]", "here")
+    assert actual[0] is actual
 
 
 @pytest.mark.parametrize(
