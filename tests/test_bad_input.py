@@ -249,7 +249,7 @@ def test_forecasts_do_not_take_the_place_of_a_run(call, prepare, tmp_path):
     run = tmp_path / "out"
     assert prepare()[0] == 0
     (run / "_SUCCESS").touch()
-    assert f"{run}: holds something else than forecasts" in line_of(call("forecast", run, "--out", run))
+    assert f"{run}: holds something other than forecasts" in line_of(call("forecast", run, "--out", run))
     assert (run / "shards" / "manifest.json").exists()
 
 

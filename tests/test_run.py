@@ -395,7 +395,7 @@ class TestForecastingAnotherTable:
 
     def test_an_out_that_holds_other_files_is_refused_and_not_changed(self, folder, tmp_path):
         (tmp_path / "thesis.txt").write_text("ten years of work")
-        with pytest.raises(UserError, match=r"holds something else than forecasts \(thesis.txt\)"):
+        with pytest.raises(UserError, match=r"holds something other than forecasts \(thesis.txt\)"):
             forecast(folder, None, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
