@@ -3,8 +3,8 @@
     config  ->  prepare  ->  train  ->  backtest  ->  forecast  ->  report
     (YAML)      (shards)     (model)    (scores)      (table)       (one page)
 
-`dist_lstm.run` tells the flow of one job from top to bottom; the command line is `dist-lstm --help`; in Python
-it is `Forecaster`. Importing this package imports nothing heavy.
+`dist_lstm.run` shows the flow of one job from start to end. The command line is `dist-lstm --help`, the Python
+interface is `Forecaster`. Importing this package imports nothing heavy.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What a config would do, found out without training."""
+"""The plan of a config: what a run would do, without training."""
 
 import tempfile
 from pathlib import Path
@@ -27,8 +27,8 @@ def make_plan(config: Config) -> dict[str, Any]:
         config: The job; settings may be left out.
 
     Returns:
-        `config` (resolved), `derived` (the settings that were left out, and why they are what they are),
-        `data`, `windows`, `model`, `memory_mib` (an estimate, by what it is for) and `devices`.
+        `config` (resolved), `derived` (default and reason of each setting left out), `data`, `windows`, `model`,
+        `memory_mib` (an estimate, by purpose) and `devices`.
 
     Raises:
         UserError: If the config or the data can't be used.
@@ -39,16 +39,16 @@ def make_plan(config: Config) -> dict[str, Any]:
             resolved = resolve(config, dataset.statistics)
             shards = describe(dataset, resolved)
         manifest = shards.manifest
-        # Not before: an error in the data does not wait for TensorFlow.
+        # Only now, so that an error in the data is reported before TensorFlow is imported.
         start_tensorflow()
         from dist_lstm.data.stream import validation_windows
         from dist_lstm.model.lstm import build_model
         from dist_lstm.train.devices import describe_devices, make_strategy
 
-        # What training will measure is estimated with its default.
+        # Settings that training measures are estimated by their defaults.
         assumed = assume_measured(resolved, manifest.statistics)
         task, train = shards.make_task(assumed), assumed.train
-        # Of nodes like this machine.
+        # Assumes nodes like this machine.
         replicas = make_strategy(resolved.resources).num_replicas_in_sync * resolved.resources.nodes
         batch_size, max_steps = train.batch_size, train.max_steps
         windows = TrainingWindows(shards, task, make_sampling(assumed, whole=False))
@@ -75,18 +75,18 @@ def make_plan(config: Config) -> dict[str, Any]:
 
 
 def _memory(config: MeasuredConfig, steps: int, series: int, parameters: int) -> dict[str, float]:
-    """MiB a training takes beside TensorFlow itself, by what it is for."""
+    """MiB that training needs beside TensorFlow itself, by purpose."""
     context, segment = config.task.context_length, config.model.segment_length
     window = context + config.task.horizon
-    # Each step of an LSTM keeps four gates, two states and its input for the way back.
+    # Each step of an LSTM keeps four gates, two states and its input for the backward pass.
     per_window = sum(7 * units for units in config.model.units) * (context // segment) + 4 * window
-    held = min(_FLOAT * (steps + series * window), config.data.memory_budget * MIB // 3)
+    buffered = min(_FLOAT * (steps + series * window), config.data.memory_budget * MIB // 3)
     batch = _FLOAT * config.train.batch_size
     estimate = {
         # Weights, gradient, and two moments of the optimizer; the best weights are kept as well.
         "weights": 5 * _FLOAT * parameters,
         "activations": batch * per_window / config.train.accumulate,
-        "series": 2 * held,
+        "series": 2 * buffered,
         "batches": 4 * BLOCK * batch * window,
     }
     return {name: round(size / MIB, 1) for name, size in estimate.items()}
@@ -97,7 +97,7 @@ def show_plan(plan: dict[str, Any], console: Console) -> None:
 
     Args:
         plan: What `make_plan` returned.
-        console: Where to.
+        console: Where it is printed.
     """
     for section in ("data", "windows", "model", "memory_mib"):
         table = Table(title=section.replace("_mib", " (MiB, estimated)"), title_justify="left", show_header=False)
@@ -121,7 +121,7 @@ def show_plan(plan: dict[str, Any], console: Console) -> None:
 
 
 def _transforms(data: dict[str, Any]) -> Table:
-    """How many series have which transform, and the medians of what the tests say of them."""
+    """Series per transform, with the medians of the tests' results."""
     title = f"transforms ({data['tested']:,} series tested; medians)"
     numbers = ("series", "ADF p", "KPSS p", "season", "spread")
     columns = [Column(name, justify="right") for name in numbers]

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end wait until its work is saved."""
+"""Delay of SIGINT and SIGTERM until the work is saved."""
 
 import signal
 import threading
@@ -7,13 +7,13 @@ from typing import Self
 
 
 class HeldSignals:
-    """While the block runs, SIGINT (Ctrl-C) and SIGTERM (pre-emption) are only noted; they come at its end.
+    """Records SIGINT (Ctrl-C) and SIGTERM (pre-emption) during a block and raises them again at its end.
 
-    So the block can end a step, save, and leave; what the signals do then is what they did before. A second
-    SIGINT does not wait. In another thread than the main one, where Python has no signals, nothing is held.
+    The block can finish a step, save and leave; the signals then act as they would have without it. A second
+    SIGINT acts at once. Outside the main thread, where Python handles no signals, nothing is delayed.
 
     Attributes:
-        number: The signal that came, None so far.
+        number: The signal received; None before one is.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class HeldSignals:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        """Hold both, but not one that is ignored, as SIGINT is in the background."""
+        """Install the handlers, except for a signal that is ignored, as SIGINT is in the background."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -34,10 +34,10 @@ class HeldSignals:
         self.number = number
 
     def __exit__(self, *failure: object) -> None:
-        """Let go of both, and send on what came."""
+        """Restore the handlers, and raise the signal received."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
         if self.number is not None and failure[0] is None:
             signal.raise_signal(self.number)
-            # Whoever handles it otherwise: the block did not come to its end.
+            # A handler returned: the block still did not finish its work.
             raise SystemExit(128 + self.number)

@@ -1,4 +1,4 @@
-"""TensorFlow, started quietly, once per process."""
+"""Import of TensorFlow without its messages, once per process."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 @contextmanager
 def _stderr_into(file: BinaryIO) -> Iterator[None]:
-    """Send what C++ code writes to file descriptor 2 into a file. A Python exception passes through."""
+    """Redirect what C++ code writes to file descriptor 2 into a file; Python exceptions pass through."""
     saved = os.dup(2)
     try:
         os.dup2(file.fileno(), 2)
@@ -25,22 +25,22 @@ def _stderr_into(file: BinaryIO) -> Iterator[None]:
 def start_tensorflow() -> str:
     """Import TensorFlow and Keras without their first lines, which ignore TF_CPP_MIN_LOG_LEVEL.
 
-    Called before a module that imports TensorFlow is imported; importing such a module first works as well, but is
-    not quiet. With TF_CPP_MIN_LOG_LEVEL=0 in the environment, as `dist-lstm -v` sets it, nothing is held back.
+    Call it before a module that imports TensorFlow is imported; without it the messages are shown. With
+    TF_CPP_MIN_LOG_LEVEL=0 in the environment, as `dist-lstm -v` sets it, nothing is suppressed.
 
     Returns:
-        What was held back: among it why TensorFlow sees no GPU.
+        The suppressed messages, among them the reason why TensorFlow sees no GPU.
     """
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0"
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if not quiet:
         _import()
         return ""
-    with tempfile.TemporaryFile() as held_back:
-        with _stderr_into(held_back):
+    with tempfile.TemporaryFile() as suppressed:
+        with _stderr_into(suppressed):
             _import()
-        held_back.seek(0)
-        text = held_back.read().decode(errors="replace")
+        suppressed.seek(0)
+        text = suppressed.read().decode(errors="replace")
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return text
@@ -50,5 +50,5 @@ def _import() -> None:
     import keras  # noqa: F401
     import tensorflow as tf
 
-    # The first look at the devices loads the GPU driver, which complains where there is none.
+    # Listing the devices loads the GPU driver, which writes messages where there is none.
     tf.config.list_physical_devices()

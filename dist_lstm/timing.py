@@ -1,4 +1,4 @@
-"""How long a stage took. Told to the log `dist_lstm`, which the command line shows with `-v`."""
+"""Durations of stages, in the log `dist_lstm`, which the command line shows with `-v`."""
 
 import logging
 import time
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def timed(stage: str) -> Iterator[None]:
-    """Log the seconds a stage took; a block, or as a decorator a function.
+    """Log the seconds that a stage took; a context manager or a decorator.
 
     Args:
-        stage: Its name. A stage that fails logs nothing.
+        stage: Its name. A stage that fails is not logged.
 
     Yields:
         Nothing.

@@ -1,4 +1,4 @@
-"""Runs that are killed, told to end, and whose disk is full: nothing is lost, and nothing twice."""
+"""Runs that are killed, terminated, or run out of disk space: nothing is lost or duplicated."""
 
 import json
 import os
@@ -140,7 +140,7 @@ def test_a_run_told_to_end_saves_ends_with_143_and_goes_on(job, nursery, tmp_pat
         time.sleep(0.001)
     os.kill(child, signal.SIGTERM)
     assert nursery.wait() == 143
-    assert f"told to end, work saved; go on with: dist-lstm train {job} --out {out}\n" in log.read_text()
+    assert f"terminated, work saved; continue with: dist-lstm train {job} --out {out}\n" in log.read_text()
     saved = progress(out, 240)
     nursery.start(job, out, log)
     assert nursery.wait() == 0

@@ -124,7 +124,7 @@ def test_an_interruption_ends_with_status_130_and_the_command_that_resumes(call,
     monkeypatch.setattr("dist_lstm.config.load.load_config", interrupt)
     status, out, err = call("prepare", "my job.yaml", "--set", "train.seed=2", "--out", "runs/a")
     assert (status, out) == (130, "")
-    assert err == "interrupted; go on with: dist-lstm prepare 'my job.yaml' --set train.seed=2 --out runs/a\n"
+    assert err == "interrupted; continue with: dist-lstm prepare 'my job.yaml' --set train.seed=2 --out runs/a\n"
 
 
 def test_an_interrupted_progress_bar_is_erased_and_leaves_room_for_the_echo_of_ctrl_c(tmp_path):

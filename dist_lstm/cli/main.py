@@ -1,4 +1,4 @@
-"""The command line: one thin verb per stage. Nothing heavy is imported before a verb needs it."""
+"""The command line: one thin verb per stage. Heavy packages are imported only by the verbs that need them."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from dist_lstm.version import __version__
 
 
 class _Verbs(TyperGroup):
-    """The verbs; -v and -q may stand before a verb and after it."""
+    """The verbs; -v and -q may be given before or after a verb."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -58,8 +58,8 @@ def _show_version(given: bool) -> None:
 
 
 def _choose(ctx: typer.Context, option: typer.CallbackParam, given: bool) -> None:
-    """Take -v or -q to where they act: the level of the log, and for TensorFlow the environment."""
-    chosen = ctx.meta.setdefault("dist_lstm.chosen", set())  # shared by what stands before and after the verb
+    """Apply -v or -q: set the level of the log, and for TensorFlow the environment."""
+    chosen = ctx.meta.setdefault("dist_lstm.chosen", set())  # shared by the options before and after the verb
     if given:
         chosen.add(option.name)
     if len(chosen) > 1:
@@ -71,7 +71,7 @@ def _choose(ctx: typer.Context, option: typer.CallbackParam, given: bool) -> Non
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
 
 
-def _flag(*names: str, help: str) -> Any:  # noqa: A002 (typer's own word)
+def _flag(*names: str, help: str) -> Any:  # noqa: A002 (typer's name)
     return typer.Option(*names, callback=_choose, expose_value=False, help=help)
 
 
@@ -81,7 +81,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
     verbose: Annotated[
-        bool, _flag("-v", "--verbose", help="Show seconds by stage, and what TensorFlow says.")
+        bool, _flag("-v", "--verbose", help="Show seconds per stage, and TensorFlow's messages.")
     ] = False,
     quiet: Annotated[bool, _flag("-q", "--quiet", help="Show errors only.")] = False,
 ) -> None:
@@ -92,12 +92,12 @@ def _options(
 def init(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="A file, a folder, a glob or a URI.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the config goes; default NAME-OF-TABLE.yaml.")
+        Path | None, typer.Option(metavar="FILE", help="Config to write; default NAME-OF-TABLE.yaml.")
     ] = None,
     horizon: Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps to forecast.")] = None,
     set_: Settings = None,
 ) -> None:
-    """Look at a table and write a commented config for it."""
+    """Inspect a table and write a commented config for it."""
     from dist_lstm.starter.write import config_path, write_config
 
     settings = [*(set_ or ()), *(() if horizon is None else (f"task.horizon={horizon}",))]
@@ -125,7 +125,7 @@ def prepare(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 
 @app.command()
 def train(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Train a model; prepares the data where that is not done."""
+    """Train a model; prepare the data first if necessary."""
     job, location, console = cli_runs.load(config, set_), cli_runs.output_location(config, out), _console()
     with cli_cluster.trainer(job, location) as train_stage, cli_runs.started(job, location, console) as run:
         train_stage(run)
@@ -152,7 +152,7 @@ def fleet(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 @app.command()
 def export(
     fleet: Annotated[str, typer.Argument(metavar="FLEET", help="Directory of a fleet, or its URI.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="The model: name of its series or its group.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model: its series or group.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A file that ends in .keras.")],
 ) -> None:
     """Write one model of a fleet as a Keras file."""
@@ -195,12 +195,12 @@ def forecast(
 @app.command()
 def evaluate(
     run: RunFolder,
-    data: Annotated[str, typer.Option(metavar="ACTUALS", help="Table of what happened.")],
+    data: Annotated[str, typer.Option(metavar="ACTUALS", help="Table of actual values.")],
     forecasts: Annotated[
         str | None, typer.Option(metavar="DIR", help="Forecasts to score; default those of the run.")
     ] = None,
 ) -> None:
-    """Score forecasts against what happened."""
+    """Score forecasts against actual values."""
     from dist_lstm.evaluate.actuals import evaluate_forecasts
     from dist_lstm.storage import mirrored, shown
 
@@ -215,7 +215,7 @@ def evaluate(
 
 @app.command()
 def report(run: RunFolder) -> None:
-    """Write a run's report.html: scores, figures, settings on a page."""
+    """Write the report of a run, report.html."""
     from dist_lstm.run import report as report_stage
 
     console = _console()
@@ -229,7 +229,7 @@ def plan(
     set_: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a config would do; leaves nothing behind."""
+    """Show what a config would do; trains and writes nothing."""
     from dist_lstm.plan import make_plan, show_plan
 
     result = make_plan(cli_runs.load(config, set_))
@@ -243,9 +243,9 @@ def plan(
 
 @app.command()
 def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
-    """Search for better settings, over `search.space` of the config.
+    """Search for better settings in `search.space` of the config.
 
-    DIR is by default runs/NAME-OF-CONFIG-tune.
+    The default DIR is runs/NAME-OF-CONFIG-tune.
     """
     from dist_lstm.jobs.session import require_shared_folder
     from dist_lstm.layout import SearchLayout
@@ -262,12 +262,13 @@ def tune(config: ConfigFile, out: Out = None, set_: Settings = None) -> None:
 def doctor(
     address: Annotated[str | None, typer.Option(metavar="URL", help="Check this cluster as well.")] = None,
     storage: Annotated[
-        str | None, typer.Option(metavar="URI", help="With --address: a place that every node should write to.")
+        str | None,
+        typer.Option(metavar="URI", help="With --address: a path that every node must write to."),
     ] = None,
     insecure: cli_cluster.Insecure = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check this machine, and a cluster; say what to mend."""
+    """Check this machine, and a cluster; say what to do."""
     from dist_lstm.doctor.machine import as_json as as_plain
     from dist_lstm.doctor.machine import examine, has_problem, show_checks
 
@@ -293,7 +294,7 @@ app.add_typer(cli_cluster.jobs, name="jobs")
 
 
 def one_line(message: str) -> str:
-    """A message as one line that a terminal can show: what a damaged file holds may be control codes."""
+    """A message as one printable line; text from a damaged file may contain control codes."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
 
 
@@ -301,9 +302,9 @@ def _error(message: str) -> None:
     typer.echo(f"error: {one_line(message)}", err=True)
 
 
-#: Exit statuses: 130 is what typer makes of a KeyboardInterrupt, 143 what a shell shows of a SIGTERM.
+#: Exit statuses of SIGINT (typer's for a KeyboardInterrupt) and SIGTERM (128 + 15, as in a shell).
 _INTERRUPTED, _PRE_EMPTED = 130, 143
-#: Verbs whose work goes on without this process, or has said itself how it goes on.
+#: Verbs whose work continues without this process, or that print themselves how to continue.
 _ELSEWHERE = ("submit", "jobs")
 
 
@@ -314,27 +315,27 @@ def _pre_empted(*_: Any) -> None:
 def main() -> None:
     """Run the command line.
 
-    The exit status is 0, 1 (an internal error), 2 (the user's mistake), 130 (interrupted), or 143 (terminated, as
-    a cluster does that needs the machine for others; what was done is saved).
+    The exit status is 0 (done), 1 (internal error), 2 (the user's mistake), 130 (interrupted) or 143 (terminated
+    by SIGTERM, as in a pre-emption, with the work saved).
     """
-    words = sys.argv[1:]
+    arguments = sys.argv[1:]
     signal.signal(signal.SIGTERM, _pre_empted)
     try:
-        status = app(words or ["--help"], prog_name=app.info.name, standalone_mode=False)
+        status = app(arguments or ["--help"], prog_name=app.info.name, standalone_mode=False)
     except UserError as error:
         _error(str(error))
         status = error.exit_status
-    except typer.TyperException as error:  # a word of the command line that it does not know, or misses
+    except typer.TyperException as error:  # an unknown or missing argument
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else app.info.name
         _error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
         status = error.exit_code
     except SystemExit as end:
         status = end.code
-    verb = next((word for word in words if not word.startswith("-")), "")
+    verb = next((word for word in arguments if not word.startswith("-")), "")
     if status in (_INTERRUPTED, _PRE_EMPTED) and verb not in _ELSEWHERE:
-        # Over the ^C that a terminal echoes.
+        # Overwrites the ^C that a terminal echoes.
         start = "\r" if sys.stderr.isatty() else ""
-        what = "interrupted" if status == _INTERRUPTED else "told to end, work saved"
-        typer.echo(f"{start}{what}; go on with: {shlex.join(['dist-lstm', *words])}", err=True)
+        reason = "interrupted" if status == _INTERRUPTED else "terminated, work saved"
+        typer.echo(f"{start}{reason}; continue with: {shlex.join(['dist-lstm', *arguments])}", err=True)
     sys.exit(status)

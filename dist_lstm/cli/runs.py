@@ -1,4 +1,4 @@
-"""What verbs share: a run opened wherever it lies, and what is shown of it."""
+"""Shared by the verbs: runs in directories and at URIs, and their printed results."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,48 +13,48 @@ if TYPE_CHECKING:
 
 
 def load(config: Path, settings: list[str] | None) -> "Config":
-    """Read a config and the settings given beside it."""
+    """Read a config, with the settings of `--set`."""
     from dist_lstm.config.load import load_config
 
     return load_config(config, settings or ())
 
 
 def output_location(config: Path, out: str | None) -> str | Path:
-    """Where what a config file describes is done: a directory or a URI."""
+    """The directory or URI of the run of a config file."""
     return Path("runs") / config.stem if out is None else out
 
 
 @contextmanager
-def started(job: "Config", where: str | Path, console: "Console") -> Iterator["Run"]:
+def started(job: "Config", location: str | Path, console: "Console") -> Iterator["Run"]:
     """The run that a config describes, in its directory or at its URI, prepared."""
     from dist_lstm.layout import RunLayout
     from dist_lstm.run import start_run
     from dist_lstm.storage import mirrored
 
-    with mirrored(where, fetch=RunLayout.read()) as folder, start_run(job, folder, console) as run:
+    with mirrored(location, fetch=RunLayout.read()) as folder, start_run(job, folder, console) as run:
         yield run
 
 
 @contextmanager
-def opened(where: str, console: "Console") -> Iterator["Run"]:
+def opened(location: str, console: "Console") -> Iterator["Run"]:
     """A run that was started before, in its directory or at its URI."""
     from dist_lstm.layout import RunLayout
     from dist_lstm.run import open_run
     from dist_lstm.storage import mirrored
 
-    with mirrored(where, fetch=RunLayout.read()) as folder, open_run(folder, console) as run:
+    with mirrored(location, fetch=RunLayout.read()) as folder, open_run(folder, console) as run:
         yield run
 
 
-def show(what: str, path: Path, console: "Console", width: int = 10) -> None:
-    """Print where a thing lies."""
+def show(label: str, path: Path, console: "Console", width: int = 10) -> None:
+    """Print a path or URI after its label."""
     from dist_lstm.storage import shown
 
-    console.print(f"{what:<{width}}{shown(path)}")
+    console.print(f"{label:<{width}}{shown(path)}")
 
 
 def show_results(run: "Run", console: "Console") -> None:
-    """Print the scores of a run, and where its results lie."""
+    """Print the scores of a run, and the paths of its results."""
     from dist_lstm.storage import shown
 
     scores = run.metrics.get("backtest")
@@ -67,7 +67,7 @@ def show_results(run: "Run", console: "Console") -> None:
 
 
 def show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:
-    """Print scores as a table, a column a model."""
+    """Print scores as a table, one column per model."""
     from rich.table import Table
 
     models = {name: values for name, values in scores.items() if isinstance(values, dict)}
@@ -78,7 +78,7 @@ def show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:
     for metric in dict.fromkeys(metric for values in models.values() for metric in values):
         cells = [values.get(metric) for values in models.values()]
         table.add_row(metric, *("-" if cell is None or cell != cell else f"{cell:.4g}" for cell in cells))
-    console.print(title)  # not the table's own, which would fold a path
+    console.print(title)  # not the table's title, which would wrap a path
     console.print(table)
     value = scores.get("skill")
     skill = "unknown" if value is None or value != value else f"{value:+.1%}"

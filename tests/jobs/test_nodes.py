@@ -244,7 +244,7 @@ def test_a_training_that_loses_a_worker_goes_on_and_when_told_to_end_saves_for_a
     command.until(rf"  step {begun // 10 * 10 + 20} ")
     command.process.send_signal(signal.SIGTERM)
     assert command.end() == 143, command.said
-    assert "told to end, work saved; go on with: dist-lstm train" in command.said
+    assert "terminated, work saved; continue with: dist-lstm train" in command.said
     assert "TensorFlow: False" in command.said
     assert sorted(path.name for path in two.glob("[!.]*")) == ["checkpoints", "config.yaml", "shards"]
     assert max(int(path.name.split("-")[1]) for path in (two / "checkpoints").iterdir()) > begun

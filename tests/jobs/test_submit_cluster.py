@@ -255,7 +255,7 @@ def test_a_job_that_is_stopped_saves_its_work_and_ends_with_130(head, running):
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "long stopped after" in output
-    assert "told to end, work saved" in output
+    assert "terminated, work saved" in output
     assert "the same command submitted again goes on where it stopped" in output
     assert list((head.shared / "long" / "checkpoints").iterdir())
     [row] = [line.split() for line in head.run("jobs", "list")[1].splitlines() if "long" in line]

@@ -516,7 +516,7 @@ def test_a_search_that_is_interrupted_says_how_to_go_on(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
     *_, last = log.read_text().splitlines()
-    assert last == f"interrupted; go on with: dist-lstm tune {job} --out {out}"
+    assert last == f"interrupted; continue with: dist-lstm tune {job} --out {out}"
     assert "Traceback" not in log.read_text()
 
 
