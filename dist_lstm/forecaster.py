@@ -4,11 +4,11 @@
 
     forecaster = Forecaster.fit(df, horizon=24)     # columns unique_id, ds, y
     forecaster.predict()                            # the next 24 steps of every series
-    forecaster.cross_validation()                   # rolling cutoffs, by a model that never saw them
+    forecaster.cross_validation()                   # rolling cutoffs, with a model that never saw them
     forecaster.save("models/load")                  # later: Forecaster.load("models/load").predict(newer)
 
-What a call does is what `dist-lstm run` does with a file: a run directory lies below, in a temporary folder
-until it is saved. Tables have the columns of Nixtla's libraries.
+The calls do the same as `dist-lstm run` does with a file, in a run directory that is temporary until it is saved.
+Tables have the columns of Nixtla's libraries.
 """
 
 import io
@@ -29,12 +29,12 @@ from dist_lstm.errors import UserError
 from dist_lstm.layout import RunLayout, part_files
 from dist_lstm.storage import publish
 
-#: Stands for the path of a table in memory.
+#: Placeholder for the path of a table in memory.
 _FRAME = "memory://DataFrame"
 
 
 class Forecaster:
-    """A trained model and the series it was trained on. Made by `fit` or `load`.
+    """A trained model and the series it was trained on; created by `fit` or `load`.
 
     Args:
         folder: The run directory.
@@ -58,14 +58,14 @@ class Forecaster:
     ) -> Self:
         """Train a model on all series of a table together.
 
-        The last steps of each series serve to choose the number of steps and to score a first model; the model
-        that predicts is then trained on whole series.
+        The last steps of each series are held out to choose the number of training steps and to score a first
+        model; the model that predicts is then trained on whole series.
 
         Args:
-            df: One row a series and step: `unique_id`, `ds` (time stamp or whole number), `y` (NaN is missing).
+            df: One row per series and step: `unique_id`, `ds` (time stamp or whole number), `y` (NaN is missing).
             horizon: Steps to forecast.
-            freq: Pandas alias such as `h`, `D` or `MS`, 1 for whole numbers; None to find it in the table.
-            season_length: Steps in a season; None for the usual one of the frequency.
+            freq: Pandas alias such as `h`, `D` or `MS`, 1 for whole numbers; None to infer it from the table.
+            season_length: Steps per season; None for the usual season of the frequency.
             overrides: Other settings by dotted key, such as `{"train.max_steps": 500}`.
             verbose: Whether progress is printed.
 
@@ -91,15 +91,16 @@ class Forecaster:
         return Console(highlight=False, markup=False, emoji=False, file=None if self._verbose else io.StringIO())
 
     def predict(self, df: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Forecast every series from its end.
+        """Forecast the steps after the end of every series.
 
         Args:
-            df: Newer values of the same series, or other series, with the columns of the table that was fitted;
+            df: Newer values of the same series, or other series, with the columns of the table passed to `fit`;
                 None forecasts that table.
 
         Returns:
-            `unique_id`, `ds`, `LSTM` (the median), and the ends of the intervals, `LSTM-lo-80`, `LSTM-hi-80`, ...
-            NaN for a series without a value in its last context.
+            `unique_id`, `ds`, `LSTM` (the median), and the bounds of the intervals, `LSTM-lo-80`, `LSTM-hi-80`,
+            ...; one row per series and step, in target units. NaN for a series without an observed value in its
+            last context.
 
         Raises:
             UserError: If the table can't be used.
@@ -111,17 +112,17 @@ class Forecaster:
             return _read_parts(job.forecast(run, df, None if df is None else Path(scratch) / "forecasts"))
 
     def cross_validation(self, n_windows: int | None = None, step_size: int | None = None) -> pd.DataFrame:
-        """Forecast rolling cutoffs of the last steps, by a model that saw none of them.
+        """Forecast from rolling cutoffs in the held-out last steps, with a model that saw none of them.
 
         Args:
-            n_windows: Cutoffs, the last one horizon before the end; None for `backtest.windows`.
+            n_windows: Number of cutoffs, the last one horizon before the end; None for `backtest.windows`.
             step_size: Steps between two cutoffs; None for `backtest.stride`.
 
         Returns:
             `unique_id`, `ds`, `cutoff`, `y`, the columns of `predict`, and the baseline `SeasonalNaive`.
 
         Raises:
-            UserError: If there is no room for so many cutoffs in what was kept from training.
+            UserError: If the cutoffs need more steps than were held out from training.
         """
         with (
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
@@ -134,7 +135,7 @@ class Forecaster:
                 raise UserError(
                     "cross_validation",
                     (
-                        f"{windows} windows, {stride} steps apart, need {needed} steps kept from training, "
+                        f"{windows} windows, {stride} steps apart, need {needed} steps held out from training, "
                         f"there are {task.test}"
                     ),
                     f"fit with overrides={{'split.test': {needed}}}",
@@ -145,7 +146,7 @@ class Forecaster:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """Scores of the backtest, one row a series and model; empty without a test range."""
+        """Scores of the backtest, one row per series and model; empty without a test range."""
         path = RunLayout(self._folder).scores
         return pd.read_parquet(path) if path.exists() else pd.DataFrame()
 
@@ -153,7 +154,7 @@ class Forecaster:
         """Copy the run directory, which `dist-lstm forecast` and `dist-lstm report` can use as well.
 
         Args:
-            folder: Where to; must not exist.
+            folder: The folder to write; must not exist.
 
         Raises:
             UserError: If it exists or can't be written.
@@ -162,12 +163,12 @@ class Forecaster:
         if folder.exists():
             raise UserError(folder, "exists already", "choose another folder or delete it")
         with publish(folder) as temporary:
-            # Names with a dot are what a process leaves for itself.
+            # Names that begin with a dot are working files of a process.
             shutil.copytree(self._folder, temporary, ignore=shutil.ignore_patterns(".*"))
 
     @classmethod
     def load(cls, folder: str | Path, *, verbose: bool = False) -> Self:
-        """Open a run directory that `save` or `dist-lstm run` left.
+        """Open a run directory that `save` or `dist-lstm run` wrote.
 
         Args:
             folder: The directory.
@@ -177,7 +178,7 @@ class Forecaster:
             The forecaster; it keeps using the directory.
 
         Raises:
-            UserError: If it is no directory of a trained run.
+            UserError: If it is not the directory of a trained run.
         """
         forecaster = cls(Path(folder), verbose)
         with job.open_run(forecaster._folder, forecaster._console) as run:
@@ -187,6 +188,6 @@ class Forecaster:
 
 
 def _read_parts(folder: Path) -> pd.DataFrame:
-    """The part files of a folder as one table."""
+    """Read the part files of a folder as one table."""
     parts = [pq.read_table(part).to_pandas() for part in part_files(folder)]
     return pd.concat(parts, ignore_index=True)

@@ -1,14 +1,13 @@
-"""One job from start to end: read this first.
+"""One run from start to end: read this first.
 
     prepare    a table -> shards                          dist_lstm.data.prepare
     train      shards -> windows -> a model               dist_lstm.data.stream, dist_lstm.train.phases
-    backtest   the test range, scored                     dist_lstm.evaluate.backtest
+    backtest   the test range -> scores                   dist_lstm.evaluate.backtest
     forecast   last windows -> the forecast table         dist_lstm.forecast
-    report     all of it -> one page                      dist_lstm.report.page
+    report     all results -> one page                    dist_lstm.report.page
 
-Each stage leaves its result in the run directory and is skipped where that is there already, so a job that
-was stopped goes on with the same command. Nothing here knows where it runs: the command line calls it on a
-laptop, a cluster's worker on a node.
+Each stage writes its result into the run directory and is skipped where the result exists, so the same command
+continues an interrupted run. Nothing here depends on whether the command line or a worker of a cluster calls it.
 """
 
 import json
@@ -45,8 +44,8 @@ class Run:
     Attributes:
         folder: The directory.
         config: The resolved config.
-        manifest: What the shards hold.
-        task: What stream, model and forecast table agree on.
+        manifest: The contents of the shards.
+        task: The properties that stream, model and forecast table share.
         console: Where progress and results are shown.
     """
 
@@ -63,42 +62,42 @@ class Run:
 
     @property
     def shards(self) -> Shards:
-        """The series."""
+        """The shards of the series."""
         return Shards(self.files.shards, self.manifest)
 
     @property
     def is_trained(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether training is complete."""
         return "training" in self.metrics and self.files.model.exists()
 
     @property
     def is_scored(self) -> bool:
-        """Whether the test range is forecast and scored."""
+        """Whether the backtest is complete."""
         return "backtest" in self.metrics and is_marked(self.files.backtest) and self.files.scores.exists()
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What `metrics.json` says so far."""
+        """The contents of `metrics.json`; empty where there is none yet."""
         path = self.files.metrics
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         except ValueError as error:
-            raise UserError(path, "is damaged", "delete it, and what it counted is done again") from error
+            raise UserError(path, "is damaged", "delete it to run the stages that it describes again") from error
 
     def add_metrics(self, section: str, values: dict[str, Any]) -> None:
-        """Publish `metrics.json` with a section added."""
+        """Publish `metrics.json` with a section added or replaced."""
         write_json(self.files.metrics, self.metrics | {section: values})
 
 
 @contextmanager
 def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFrame | None = None) -> Iterator[Run]:
-    """Lock a run directory and prepare its data, or find both as an earlier command left them.
+    """Lock a run directory and prepare its data, or reuse the data that an earlier command has prepared.
 
     Args:
-        config: The job; settings may be left out.
+        config: The config; settings may be left out.
         folder: The run directory.
-        console: Where progress is shown.
-        frame: A table in memory, read instead of `data.path`.
+        console: Console for progress messages.
+        frame: A table in memory that is read instead of `data.path`.
 
     Yields:
         The run.
@@ -137,7 +136,7 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
 
     Args:
         folder: The run directory.
-        console: Where progress is shown.
+        console: Console for progress messages.
 
     Yields:
         The run.
@@ -155,7 +154,7 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
 
 
 def run_all(run: Run, train_stage: Callable[[Run], Run] | None = None) -> None:
-    """Every stage after prepare, trained by `train` or in another way; `_SUCCESS` is written last."""
+    """Run every stage after `prepare`, with `train_stage` in place of `train`; `_SUCCESS` is written last."""
     run = (train_stage or train)(run)
     for stage in (backtest, forecast, report):
         stage(run)
@@ -165,17 +164,18 @@ def run_all(run: Run, train_stage: Callable[[Run], Run] | None = None) -> None:
 
 @timed("train")
 def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run:
-    """Choose the number of steps on the validation range, then train on whole series for as many.
+    """Choose the number of steps on the validation range, then train on whole series for that many steps.
 
-    Leaves `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`, `tensorboard/`,
-    `environment.json`, and `training` in `metrics.json`; while it works, `checkpoints/`, from which it goes on.
+    Writes `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`, `tensorboard/`,
+    `environment.json` and the section `training` of `metrics.json`; until it is done also `checkpoints/`, from
+    which an interrupted training resumes.
 
     Args:
-        run: The run; nothing happens where it is trained already.
-        stop_signal: Asked now and then for the number of a signal that came to another process.
+        run: The run; nothing is done where it is trained already.
+        stop_signal: Polled for the number of a signal that another process received; None for no signal.
 
     Returns:
-        The run, with what `auto` was measured to be in its config.
+        The run, with measured values in place of `auto` in its config.
 
     Raises:
         UserError: If training diverges.
@@ -225,12 +225,12 @@ def _predictor(run: Run, model: Path) -> Any:
 
 @timed("backtest")
 def backtest(run: Run) -> None:
-    """Forecast rolling cutoffs of the test range and score them beside the seasonal naive forecast.
+    """Forecast from rolling cutoffs in the test range and score the forecasts beside the seasonal naive forecast.
 
-    Leaves `backtest/part-*.parquet`, `scores.parquet` and the section `backtest` of `metrics.json`.
+    Writes `backtest/part-*.parquet`, `scores.parquet` and the section `backtest` of `metrics.json`.
 
     Args:
-        run: A trained run; nothing happens where it is scored already, or has no test range.
+        run: A trained run; nothing is done where it is scored already or has no test range.
 
     Raises:
         UserError: If the run is not trained.
@@ -249,17 +249,17 @@ def backtest(run: Run) -> None:
         result.scores.to_parquet(temporary, index=False)
     counts = {"windows": result.windows, "series": result.series, "series_too_short": result.too_short}
     run.add_metrics("backtest", summarise(result.scores) | counts)
-    short = f"; {result.too_short:,} series too short, forecast all the same" if result.too_short else ""
+    short = f"; {result.too_short:,} series too short to be scored, but forecast" if result.too_short else ""
     run.console.print(f"backtest  {result.windows:,} windows of {result.series:,} series{short}")
 
 
 def roll(run: Run, cutoffs: tuple[int, int], folder: Path) -> Any:
-    """Forecast rolling cutoffs by the model that never saw the test range.
+    """Forecast from rolling cutoffs with the model that never saw the test range.
 
     Args:
         run: A trained run.
-        cutoffs: Cutoffs a series, and steps between two of them.
-        folder: Where `part-*.parquet` are written.
+        cutoffs: Cutoffs per series, and steps between two of them.
+        folder: The folder into which `part-*.parquet` are written.
 
     Returns:
         The `dist_lstm.evaluate.backtest.Backtest`.
@@ -271,24 +271,24 @@ def roll(run: Run, cutoffs: tuple[int, int], folder: Path) -> Any:
 
 @timed("forecast")
 def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None = None) -> Path:
-    """Forecast every series from its end.
+    """Forecast the steps after the end of every series.
 
     Args:
         run: A trained run.
-        data: Another table to forecast, read as the run's own was; None forecasts the run's series.
-        out: Where the part files go; None for `forecasts/` in the run directory.
+        data: Another table to forecast, read with the run's settings; None forecasts the run's series.
+        out: The folder of the part files; None for `forecasts/` in the run directory.
 
     Returns:
         The folder of `part-*.parquet`; `_rejected.parquet` beside them lists the series of another table
         that can't be used, and why.
 
     Raises:
-        UserError: If the run is not trained, the table can't be used, or `out` holds something else than
+        UserError: If the run is not trained, the table can't be used, or `out` holds something other than
             forecasts.
     """
     folder = out or run.files.forecasts
     if data is not None and out is None:
-        raise UserError("--data", "forecasts of another table need a place of their own", "give --out DIR")
+        raise UserError("--data", "forecasts of another table need their own folder", "give --out DIR")
     if out is None and is_marked(folder):
         run.console.print("forecast  already done")
         return folder
@@ -321,13 +321,13 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
 
 
 def report(run: Run) -> Path:
-    """Write `report.html`: the run on one page, as far as it has come.
+    """Write `report.html`, one page on all finished stages of the run.
 
     Args:
         run: A trained run.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
         UserError: If the run is not trained.

@@ -94,7 +94,9 @@ def test_cross_validation_accepts_other_cutoffs_inside_the_test_range(fitted):
 
 
 def test_cutoffs_that_were_trained_on_are_refused(fitted):
-    with pytest.raises(UserError, match=r"need 24 steps kept from training, there are 18; fit with .*split\.test"):
+    with pytest.raises(
+        UserError, match=r"need 24 steps held out from training, there are 18; fit with .*split\.test"
+    ):
         fitted.cross_validation(n_windows=4)
 
 

@@ -72,7 +72,7 @@ def make_config(table: Path, **changes: Any) -> Config:
 
 
 def work(config: Config, folder: Path) -> str:
-    """Run a job to its end; returns what was shown."""
+    """Run a job to its end; returns the output."""
     console = Console(file=io.StringIO(), width=200)
     with start_run(config, folder, console) as run:
         run_all(run)
@@ -85,7 +85,7 @@ def forecast(folder: Path, data: Path | None, out: Path | None) -> Path:
 
 
 def states(folder: Path) -> dict[str, tuple[int, int]]:
-    """Number and time of every file; a file that is written again gets another of at least one of them."""
+    """Inode and modification time of every file, at least one of which changes when a file is rewritten."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
@@ -115,7 +115,7 @@ def folder(table, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(folder, tmp_path) -> Path:
-    """A finished run to be spoiled."""
+    """A copy of a finished run that a test may change."""
     shutil.copytree(folder, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -245,12 +245,12 @@ class TestForecasts:
 
 
 class TestGoingOn:
-    def test_running_again_repeats_nothing(self, table, copy):
+    def test_running_again_repeats_no_stage(self, table, copy):
         before = states(copy)
         work(make_config(table), copy)
         after = states(copy)
         assert len(before) > 12
-        # The marker may be set again, and the report is written anew.
+        # The marker may be set again, and the report is rewritten.
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         assert changed <= {"_SUCCESS", "report.html"}
 
@@ -358,7 +358,7 @@ class TestGoingOn:
 
 class TestForecastingAnotherTable:
     def new_table(self, folder: Path) -> Path:
-        """Series with new names, one as the run knows it, one short, one with gaps at its end."""
+        """Series with new names, one of the run, one short, and one with missing values at its end."""
         table = make_table()
         sine = table[table["unique_id"] == "sine"].assign(unique_id="new sine")
         late = sine.iloc[:5].assign(unique_id="new short", ds=sine["ds"].iloc[:5] + pd.Timedelta(days=900))
@@ -498,7 +498,7 @@ class TestTheSameAgain:
 
 @contextlib.contextmanager
 def deterministic_ops_end() -> Iterator[None]:
-    """TensorFlow offers no public way back from deterministic ops."""
+    """Disable deterministic ops again, for which TensorFlow has no public function."""
     from tensorflow.python.framework import config
 
     try:
