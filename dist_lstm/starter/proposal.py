@@ -1,4 +1,4 @@
-"""A setting that is proposed, with its reason and what could stand instead."""
+"""A proposed setting with its reason and alternatives."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Proposed:
-    """A setting of the config that is written.
+    """A setting of the config to write.
 
     Attributes:
-        key: Its dotted name.
+        key: Its dotted key.
         value: Its value.
-        why: The reason, or what it means, in a few words.
-        instead: Other values, each with what it would mean.
-        active: Whether it is written as a setting; else as a comment.
+        why: The reason or the meaning, in a few words.
+        instead: Alternative values, each with its meaning.
+        active: Whether it is written as a setting; otherwise as a comment.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""What a table holds, and a config that fits it. A big table is judged by its first rows."""
+"""Propose a config for a table, from its first rows where it is large."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,28 +18,28 @@ from dist_lstm.data.source import SourceFile, read, read_sample, source_files
 from dist_lstm.errors import UserError
 from dist_lstm.starter.recognise import Recognised, recognise
 
-#: Values of the first rows by which columns are recognised.
+#: Number of values in the first rows by which columns are recognised.
 _CELLS = 1 << 20
-#: Rows that are read to measure the series.
+#: Rows that are read to describe the series.
 _ROWS = 1 << 20
 #: Steps usually forecast where a frequency has no season: a quarter of the year in weeks, six years.
 _WITHOUT_SEASON = {"W": 13, "YE": 6, "YS": 6}
-#: Longer seasons, as of minutes, are too much for a first horizon.
+#: Longer seasons, such as those of minutes, are too long for a first horizon.
 _LONGEST_SEASON = 300
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rows that were read hold.
+    """Facts about the rows that were read.
 
     Attributes:
-        rows: How many; one per series and time stamp.
+        rows: Number of rows; one per series and time stamp.
         whole: Whether these are all rows of the table.
         span: First and last time stamp or step.
         freq: The frequency.
-        length: Steps of each series that has an observed value, `[N]`.
-        missing: Share of the steps of all series that have no value.
-        unobserved: Series without any value.
+        length: Steps of each series with an observed value, `[N]`.
+        missing: Share of the steps of all series without a value.
+        unobserved: Number of series without any value.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class Facts:
 
     @property
     def statistics(self) -> DatasetStatistics:
-        """What the defaults of a config depend on."""
+        """The statistics on which the defaults of a config depend."""
         return DatasetStatistics(self.freq.name, int(self.length.sum()), int(np.median(self.length)))
 
 
@@ -61,12 +61,12 @@ class Proposal:
     """A config for a table.
 
     Attributes:
-        config: The settings that are proposed or given; others are left out.
+        config: The proposed and the given settings; others are left out.
         given: Dotted keys of the settings that the user gave.
-        recognised: Which column is which.
-        facts: What the table holds.
-        why_horizon: How the horizon was chosen.
-        needed: Steps a series has at least, to be trained on and scored.
+        recognised: The role of each column.
+        facts: Facts about the table.
+        why_horizon: The reason for the horizon.
+        needed: Steps that a series needs to be trained on and scored.
     """
 
     config: Config
@@ -78,22 +78,22 @@ class Proposal:
 
     @property
     def usable(self) -> int:
-        """Series that are long enough to be trained on and scored."""
+        """Number of series that are long enough to be trained on and scored."""
         return int((self.facts.length >= self.needed).sum())
 
 
 def propose(table: str, settings: Sequence[str] = ()) -> Proposal:
-    """Look at a table and propose a config.
+    """Read a table and propose a config.
 
     Args:
         table: A file, a folder, a glob or a URI.
-        settings: Texts of the form `section.key=value`, which are taken as they are.
+        settings: Texts of the form `section.key=value`, which override proposals.
 
     Returns:
         The proposal.
 
     Raises:
-        UserError: If the table can't be used, or it can't be decided how; it says what to give.
+        UserError: If the table can't be used, or a setting can't be inferred and must be given.
     """
     only: dict[str, Any] = {}
     assign_settings(only, settings)
@@ -125,7 +125,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _measure(config: Config, files: Sequence[SourceFile]) -> Facts:
-    """Read rows as `prepare` does, up to a bound."""
+    """Read rows as `prepare` does, up to a limit."""
     pieces: list[pa.Table] = []
     rows, whole = 0, True
     for piece in read(config.data, files):
@@ -145,7 +145,7 @@ def _measure(config: Config, files: Sequence[SourceFile]) -> Facts:
         raise UserError("data.path", f"none of the {len(with_values)} series has an observed value")
     unobserved = int((~with_values).sum())
     if not whole and with_values.sum() > 1:
-        # The last one may go on where reading ended.
+        # The last series may continue after the rows that were read.
         with_values &= panel.unique_id != table["unique_id"][-1].as_py()
     return Facts(
         rows=rows,
@@ -167,14 +167,14 @@ def _span(ds: pa.ChunkedArray) -> tuple[str, str]:
 
 
 def _steps_needed(config: Config, facts: Facts) -> int:
-    """Steps of a series that can be trained on and scored."""
+    """Steps that a series needs to be trained on and scored."""
     resolved = resolve(config, facts.statistics)
     split = resolved.split
     return resolved.task.min_context + resolved.task.horizon + split.validation + split.test
 
 
 def _longest_horizon(config: Config, facts: Facts, most: int, length: int) -> int:
-    """The longest horizon up to `most` for which a series of some length can be used; 0 for none."""
+    """The longest horizon up to `most` for which series of a length can be used; 0 for none."""
     for horizon in range(min(most, length), 0, -1):
         if _steps_needed(override(config, {"task.horizon": horizon}), facts) <= length:
             return horizon
@@ -190,7 +190,7 @@ def _choose_horizon(config: Config, given: Mapping[str, Any], facts: Facts) -> t
             raise UserError(
                 "task.horizon",
                 f"{config.task.horizon} needs series of {needed:,} steps, the longest has {longest:,}",
-                f"take --horizon {most} or less" if most else "give longer series",
+                f"use --horizon {most} or less" if most else "give longer series",
             )
         return config, "as given"
     seasons = [config] if "task.season_length" in given else [config, override(config, {"task.season_length": 1})]
@@ -199,13 +199,13 @@ def _choose_horizon(config: Config, given: Mapping[str, Any], facts: Facts) -> t
         for length in (facts.statistics.median, longest):
             horizon = _longest_horizon(one, facts, most, length)
             if horizon:
-                bound = "" if horizon == most else f", as far as series of {length:,} steps have room for"
+                bound = "" if horizon == most else f", reduced to what series of {length:,} steps allow"
                 return override(one, {"task.horizon": horizon}), f"{why}{bound}"
     least = _steps_needed(override(seasons[-1], {"task.horizon": 1}), facts)
     raise UserError(
         "data.path",
         f"its series are too short{shown}: the longest has {longest:,} steps",
-        f"give longer ones; {least} steps are the least",
+        f"give series of at least {least} steps",
     )
 
 

@@ -1,4 +1,4 @@
-"""Which column of a table is which: by its name, by its type, and by what repeats in it."""
+"""Recognise the role of each column of a table by its name, its type and its repeated values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from dist_lstm.data.rows import column_kind
 from dist_lstm.errors import UserError
 from dist_lstm.starter.proposal import Proposed
 
-#: What columns are usually called, the surest names first; a name counts as a whole or as a word of a longer one.
+#: Usual names of columns, the most certain first; a name matches as a whole or as a word of a longer name.
 # fmt: off
 _TIMES = (
     "ds", "timestamp", "datetime", "date", "time", "day", "week", "month", "quarter", "year", "period",
@@ -33,19 +33,19 @@ _TARGETS = (
 _FIRST_DATE, _LAST_DATE = 19000101, 21001231
 _SHOWN = 8
 _MOST_PAIRED = 6
-#: A column that names the series may repeat a time stamp in so few of the rows: that is then said as an error.
+#: A column that names the series may repeat a time stamp in this share of the rows; `duplicates` reports them.
 _FEW = 0.05
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What the columns of a table are taken for.
+    """The roles of the columns of a table.
 
     Attributes:
-        settings: The settings of `data` that say so.
-        statics: Columns that describe a whole series, by setting: `data.static_categories` and
+        settings: The settings of `data` that define them.
+        statics: Columns with one value per series, by setting: `data.static_categories` and
             `data.static_numbers`.
-        unused: Columns that nothing is done with.
+        unused: Columns that are not used.
     """
 
     settings: tuple[Proposed, ...]
@@ -54,7 +54,7 @@ class Recognised:
 
 
 class _Look:
-    """The first rows of a table, and what is asked of them."""
+    """The first rows of a table, and questions about them."""
 
     def __init__(self, table: pa.Table, where: str) -> None:
         columns = {}
@@ -71,18 +71,18 @@ class _Look:
 
     @property
     def numbers(self) -> list[str]:
-        """Columns that could be forecast; pandas keeps its index under such a name."""
+        """Columns that could be forecast, without the index that pandas stores."""
         return [name for name in self.of("whole", "number") if not name.startswith("__index_level_")]
 
     def distinct(self, name: str) -> int:
         return pc.count_distinct(self.table[name], mode="all").as_py()
 
     def repeats(self, *keys: str) -> int:
-        """Rows that have the same values in some columns as a row before."""
+        """Number of rows with the same values in some columns as an earlier row."""
         return self.table.num_rows - self.table.group_by([*keys]).aggregate([]).num_rows
 
     def changing(self, names: Sequence[str], series: str) -> set[str]:
-        """Those columns that have several values within a series."""
+        """Columns that have several values within a series."""
         counts = self.table.group_by(series).aggregate([(name, "count_distinct") for name in names])
         return {name for name in names if pc.max(counts[f"{name}_count_distinct"]).as_py() > 1}
 
@@ -93,18 +93,18 @@ class _Look:
 
 
 def recognise(table: pa.Table, given: Mapping[str, Any], where: str) -> Recognised:
-    """Find out which columns of a table are which.
+    """Recognise the role of each column of a table.
 
     Args:
-        table: Its first rows as they are stored, with all columns.
-        given: Settings of `data` that the user gives.
+        table: The first rows as they are stored, with all columns.
+        given: Settings of `data` that the user gave.
         where: The table, named in errors.
 
     Returns:
-        The settings; those that are given as they are.
+        The settings, with given ones unchanged.
 
     Raises:
-        UserError: If that can't be decided; it says what was seen and what to give.
+        UserError: If a role can't be decided and must be given.
     """
     if not table.num_rows:
         raise UserError(where, "has no rows", "give a table with at least one series")
@@ -112,7 +112,7 @@ def recognise(table: pa.Table, given: Mapping[str, Any], where: str) -> Recognis
     columns: Mapping[str, Any] = given.get("columns") or {}
     for name in (columns.get(key) for key in ("unique_id", "ds", "y")):
         if isinstance(name, str) and name not in look.kinds:
-            look.refuse(f"has no column {name!r}", "give --set data.columns. one of them")
+            look.refuse(f"has no column {name!r}", "set data.columns to one of them with --set")
     ds = _given("ds", columns) or _time(look)
     layout = given.get("layout")
     if layout == "wide":
@@ -139,7 +139,7 @@ def _given(key: str, columns: Mapping[str, Any]) -> Proposed | None:
 
 
 def _named(names: Sequence[str], hints: tuple[str, ...]) -> list[str]:
-    """The columns with the surest name: one, several of the same rank, or none."""
+    """The columns with the most certain name: one, several of the same rank, or none."""
     ranks = {}
     for name in names:
         spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
@@ -178,7 +178,7 @@ def _time(look: _Look) -> Proposed:
 
 
 def _text_example(look: _Look) -> str:
-    """What a column holds that is called as time stamps are, but can't be read as such."""
+    """An example from a column whose name suggests time stamps, but whose text can't be read as such."""
     named = _named(look.of("text"), _TIMES)
     return f" ({named[0]} holds {look.table[named[0]].drop_null()[0].as_py()!r})" if named else ""
 
@@ -202,7 +202,7 @@ def _series(look: _Look, ds: str, merged: bool) -> Proposed:
         return Proposed(key, usual, f"names the series: {look.distinct(usual):,} in the first rows")
     if not look.repeats(ds):
         one = next((name for name in texts if look.distinct(name) == 1), None)
-        why = "no time stamp comes twice: one series" if one is None else "names the one series in the first rows"
+        why = "no time stamp is repeated: one series" if one is None else "names the one series in the first rows"
         return Proposed(key, one, why)
     numbered = [name for name in whole if _named([name], _SERIES) and not _named([name], _TARGETS)]
     surest = _named(texts + numbered, _SERIES)
@@ -212,7 +212,7 @@ def _series(look: _Look, ds: str, merged: bool) -> Proposed:
     nearly = [name for name in candidates if 0 < look.repeats(name, ds) <= _FEW * rows]
     if fits or nearly:
         name, *others = fits or nearly
-        why = f"no time stamp twice within one of its {look.distinct(name):,} values"
+        why = f"no repeated time stamp within any of its {look.distinct(name):,} values"
         instead = tuple((other, f"or by this: {look.distinct(other):,} values") for other in others)
         return Proposed(key, name, why if fits else "names the series", instead)
     if merged:
@@ -225,7 +225,7 @@ def _series(look: _Look, ds: str, merged: bool) -> Proposed:
             )
     return look.refuse(
         f"column {ds!r} repeats its time stamps, and no column names the series",
-        "choose it with --set data.columns.unique_id=NAME; if the rows are parts of one series, add them up with "
+        "choose it with --set data.columns.unique_id=NAME; if the rows are parts of one series, merge them with "
         "--set data.duplicates=sum",
     )
 
@@ -243,7 +243,7 @@ def _target(look: _Look, candidates: list[str], named: list[str], unique_id: str
         names = ", ".join(candidates)
         look.refuse(
             f"several columns hold numbers to forecast: {names}",
-            f"choose one with --set data.columns.y=NAME, or each as a series of its own with --set "
+            f"choose one with --set data.columns.y=NAME, or each as a separate series with --set "
             f"'data.columns.y=[{names}]'",
         )
     instead = tuple((name, "numbers too") for name in candidates if name != named[0])
@@ -266,7 +266,7 @@ def _wide(look: _Look, ds: Proposed, y: Proposed | None, layout: Proposed) -> Re
 def _statics(look: _Look, others: list[str], unique_id: str | None) -> dict[str, tuple[str, ...]]:
     if unique_id is None or look.distinct(unique_id) == 1:
         return {}
-    # Those three are names of other columns.
+    # These three names belong to other columns.
     usable = [name for name in others if name not in ("unique_id", "ds", "y") and look.kinds[name] != "time"]
     usable = [name for name in usable if look.kinds[name] not in ("other", "empty") and look.distinct(name) > 1]
     changing = look.changing(usable, unique_id)

@@ -1,4 +1,4 @@
-"""The proposal as a YAML file that explains itself, and as a few lines for the terminal."""
+"""Write a proposal as a commented YAML file, and summarise it on the terminal."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from dist_lstm.starter.proposal import Proposed
 from dist_lstm.starter.propose import Facts, Proposal, propose
 
 _ENDINGS = re.compile(r"\.(csv|tsv|parquet|parq|pq|feather|arrow|ipc)(\.gz)?$", re.IGNORECASE)
-#: What YAML reads as text without quotes; y, n, on and the like are words of YAML 1.1.
+#: Text that YAML reads as text without quotes; y, n, on and the like are booleans in YAML 1.1.
 _PLAIN = re.compile(r"(?!(?i:null|true|false|yes|no|on|off|n)$)(?:\.{0,2}/)*[A-Za-z_][\w./-]*", re.ASCII)
 #: Longer lists of columns are shortened in the terminal, and left out of comments.
 _SHOWN = 6
@@ -26,13 +26,13 @@ _UNITS = {"min": "minutes", "h": "hours", "D": "days", "B": "business days", "W"
 _UNITS |= dict.fromkeys(("MS", "ME"), "months") | dict.fromkeys(("QS", "QE"), "quarters")
 _UNITS |= dict.fromkeys(("YS", "YE"), "years")
 _MEANING = {
-    "split.validation": "last steps before the test range, to choose the training length",
+    "split.validation": "steps before the test range, to choose the number of training steps",
     "split.test": "last steps of each series, to score on",
-    "backtest.windows": "forecasts of each series that are scored",
-    "backtest.stride": "steps from one to the next",
+    "backtest.windows": "scored forecasts per series",
+    "backtest.stride": "steps between two cutoffs",
 }
 _INSTEAD = {"split.test": ((0, "train on more, without scores"),)}
-#: What is left out, shown as comments: the settings that are changed first.
+#: Settings with derived defaults that are shown as comments because users change them first.
 _LEFT_OUT = (
     "task.context_length",
     "model.units",
@@ -43,7 +43,7 @@ _LEFT_OUT = (
 
 
 def config_path(table: str) -> Path:
-    """Where the config of a table is written by default: its name, in the working directory."""
+    """Default path of a table's config: the table's name, in the working directory."""
     parts = [part for part in re.split(r"[/\\]", table.rpartition("://")[2]) if part]
     plain = [part for part in parts if not re.search(r"[*?\[\]$~]", part) and part not in (".", "..")]
     name = re.sub(r"[^\w.-]+", "-", _ENDINGS.sub("", plain[-1] if plain else "")).strip("-.")
@@ -51,16 +51,16 @@ def config_path(table: str) -> Path:
 
 
 def write_config(table: str, path: Path, settings: Sequence[str], console: Console) -> None:
-    """Look at a table, write a config for it, and show what was seen.
+    """Read a table, write a config for it, and show a summary.
 
     Args:
         table: A file, a folder, a glob or a URI.
-        path: The config; must not exist.
-        settings: Texts of the form `section.key=value`, which are taken as they are.
-        console: Where to.
+        path: The config to write; must not exist.
+        settings: Texts of the form `section.key=value`, which override proposals.
+        console: Console for the summary.
 
     Raises:
-        UserError: If the file exists, the table can't be used, or it can't be decided how.
+        UserError: If the file exists, the table can't be used, or a setting can't be inferred and must be given.
     """
     if path.exists():
         raise UserError(path, "exists already", "choose another --out or delete it")
@@ -76,15 +76,15 @@ def write_config(table: str, path: Path, settings: Sequence[str], console: Conso
 
 
 def config_text(proposal: Proposal, table: str, path: Path) -> str:
-    """The proposal as YAML, with the reason of each setting as a comment.
+    """Render the proposal as YAML, with the reason of each setting as a comment.
 
     Args:
-        proposal: What is written.
-        table: The table, as it was given.
-        path: Where it will lie, for the commands that it names.
+        proposal: The proposal.
+        table: The table, as the user gave it.
+        path: Path of the config, for the commands in its header.
 
     Returns:
-        The text.
+        The text of the config.
     """
     lines, indent = _header(proposal, table, path), ""
     opened: list[str] = []
@@ -103,7 +103,7 @@ def config_text(proposal: Proposal, table: str, path: Path) -> str:
 
 
 def _lines(start: str, value: Any, why: str, active: bool) -> list[str]:
-    """A setting with its comment: behind it, or above it where the line would be long."""
+    """A setting with its comment after it, or above it where the line would be too long."""
     indent = " " * (len(start) - len(start.lstrip()))
     setting = f"{indent}{'' if active else '# '}{start.lstrip()}{_yaml(value)}"
     whole = f"{setting:<34}  # {why}"
@@ -130,9 +130,9 @@ def _header(proposal: Proposal, table: str, path: Path) -> list[str]:
         f"#   dist-lstm plan {name}    shows what a run would do, and every setting",
         f"#   dist-lstm run {name}     trains, scores, forecasts; see runs/{path.stem}/report.html",
         "#",
-        f"# Written by dist-lstm init after a look at {rows}.",
-        "# Behind each setting stands its reason. Settings that are commented out are alternatives: delete",
-        "# the '# ' before one, and the line it replaces. What is left out is derived from the data.",
+        f"# Written by dist-lstm init after reading {rows}.",
+        "# The comment after each setting is its reason. Settings that are commented out are alternatives:",
+        "# delete the '# ' before one and the line it replaces. Settings left out are derived from the data.",
     ]
 
 
@@ -152,7 +152,7 @@ def _ahead(proposal: Proposal) -> str:
 
 
 def _settings(proposal: Proposal, table: str) -> list[Proposed]:
-    """Every setting that is shown, in the order of the schema."""
+    """All settings that are shown, in the order of the schema."""
     config, facts = proposal.config, proposal.facts
     derived = derive(config, facts.statistics)
     values = dict(flatten(config))
@@ -161,7 +161,7 @@ def _settings(proposal: Proposal, table: str) -> list[Proposed]:
     shown |= {one.key: one for one in _task(proposal, derived)}
     shown["data.path"] = Proposed("data.path", table, "the table")
     for key, names in proposal.recognised.statics.items():
-        why = "the same within each series; as inputs of the model"
+        why = "constant within each series; could be inputs of the model"
         shown[key] = Proposed(key, names, why, active=False)
     for key, meaning in _MEANING.items():
         if key in derived:
@@ -187,7 +187,7 @@ def _task(proposal: Proposal, derived: Mapping[str, Default]) -> list[Proposed]:
     )
     if freq.integer:
         instead: tuple[tuple[Any, str], ...] = ((12, "if a step is a month"), (24, "an hour"), (7, "a day"))
-        why = "none: numbers of steps say nothing of seasons"
+        why = "none: integer steps have no usual season"
     elif season == 1:
         instead, why = ((52, "a year"),) if str(freq.name).startswith("W") else (), "no season is usual"
     else:
@@ -197,19 +197,23 @@ def _task(proposal: Proposal, derived: Mapping[str, Default]) -> list[Proposed]:
         why = "none: the series are short"
     return [
         horizon,
-        Proposed("task.freq", freq.name, "whole numbers" if freq.integer else "the distance of most time stamps"),
+        Proposed(
+            "task.freq",
+            freq.name,
+            "whole numbers" if freq.integer else "the most frequent distance between time stamps",
+        ),
         Proposed("task.season_length", season, why, instead),
         Proposed("task.levels", task.levels, "prediction intervals, percent"),
     ]
 
 
 def show_proposal(proposal: Proposal, path: Path, console: Console) -> None:
-    """Print what was seen of a table, and the next command.
+    """Print a summary of the table and the proposal, and the next command.
 
     Args:
         proposal: The proposal.
-        path: Where its config was written.
-        console: Where to.
+        path: Path of the config that was written.
+        console: Console to print to.
     """
     facts, length = proposal.facts, proposal.facts.length
     rows = f"{facts.rows:,}" if facts.whole else f"the first {facts.rows:,}; the rest was not read"
