@@ -1,4 +1,4 @@
-"""Each of the user's mistakes gives one line that names the thing, exit status 2 and no traceback."""
+"""Each mistake of the user gives one line that names its cause, exit status 2 and no traceback."""
 
 import io
 import itertools
@@ -14,7 +14,7 @@ CONFIG = "task: {horizon: 2}\ndata: {path: FILE}\n"
 HEAD = "unique_id,ds,y\n"
 DAYS = [f"a,2024-01-{day:02d},{day}\n" for day in range(1, 31)]
 TABLE = HEAD + "".join(DAYS)
-#: Ten to the ninth numbers, if somebody counts them.
+#: A billion numbers, once its aliases are expanded.
 NESTED = [f"&{inner} [{', '.join([f'*{outer}'] * 10)}]" for outer, inner in itertools.pairwise("abcdefghij")]
 BOMB = f"[&a [1], {', '.join(NESTED)}]"
 FRAME = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=30), "y": range(30)})
@@ -41,7 +41,7 @@ def prepare(call, tmp_path):
 
 
 def line_of(result: tuple[int, str, str]) -> str:
-    """The one line of a user's mistake."""
+    """The one error line of a user's mistake."""
     status, out, err = result
     assert status == 2, err
     assert out == ""
@@ -104,7 +104,7 @@ def test_a_setting_that_can_not_be_used_is_named(prepare, settings, says):
 
 
 @pytest.mark.parametrize(("given", "shown"), [("D", "h"), ("h", "15min"), ("W", "D"), ("D", "MS"), ("min", "h")])
-def test_a_frequency_that_the_data_contradict_is_refused_with_the_one_they_show(prepare, given, shown):
+def test_a_frequency_that_the_data_contradict_is_refused_with_the_inferred_one(prepare, given, shown):
     frame = FRAME.assign(ds=pd.date_range("2024-01-01", periods=30, freq=shown))
     line = line_of(prepare(f"task.freq={given}", table=frame, name="t.parquet"))
     name = {"W": "W-SUN"}.get(given, given)
@@ -196,7 +196,7 @@ def test_a_damaged_parquet_or_feather_file_is_refused(prepare, cut, kind):
         (TABLE, "t", "t is neither CSV, Parquet nor Feather"),
     ],
 )
-def test_a_file_that_is_not_there_or_not_what_its_name_says_is_refused(prepare, table, name, says):
+def test_a_missing_file_or_one_that_does_not_match_its_suffix_is_refused(prepare, table, name, says):
     assert says in line_of(prepare(table=table, name=name))
 
 
@@ -220,7 +220,7 @@ def test_a_file_that_is_not_there_or_not_what_its_name_says_is_refused(prepare, 
     ],
     ids=lambda value: repr(value)[-30:],
 )
-def test_a_file_that_is_no_config_is_named_with_the_reason(prepare, config, says):
+def test_a_file_that_is_not_a_config_is_named_with_the_reason(prepare, config, says):
     line = line_of(prepare(config=config))
     assert "job.yaml" in line
     assert says in line
@@ -233,7 +233,7 @@ def test_every_verb_names_a_config_that_is_missing(call, tmp_path, verb):
 
 
 @pytest.mark.parametrize("arguments", [["backtest"], ["forecast"], ["evaluate", "--data", "actuals.csv"]])
-def test_every_verb_names_a_folder_that_is_no_run(call, tmp_path, arguments):
+def test_every_verb_names_a_folder_that_is_not_a_run(call, tmp_path, arguments):
     verb, *options = arguments
     assert f"{tmp_path}: is not a run directory" in line_of(call(verb, tmp_path, *options))
 
@@ -245,7 +245,7 @@ def test_a_forecast_of_another_table_needs_a_folder_of_its_own(call, prepare, tm
     assert "--out" in line
 
 
-def test_forecasts_do_not_take_the_place_of_a_run(call, prepare, tmp_path):
+def test_forecasts_do_not_replace_a_run(call, prepare, tmp_path):
     run = tmp_path / "out"
     assert prepare()[0] == 0
     (run / "_SUCCESS").touch()
@@ -253,7 +253,7 @@ def test_forecasts_do_not_take_the_place_of_a_run(call, prepare, tmp_path):
     assert (run / "shards" / "manifest.json").exists()
 
 
-def test_an_unmarked_shards_folder_of_someone_else_is_left_alone(prepare, tmp_path):
+def test_a_shards_folder_with_other_files_is_refused_and_not_changed(prepare, tmp_path):
     precious = tmp_path / "out" / "shards" / "thesis.tex"
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")
@@ -289,14 +289,14 @@ def test_an_output_folder_whose_table_changed_is_refused(prepare, tmp_path):
     assert "--out" in line
 
 
-def test_an_output_folder_with_foreign_files_is_refused_and_left_alone(prepare, tmp_path):
+def test_an_output_folder_with_other_files_is_refused_and_not_changed(prepare, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("precious")
     assert "thesis.tex" in line_of(prepare())
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
-def test_what_was_refused_leaves_no_half_finished_folder_that_blocks_the_next_try(prepare):
+def test_a_refused_table_leaves_no_incomplete_folder_that_blocks_the_next_attempt(prepare):
     line_of(prepare(table=TABLE + ROW + "lots\n"))
     assert prepare(table=TABLE)[0] == 0
 
@@ -307,7 +307,7 @@ def test_control_codes_of_a_damaged_file_do_not_reach_the_terminal(prepare):
     assert "\x07" not in line
 
 
-def test_a_fault_of_ours_keeps_its_traceback(call, monkeypatch):
+def test_an_internal_error_keeps_its_traceback(call, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError
 
@@ -324,7 +324,7 @@ def test_a_message_of_several_lines_is_printed_as_one(call, monkeypatch):
     assert line_of(call("prepare", "job.yaml")) == "error: one two three"
 
 
-def test_a_real_process_ends_the_same(tmp_path):
+def test_a_process_of_its_own_prints_the_same_line_and_exits_with_status_2(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text(CONFIG + "trian: {seed: 1}\n")
     actual = subprocess.run(

@@ -5,7 +5,7 @@ import pickle
 from dist_lstm.errors import UserError
 
 
-def test_what_is_missing_leaves_no_marks_behind():
+def test_empty_parts_of_a_message_leave_no_separators():
     assert (
         str(UserError("data.path", "does not exist", "give another")) == "data.path: does not exist; give another"
     )
@@ -13,12 +13,12 @@ def test_what_is_missing_leaves_no_marks_behind():
     assert str(UserError("", "nothing to do", "stop")) == "nothing to do; stop"
 
 
-def test_a_copy_in_another_process_is_the_same():
+def test_a_pickled_error_is_restored_unchanged():
     error = UserError("a", "b", "c")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.where, copy.problem, copy.advice, str(copy)) == ("a", "b", "c", str(error))
 
 
-def test_a_mirror_is_named_by_its_uri():
+def test_the_local_path_of_a_mirror_is_replaced_by_its_uri():
     error = UserError("/cache/x/run", "holds /cache/x/other", "delete /cache/x/run")
     assert str(error.with_name("/cache/x", "s3://b")) == "s3://b/run: holds s3://b/other; delete s3://b/run"

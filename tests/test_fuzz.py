@@ -1,4 +1,4 @@
-"""Any table under any config ends in shards, or in one line that tells the user what to mend."""
+"""Any table under any config ends in shards, or in one line that says what the user has to correct."""
 
 import datetime as dt
 import tempfile
@@ -41,7 +41,7 @@ VALUES = st.one_of(
 
 
 def arrays(rows: int) -> st.SearchStrategy[pa.Array]:
-    """A column of any type; the ones that make a good table are the most frequent."""
+    """A column of any type; those of a valid table are the most frequent."""
 
     def of(values: st.SearchStrategy, kind: pa.DataType | None = None) -> st.SearchStrategy[pa.Array]:
         some = st.lists(st.one_of(values, values, values, st.none()), min_size=rows, max_size=rows)
@@ -73,7 +73,7 @@ def arrays(rows: int) -> st.SearchStrategy[pa.Array]:
 
 @st.composite
 def tables(draw: st.DrawFn, layout: str) -> pa.Table:
-    """A table that could be used, with up to two columns replaced, renamed or added; or any columns at all."""
+    """A valid table with up to two columns replaced, renamed or added, or a table of arbitrary columns."""
     rows = draw(st.sampled_from([40, 60, 60, 5, 1, 0]))
     names = st.one_of(st.sampled_from(COLUMNS), st.sampled_from(COLUMNS), st.text(max_size=4))
     if draw(st.integers(0, 9)) == 9:
@@ -93,7 +93,7 @@ def tables(draw: st.DrawFn, layout: str) -> pa.Table:
 
 
 def write(table: pa.Table, kind: str, folder: Path) -> Path | None:
-    """The table as a file; None where a format does not have its types."""
+    """Write the table to a file; None where the format does not support its types."""
     path = folder / f"t.{kind}"
     try:
         if kind == "parquet":
@@ -129,7 +129,7 @@ def sections(draw: st.DrawFn, section: type[BaseModel] = Config) -> dict[str, An
 
 
 NAMES = st.sampled_from(COLUMNS)
-#: What a user could try, by dotted key.
+#: Values that a user could try, by dotted key.
 LIKELY = {
     "task.freq": st.sampled_from([1, 7, "D", "h", "MS", "W", "B", "us", "YE"]),
     "task.horizon": st.integers(1, 20),

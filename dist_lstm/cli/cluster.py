@@ -1,4 +1,4 @@
-"""What speaks to a cluster: `submit`, `jobs` for what was submitted, and training on several nodes."""
+"""The verbs of a Ray cluster: `submit`, `jobs` for submitted jobs, and training on several nodes."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,26 +21,29 @@ Address = Annotated[
     typer.Option(
         metavar="URL",
         envvar="RAY_API_SERVER_ADDRESS",
-        help="Dashboard of the cluster; default http://127.0.0.1:8265, a forwarded port.",
+        help="URL of the cluster's dashboard; default http://127.0.0.1:8265, a forwarded port.",
     ),
 ]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Plain http to another machine is meant: the network sees the token.")
+    bool,
+    typer.Option(
+        "--insecure", help="Allow plain http to another machine, although it exposes the token to the network."
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the job.")]
 
-jobs = typer.Typer(help="List, follow and stop what was submitted.", no_args_is_help=True)
+jobs = typer.Typer(help="List, follow and stop submitted jobs.", no_args_is_help=True)
 
 
 def trainer(job: "Config", where: str | Path) -> AbstractContextManager["Callable[[Run], Run]"]:
-    """What trains a job: this process, or the nodes of the cluster it belongs to.
+    """Return the stage that trains a job: in this process, or on several nodes of its cluster.
 
     Args:
         job: The job.
         where: Its directory or URI.
 
     Returns:
-        The stage, open for as long as it may be called.
+        A context manager of the stage, which may be called while it is open.
     """
     if job.resources.nodes == 1:
         from dist_lstm.run import train
@@ -54,21 +57,25 @@ def trainer(job: "Config", where: str | Path) -> AbstractContextManager["Callabl
 def submit(
     ctx: typer.Context,
     words: Annotated[
-        list[str], typer.Argument(metavar="VERB CONFIG ...", help="What to run there, as it would be run here.")
+        list[str],
+        typer.Argument(
+            metavar="VERB CONFIG ...", help="The command to run on the cluster, as it would be run here."
+        ),
     ],
     address: Address = None,
     shared: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DIR", envvar="DIST_LSTM_SHARED", help="A folder that every node sees; may be repeated."
+            metavar="DIR", envvar="DIST_LSTM_SHARED", help="A folder that every node can access; may be repeated."
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the job; default that of the config.")
+        str | None, typer.Option(metavar="NAME", help="Name of the job; default the name of the config.")
     ] = None,
     follow: Annotated[bool, typer.Option(help="Show what the job prints until it ends.")] = True,
     pending_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Withdraw a job that has no place for so long.")
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Cancel a job that is still pending after so many seconds."),
     ] = 3600.0,
     insecure: Insecure = False,
 ) -> None:
@@ -81,7 +88,7 @@ def submit(
     console = make_console()
     client = connect(address, insecure)
     job = submit_order(client, order, name, tuple(shared or ()), console)
-    hint = f"`dist-lstm jobs logs {job.name} --follow` follows it, `dist-lstm jobs stop {job.name}` ends it"
+    hint = f"`dist-lstm jobs logs {job.name} --follow` follows it, `dist-lstm jobs stop {job.name}` stops it"
     if not follow:
         console.print(hint)
         return
@@ -94,7 +101,7 @@ def submit(
 
 
 def _read_order(ctx: typer.Context, words: list[str]) -> "Order":
-    """Read a command by the verb's own parser, so that a slip is told here."""
+    """Read a command with the verb's own parser, so that mistakes are reported before it is submitted."""
     verb, *rest = words
     root: Any = ctx.find_root().command
     command = root.commands.get(verb)
@@ -104,9 +111,9 @@ def _read_order(ctx: typer.Context, words: list[str]) -> "Order":
     subject = next((metavar for metavar in ("CONFIG", "RUN") if metavar in arguments), None)
     if command is None or subject is None:
         available = [name for name, one in root.commands.items() if _takes_work(one)]
-        raise UserError("submit", f"{verb} can't be run on a cluster", f"known are {', '.join(available)}")
+        raise UserError("submit", f"{verb} can't be run on a cluster", f"expected one of {', '.join(available)}")
     inner = command.context_class(command, info_name=verb, parent=ctx.find_root())
-    given, left, _ = command.make_parser(inner).parse_args(list(rest))  # which it empties
+    given, left, _ = command.make_parser(inner).parse_args(list(rest))  # parse_args empties the list
     if left or not given.get(arguments[subject]):
         problem = f"unexpected {left[0]}" if left else f"{subject} is missing"
         raise UserError("submit", f"{verb}: {problem} (see dist-lstm {verb} --help)")
@@ -146,7 +153,9 @@ def list_command(address: Address = None, insecure: Insecure = False) -> None:
 def logs(
     name: Name,
     address: Address = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Until the job ends, with its exit status.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Follow the output until the job ends, and exit with its status.")
+    ] = False,
     insecure: Insecure = False,
 ) -> None:
     """Show what a job printed."""
@@ -165,10 +174,12 @@ def logs(
 def stop(
     name: Name,
     address: Address = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for its end.")] = 90.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Seconds to wait for the job to end.")
+    ] = 90.0,
     insecure: Insecure = False,
 ) -> None:
-    """End a job: it saves its work first."""
+    """Stop a job, which saves its work first."""
     from dist_lstm.jobs.client import connect
     from dist_lstm.jobs.follow import find_job
     from dist_lstm.jobs.follow import stop as stop_job

@@ -1,1 +1,1 @@
-"""What is to be done: settings, their defaults, and the task they make."""
+"""The config: settings, their defaults, and the task they describe."""

@@ -1,4 +1,4 @@
-"""Plain facts about the data to the settings that were left out, each with its reason."""
+"""Defaults of the settings that were left out, derived from dataset statistics, each with its reason."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +11,18 @@ from dist_lstm.errors import UserError
 
 _MOST_WINDOWS = 10
 _EPOCHS = 30
-#: A longer segment reads more at once than a state of usual size can hold.
+#: A longer segment holds more than a state of usual size can represent.
 _LONGEST_SEGMENT = 60
 
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """What the defaults depend on of the data.
+    """Statistics of the data on which the defaults depend.
 
     Attributes:
-        freq: Frequency alias, or whole number of integer steps.
-        steps: Steps of all series.
-        median: Steps of the median series.
+        freq: Frequency alias, or the whole number between two integer steps.
+        steps: Total number of steps over all series.
+        median: Median number of steps per series.
     """
 
     freq: str | int
@@ -32,11 +32,11 @@ class DatasetStatistics:
 
 @dataclass(frozen=True)
 class Default:
-    """A setting that was left out.
+    """The default of a setting that was left out.
 
     Attributes:
-        value: What it becomes.
-        why: From what, in a few words.
+        value: The value.
+        why: The reason, in a few words.
     """
 
     value: Any
@@ -44,14 +44,14 @@ class Default:
 
 
 def derive(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
-    """What every setting that was left out becomes, and why.
+    """Derive the default of every setting that was left out.
 
     Args:
         config: A config with settings left out.
-        statistics: Of the data.
+        statistics: Statistics of the data.
 
     Returns:
-        By dotted key, in the order of the schema.
+        Defaults by dotted key, in the order of the schema.
     """
     result = _season(config, statistics)
     result |= _shape(config, statistics, result["task.season_length"].value)
@@ -64,7 +64,7 @@ def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
 
     Args:
         config: A config with settings left out.
-        statistics: Of the data.
+        statistics: Statistics of the data.
 
     Returns:
         The config with nothing left out.
@@ -89,11 +89,11 @@ def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
 
 
 def assume_measured(config: ResolvedConfig, statistics: DatasetStatistics) -> MeasuredConfig:
-    """What a plan assumes where settings are left to be measured: the defaults.
+    """Replace settings that are to be measured by their defaults, which a plan assumes.
 
     Args:
         config: A resolved config.
-        statistics: Of the data.
+        statistics: Statistics of the data.
 
     Returns:
         The config without `auto`.
@@ -108,22 +108,22 @@ def assume_measured(config: ResolvedConfig, statistics: DatasetStatistics) -> Me
 
 def _season(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
     freq = parse_frequency(config.task.freq or statistics.freq)
-    usual = {True: "a whole number says nothing of seasons"}.get(freq.integer, f"usual for {freq.name}")
+    usual = {True: "integer steps have no usual season"}.get(freq.integer, f"usual for {freq.name}")
     return {
-        "task.freq": Default(freq.name, "the distance most time stamps have"),
+        "task.freq": Default(freq.name, "the most frequent distance between time stamps"),
         "task.season_length": Default(config.task.season_length or freq.season_length, usual),
     }
 
 
 def _shape(config: Config, statistics: DatasetStatistics, season: int) -> dict[str, Default]:
-    """Segment and context: whole segments, some seasons, at least two horizons."""
+    """Segment and context lengths: whole segments, some seasons, at least two horizons."""
     horizon, context = config.task.horizon, config.task.context_length
     segment = config.model.segment_length
     why = "the season, or its largest divisor up to 60"
     if segment is None:
         segment = max(size for size in range(1, min(season, _LONGEST_SEGMENT) + 1) if season % size == 0)
         if context and context % segment:
-            segment, why = 1, f"task.context_length {context} is no multiple of {segment}"
+            segment, why = 1, f"task.context_length {context} is not a multiple of {segment}"
     least = 1 if config.task.min_context is None else config.task.min_context
     if season == 1:
         steps = max(2 * horizon, min(48, statistics.median // 4), least)
@@ -148,13 +148,13 @@ def _splits(config: Config, statistics: DatasetStatistics) -> dict[str, Default]
     tenth = "as many horizons as a tenth of the median series holds, 1 to 10"
     if split.test is not None:
         windows = backtest.windows or (max(split.test - horizon, 0) // stride + 1)
-        test, why = split.test, "as many as split.test has room for"
+        test, why = split.test, "as many as fit into split.test"
     else:
         windows, why = backtest.windows or usual, tenth
         test = horizon + (windows - 1) * stride
     return {
         "split.validation": Default(usual * horizon, tenth),
-        "split.test": Default(test, "room for backtest.windows"),
+        "split.test": Default(test, "the steps that backtest.windows need"),
         "backtest.windows": Default(windows, why),
         "backtest.stride": Default(stride, "the horizon"),
     }

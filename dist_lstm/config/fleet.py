@@ -1,4 +1,4 @@
-"""The settings of a fleet: many models, each of one series or of a group of them."""
+"""The settings of a fleet: many models, each for one series or for a group of series."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ Group = Annotated[
 ]
 Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
 
-#: What a small model of its own is trained with where neither `fleet.settings` says so nor `init_from`.
+#: Settings of the small models where neither `fleet.settings` nor `fleet.init_from` gives them.
 SMALL = {
     "model.units": [32],
     "train.batch_size": 32,
@@ -26,56 +26,63 @@ SMALL = {
     "train.warmup_steps": 30,
     "train.patience": 4,
 }
-#: The head decides what the forecast table holds, for all models alike.
+#: The head determines the columns of the forecast table, which all models share.
 _ALLOWED, _SHARED = ("model.", "train.", "task.context_length", "task.min_context"), ("model.head",)
 
 
 class FleetSettings(Section):
-    """Many models, each of one series or of a group of them."""
+    """Many models, each for one series or for a group of series."""
 
     by: Grouping = Field(
         default="series",
-        description="What has a model of its own: each series, each cluster of similar series, or each "
-        "combination of values of columns, which are among data.static_categories.",
+        description="What gets its own model: each series, each cluster of similar series, or each combination of "
+        "values of these columns, which must be among data.static_categories.",
     )
     group: Group = Field(
         default="cluster",
-        description="With by: series, the groups whose models forecast the series that have none of their own; "
-        "null for none.",
+        description="With by: series, the groups whose models forecast the series without a usable model of "
+        "their own; null for none.",
     )
     clusters: Whole = Field(
-        default="auto", description="Clusters of similar series; auto is one for each 50 series, 2 to 32."
+        default="auto",
+        description="Number of clusters of similar series; auto is one per 50 series, from 2 to 32.",
     )
     settings: dict[str, Any] = Field(
         default={},
-        description="Settings by dotted key in which these models differ from the global one, such as "
-        "train.max_steps.",
+        description="Settings by dotted key, such as train.max_steps, in which these models differ from the "
+        "global one.",
     )
     global_model: StrictBool = Field(
         default=True,
-        description="Train one model on all series, for series whose own model and group's model are of no use.",
+        description="Train one model on all series, for series whose own and group models are not usable.",
     )
     init_from: str | None = Field(
         default=None,
-        description="A run or a fleet whose weights training starts from; its model is then the global one.",
+        description="A run or a fleet whose weights training starts from; its model then serves as the global "
+        "model.",
     )
     skill_gate: float | None = Field(
         default=0.0,
         ge=-10,
         lt=1,
-        description="Least skill on the validation range, 1 - MAE / seasonal naive's MAE, with which a model "
-        "forecasts a series; null to take what is trained.",
+        description="Minimum skill on the validation range, 1 - MAE / seasonal naive's MAE, that a model needs to "
+        "forecast a series; null to use every trained model.",
     )
     max_packs: int = Field(
-        default=200, ge=1, le=10_000, description="Tune trials at most that the models are packed into."
+        default=200,
+        ge=1,
+        le=10_000,
+        description="Maximum number of Tune trials (packs) over which the models are distributed.",
     )
     slots: Whole = Field(
-        default="auto", description="Models a pack trains at once; auto is 16 on a CPU, 256 on a GPU."
+        default="auto", description="Models that a pack trains at once; auto is 16 on a CPU, 256 on a GPU."
     )
-    cpus: float = Field(default=1.0, gt=0, description="CPUs a pack takes.")
-    gpus: float = Field(default=0.0, ge=0, le=1, description="GPUs a pack takes; a share lets packs sit together.")
+    cpus: float = Field(default=1.0, gt=0, description="CPUs per pack.")
+    gpus: float = Field(
+        default=0.0, ge=0, le=1, description="GPUs per pack; with a fraction, several packs share one GPU."
+    )
     max_failures: int = Field(
-        default=2, ge=0, description="How often a pack is tried again after its process or node died."
+        default=2, ge=0, description="How many times a pack is retried after its process or node has died."
     )
 
     @field_validator("settings")
@@ -84,7 +91,7 @@ class FleetSettings(Section):
         for key in settings:
             if not key.startswith(_ALLOWED) or key in _SHARED:
                 raise ValueError(
-                    f"fleet.settings: {key} is the same for all models of a fleet; those of model, train, "
-                    "task.context_length and task.min_context may differ, but for model.head"
+                    f"fleet.settings: {key} is the same for all models of a fleet; only task.context_length, "
+                    "task.min_context and the settings of train and model, without model.head, may differ"
                 )
         return settings

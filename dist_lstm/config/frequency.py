@@ -1,7 +1,7 @@
-"""Frequencies: aliases, the grid of time stamps they span, and season lengths.
+"""Frequencies: aliases, grids of time stamps, and season lengths.
 
 A frequency is a pandas alias (`h`, `D`, `MS`, ...) for time stamps, or a whole number for integer steps.
-Time stamps are `datetime64[us]` without a zone.
+Axes: R time stamps, C cycles of the calendar. Time stamps are `datetime64[us]` without a zone.
 """
 
 import warnings
@@ -20,7 +20,7 @@ _PER_SEASON = (
 #: Steps that pandas can count one by one in seconds, as it does for business hours.
 _LONGEST = 500_000
 _DAY = np.timedelta64(1, "D")
-_DAYS_A_MONTH = 365.25 / 12
+_DAYS_PER_MONTH = 365.25 / 12
 _FULL = {"hour": 24, "weekday": 7, "month": 12}
 
 
@@ -30,8 +30,8 @@ class Cycle:
 
     Attributes:
         name: `hour` (of the day), `weekday` or `month` (of the year).
-        period: Its length: 24 hours, 7 days (5 where only business days count), 12 months.
-        advance: How far a step goes, in the unit of `period`; months of finer frequencies are 30.44 days.
+        period: Its length: 24 hours, 7 days (5 for business days), 12 months.
+        advance: Length of a step in the unit of `period`; for finer frequencies a month is 30.44 days.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Frequency:
 
     @property
     def integer(self) -> bool:
-        """Whether steps are whole numbers instead of time stamps."""
+        """Whether steps are whole numbers rather than time stamps."""
         return isinstance(self.name, int)
 
     @property
@@ -73,7 +73,7 @@ class Frequency:
         return pd.tseries.frequencies.to_offset(self.name)
 
     def position(self, ds: np.ndarray, origin: np.ndarray) -> np.ndarray:
-        """Steps from an origin to a time stamp.
+        """Count the steps from an origin to a time stamp.
 
         Args:
             ds: Time stamps or steps, `[R]`.
@@ -96,14 +96,19 @@ class Frequency:
         return np.where(on_grid, steps, -1)
 
     def advance(self, origin: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """The time stamps a number of steps after their origins.
+        """Compute the time stamps that are a number of steps after their origins.
 
         Args:
             origin: Time stamps on the grid, `[R]`.
-            steps: Steps to go, `[R]`, not negative.
+            steps: Number of steps, `[R]`, not negative.
 
         Returns:
             Time stamps, `[R]`, of the type of `origin`.
+
+        Example:
+            >>> january = np.array(["2024-01-01"], "datetime64[us]")
+            >>> parse_frequency("MS").advance(january, np.array([2])).astype("datetime64[D]")
+            array(['2024-03-01'], dtype='datetime64[D]')
         """
         if len(origin) == 0:
             return origin
@@ -126,14 +131,14 @@ class Frequency:
                 raise UserError(
                     "task.freq",
                     f"from {first} to {last} there are more than {_LONGEST:,} steps of {self.name!r}",
-                    "set the true frequency, or mend the first or last time stamp",
+                    "set the correct frequency, or correct the first or last time stamp",
                 )
         grid = pd.date_range(pd.Timestamp(first), last, periods=periods, freq=self._offset.base, unit="us")
         return grid.to_numpy()
 
     @property
     def season_length(self) -> int:
-        """The season most usual for this frequency, in steps; 1 for none."""
+        """Steps per season that are usual for this frequency; 1 for no season."""
         if isinstance(self.name, int):
             return 1
         offset = self._offset
@@ -142,20 +147,20 @@ class Frequency:
         if base in _PER_SEASON:
             season = _PER_SEASON[base]
         elif width is not None and np.timedelta64(1, "m") <= width < _DAY:
-            a_day = _DAY / np.timedelta64(width)
-            return int(a_day) if a_day.is_integer() else 1
+            steps_per_day = _DAY / np.timedelta64(width)
+            return int(steps_per_day) if steps_per_day.is_integer() else 1
         else:
             return 1
         return season // offset.n if season % offset.n == 0 else 1
 
     @property
     def within_day(self) -> bool:
-        """Whether a step is shorter than a day, so that a step is the same time in every time zone."""
+        """Whether a step is shorter than a day, and so lasts equally long in every time zone."""
         return isinstance(self.width, np.timedelta64) and bool(self.width < _DAY)
 
     @property
     def cycles(self) -> tuple[Cycle, ...]:
-        """The cycles of the calendar that have more than one step; none for integer steps and for years."""
+        """The calendar cycles that have more than one step; none for integer steps and for years."""
         if self.integer:
             return ()
         width = self.width
@@ -163,23 +168,23 @@ class Frequency:
             days = float(width / _DAY)
             hour = (Cycle("hour", 24, 24 * days),) if days < 1 else ()
             weekday = (Cycle("weekday", 7, days),) if days < 7 else ()
-            return (*hour, *weekday, Cycle("month", 12, days / _DAYS_A_MONTH))
+            return (*hour, *weekday, Cycle("month", 12, days / _DAYS_PER_MONTH))
         offset = self._offset
         base = offset.base.freqstr.split("-")[0]
         if base == "B":
             weekday = Cycle("weekday", 5, float(offset.n))
-            return (weekday, Cycle("month", 12, 7 / 5 * offset.n / _DAYS_A_MONTH))
+            return (weekday, Cycle("month", 12, 7 / 5 * offset.n / _DAYS_PER_MONTH))
         months = {12: 1, 4: 3}.get(_PER_SEASON.get(base, 0), 12) * offset.n
         return (Cycle("month", 12, float(months)),) if months % 12 else ()
 
     def calendar(self, ds: np.ndarray) -> np.ndarray:
-        """Places in the cycles.
+        """Compute the positions in the cycles.
 
         Args:
             ds: Local time stamps, `[R]`.
 
         Returns:
-            One column a cycle, `[R, C]`, float32, in the unit of its period: hours since midnight, days
+            One column per cycle, `[R, C]`, float32, in the unit of its period: hours since midnight, days
             since Monday, months since New Year, with fractions.
         """
         day = ds.astype("datetime64[D]")
@@ -197,16 +202,20 @@ class Frequency:
 
 
 def parse_frequency(freq: str | int) -> Frequency:
-    """Check a frequency that the user gave.
+    """Parse and check a frequency that the user gave.
 
     Args:
         freq: A pandas alias or a whole number above 0.
 
     Returns:
-        The frequency under the name pandas gives it.
+        The frequency, with the alias as pandas spells it.
 
     Raises:
-        UserError: If pandas does not know the alias, or the number is below 1.
+        UserError: If pandas does not support the alias, it is finer than a microsecond, or the number is below 1.
+
+    Example:
+        >>> parse_frequency("60min").season_length
+        24
     """
     if isinstance(freq, int) or freq.isdecimal():
         if int(freq) < 1:
@@ -221,22 +230,22 @@ def parse_frequency(freq: str | int) -> Frequency:
         hint = (
             f"write {freq.removesuffix(letters)}{_RENAMED[letters]}"
             if letters in _RENAMED
-            else ("take an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps")
+            else ("use an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps")
         )
         raise UserError("task.freq", f"{freq!r} is not a frequency of pandas", hint)
     if isinstance(offset, pd.offsets.Tick) and offset.nanos % 1000:
-        raise UserError("task.freq", f"{freq!r} is no whole number of microseconds, the finest time there is")
+        raise UserError("task.freq", f"{freq!r} is not a whole number of microseconds, the finest resolution")
     return Frequency(offset.freqstr)
 
 
 def infer_frequency(series: list[np.ndarray]) -> Frequency:
-    """The frequency that most of some series show.
+    """Infer the most frequent frequency of some series.
 
     Args:
         series: Sorted time stamps or steps of each series, gaps and duplicates allowed.
 
     Returns:
-        The most frequent of the frequencies that stretches of ten steps show; 1 for integer steps.
+        The most frequent of the frequencies of stretches of ten steps; 1 for integer steps.
 
     Raises:
         UserError: If no stretch without gaps is regular.
@@ -258,21 +267,21 @@ def infer_frequency(series: list[np.ndarray]) -> Frequency:
 
 
 def check_frequency(given: Frequency, series: list[np.ndarray]) -> None:
-    """Refuse a frequency that regular time stamps contradict, as hours for daily data or days for hourly data.
+    """Refuse a frequency that regular time stamps contradict, such as hours for daily data.
 
     Args:
-        given: What the user says.
+        given: The frequency that the user gave.
         series: Sorted time stamps of each series, gaps and duplicates allowed.
 
     Raises:
-        UserError: If the series show another frequency, and a step of theirs is no step of the given one, or
-            nowhere are two time stamps one given step apart.
+        UserError: If the series have another frequency, and their time stamps are not on the grid of the given one
+            or no two of them are one given step apart.
     """
     if given.integer or any(ds.dtype.kind == "i" for ds in series):
         return
     try:
         shown = infer_frequency(series)
-    except UserError:  # nothing regular, nothing to contradict
+    except UserError:  # without a regular frequency nothing contradicts
         return
     steps = [given.position(ds, np.repeat(ds[:1], len(ds))) for ds in series]
     on_grid = all((one >= 0).all() for one in steps)

@@ -1,4 +1,4 @@
-"""YAML and `--set` to a `Config`; its changes, its differences, its fingerprint."""
+"""Read a `Config` from YAML and `--set`; change, compare and fingerprint configs."""
 
 import difflib
 import hashlib
@@ -58,7 +58,7 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
 
 
 def assign_settings(values: dict[str, Any], settings: Sequence[str]) -> None:
-    """Put what `--set` gives into plain values.
+    """Assign the settings of `--set` to plain values.
 
     Args:
         values: Sections, each a mapping of settings; changed.
@@ -75,11 +75,11 @@ def assign_settings(values: dict[str, Any], settings: Sequence[str]) -> None:
 
 
 def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
-    """Check plain values and make a `Config` of them.
+    """Check plain values and build a `Config` from them.
 
     Args:
         values: Sections, each a mapping of settings.
-        where: The source of the values, named in errors.
+        where: Source of the values, named in errors.
 
     Returns:
         The checked config, with absolute paths.
@@ -91,7 +91,7 @@ def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
 
 
 def validate(values: Mapping[str, Any], where: str, kind: type[_Config]) -> _Config:
-    """Check plain values and make a config of one kind of them; as `parse_config`."""
+    """Check plain values and build a config of the given kind, as `parse_config` does."""
     try:
         # A section with every line commented out is null.
         config = kind.model_validate({key: value for key, value in values.items() if value is not None})
@@ -116,23 +116,28 @@ def _locate(path: str) -> str:
 
 
 def override(config: _Config, changes: Mapping[str, Any]) -> _Config:
-    """The config with some settings changed.
+    """Return the config with some settings changed.
 
     Args:
-        config: The config to start from; it stays as it is.
+        config: The config to start from; it is not changed.
         changes: New values by dotted key, such as `{"train.learning_rate": 3e-4}`.
 
     Returns:
-        The changed, checked config, of the same kind: a resolved one stays resolved.
+        The changed and checked config, of the same kind: a resolved one stays resolved.
 
     Raises:
         UserError: If a key is unknown or a value is of a wrong type or out of bounds.
+
+    Example:
+        >>> config = parse_config({"task": {"horizon": 24}, "data": {"path": "sales.csv"}})
+        >>> override(config, {"train.learning_rate": 3e-4}).train.learning_rate
+        0.0003
     """
     return validate(changed_values(config, changes), "", type(config))
 
 
 def changed_values(config: Config, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values of a config with some settings changed, to be checked as another kind of config."""
+    """Return the plain values of a config with some settings changed; they are not checked."""
     values = config.model_dump(mode="python")
     for key, value in changes.items():
         _assign(values, key, value)
@@ -151,7 +156,7 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-#: What other tools call settings.
+#: Names of settings in other tools.
 _OTHER_NAMES = {
     "task.horizon": (
         "h",
@@ -184,7 +189,7 @@ _OTHER_NAMES = {
 
 
 def _keys_below(location: Sequence[Any]) -> list[str]:
-    """Dotted keys of the settings and sections right below a section."""
+    """Dotted keys of the settings and sections directly below a section."""
     section: Any = Config
     for name in location:
         section = section.model_fields[name].annotation
@@ -192,7 +197,7 @@ def _keys_below(location: Sequence[Any]) -> list[str]:
 
 
 def _meant(location: Sequence[str]) -> str | None:
-    """The setting that was probably meant by one that there is not; None where nothing is like it."""
+    """The setting that was probably meant by an unknown one; None where none is similar."""
     *sections, name = location
     keys = _keys_below(sections)
     names = {key.rpartition(".")[2]: key for key in keys}
@@ -209,7 +214,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
         *sections, _ = problem["loc"]
         meant = _meant(problem["loc"])
         names = [key.rpartition(".")[2] for key in _keys_below(sections)]
-        hint = f"did you mean {meant}?" if meant else "known are " + ", ".join(names)
+        hint = f"did you mean {meant}?" if meant else "expected one of " + ", ".join(names)
         return f"{'.'.join(problem['loc'])} is not a setting; {hint}"
     key = ".".join(str(part) for part in problem["loc"] if part not in _TYPES)
     if problem["type"] == "missing":
@@ -221,12 +226,12 @@ def _explain(problem: Mapping[str, Any]) -> str:
 
 
 def dump_config(config: Config) -> str:
-    """The config as YAML, every setting written out."""
+    """Return the config as YAML with every setting."""
     return dump_yaml(config.model_dump(mode="json"))
 
 
 def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting with its dotted key, in the order of the schema."""
+    """Yield every setting as dotted key and value, in the order of the schema."""
     for name in type(section).model_fields:
         value = getattr(section, name)
         if isinstance(value, BaseModel):
@@ -235,11 +240,11 @@ def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-#: Settings for which `auto` is measured when training starts; config.yaml then holds the number.
+#: Settings whose `auto` is measured when training starts; `config.yaml` then has the measured number.
 MEASURED = ("train.batch_size", "train.learning_rate")
 
-#: Settings that change where and how fast something is computed, but not what. The memory budget is none of
-#: them: in which pools windows are drawn depends on it.
+#: Settings that change where and how fast results are computed, but not the results. The memory budget is not
+#: among them: the pools from which windows are sampled depend on it.
 WITHOUT_EFFECT = (
     "resources.",
     "search.",
@@ -259,8 +264,8 @@ def differences(left: Config, right: Config) -> list[str]:
     """Settings in which two configs describe different work.
 
     Args:
-        left: One config; that of the run directory, where it is one.
-        right: The other; `auto` is no other work than what it was measured to be.
+        left: One config; where one is that of a run directory, this one.
+        right: The other; its `auto` equals any value that was measured.
 
     Returns:
         Texts such as `task.horizon is 24, not 48`, in the order of the schema.
@@ -274,20 +279,20 @@ def differences(left: Config, right: Config) -> list[str]:
 
 
 def measured_before(config: Config, stored: Config) -> dict[str, Any]:
-    """Settings that a config leaves to be measured (`auto`), and that an earlier command has measured.
+    """Find settings that a config leaves to be measured (`auto`) and that an earlier command has measured.
 
     Args:
         config: The config.
         stored: The config of a run directory.
 
     Returns:
-        What they were measured to be, by dotted key.
+        Measured values by dotted key.
     """
     result = dict(flatten(stored))
     return {key: result[key] for key, value in flatten(config) if key in MEASURED and value == "auto"}
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
-    """A short hash of plain values, the same in every process."""
+    """Return a short hash of plain values that is the same in every process."""
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,11 +1,11 @@
-"""A config in which nothing is missing: what its types say is true from here on.
+"""Configs whose types say that nothing is missing.
 
-Config           settings may be left out (None), or left to the machine ("auto")
-ResolvedConfig   nothing is None that has a default derived from the data
-MeasuredConfig   nothing is "auto" either that training needs as a number
+Config           settings may be left out (None), or measured later ("auto")
+ResolvedConfig   no setting with a default derived from the data is None
+MeasuredConfig   and no setting that training needs as a number is "auto"
 """
 
-# A section is frozen, so that a narrower type in a subclass is sound; pyright does not see that of pydantic.
+# A section is frozen, so a narrower type in a subclass is sound; pyright can't infer that for pydantic.
 # pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from dist_lstm.config.schema import (
 
 
 class ResolvedTaskSettings(TaskSettings):
-    """What is forecast."""
+    """The forecasting task, resolved."""
 
     context_length: int = Field(ge=1)
     min_context: int = Field(ge=1)
@@ -37,21 +37,21 @@ class ResolvedTaskSettings(TaskSettings):
 
 
 class ResolvedSplitSettings(SplitSettings):
-    """Last steps of every series that are kept from training."""
+    """Last steps of every series that are held out from training, resolved."""
 
     validation: int = Field(ge=0)
     test: int = Field(ge=0)
 
 
 class ResolvedModelSettings(ModelSettings):
-    """The network."""
+    """The network, resolved."""
 
     segment_length: int = Field(ge=1)
     units: tuple[Units, ...] = Field(min_length=1)
 
 
 class ResolvedTrainSettings(TrainSettings):
-    """The training loop."""
+    """The training loop, resolved."""
 
     batch_size: Whole
     max_steps: int = Field(ge=1)
@@ -66,7 +66,7 @@ class MeasuredTrainSettings(ResolvedTrainSettings):
 
 
 class ResolvedBacktestSettings(BacktestSettings):
-    """Rolling cutoffs in the test range."""
+    """Rolling cutoffs in the test range, resolved."""
 
     windows: int = Field(ge=1)
     stride: int = Field(ge=1)
@@ -92,7 +92,7 @@ def load_resolved(path: Path) -> ResolvedConfig:
     """Read a config that a command has written with every setting.
 
     Args:
-        path: Such as the `config.yaml` of a run.
+        path: A file such as the `config.yaml` of a run.
 
     Returns:
         The config.
@@ -104,21 +104,21 @@ def load_resolved(path: Path) -> ResolvedConfig:
 
 
 def unresolved(config: ResolvedConfig) -> Config:
-    """The same config as one in which settings may be left out again."""
+    """Return the same config as one in which settings may be left out again."""
     return Config.model_validate(config.model_dump())
 
 
 def as_measured(config: ResolvedConfig, changes: Mapping[str, Any] | None = None) -> MeasuredConfig:
-    """The config with what was left to be measured.
+    """Return the config with the measured settings.
 
     Args:
         config: A resolved config.
-        changes: What was measured, and other changes, by dotted key.
+        changes: Measured values and other changes, by dotted key.
 
     Returns:
         The config.
 
     Raises:
-        UserError: If something is still to be measured, or a value is out of bounds.
+        UserError: If a setting has still to be measured, or a value is out of bounds.
     """
     return validate(changed_values(config, changes or {}), "", MeasuredConfig)

@@ -1,4 +1,4 @@
-"""Every setting once: its default, unit, bound and meaning.
+"""Every setting once: its default, unit, bounds and meaning.
 
 `None` means "derived from the frequency, the horizon and the lengths of the series"
 (`dist_lstm.config.defaults`); `dist-lstm plan` shows what it becomes.
@@ -26,27 +26,28 @@ Units = Annotated[int, Field(ge=1, le=65536)]
 
 
 class TaskSettings(Section):
-    """What is forecast."""
+    """The forecasting task."""
 
-    horizon: int = Field(ge=1, description="Steps to forecast.")
+    horizon: int = Field(ge=1, description="Number of steps to forecast.")
     context_length: int | None = Field(
         default=None,
         ge=1,
-        description="Steps the model reads before a cutoff; shorter pasts are padded on the left.",
+        description="Steps before a cutoff that the model reads; shorter histories are padded on the left.",
     )
     min_context: int | None = Field(
         default=None,
         ge=1,
-        description="Fewest steps a series must have before a cutoff to be trained on or scored there.",
+        description="Minimum number of steps a series must have before a cutoff to be trained on or scored there.",
     )
     freq: int | str | None = Field(
         default=None,
-        description="Pandas frequency alias such as 'h', 'D' or 'MS'; a whole number for integer steps.",
+        description="Pandas frequency alias such as 'h', 'D' or 'MS', or a whole number for integer steps.",
     )
-    season_length: int | None = Field(default=None, ge=1, description="Steps in a season; 1 for none.")
+    season_length: int | None = Field(default=None, ge=1, description="Steps per season; 1 for no season.")
     levels: tuple[Level, ...] = Field(
         default=(80.0, 95.0),
-        description="Central prediction intervals, percent, to 2 decimals; only the quantile head gives them.",
+        description="Central prediction intervals, in percent with at most 2 decimals; only the quantile head "
+        "has them.",
     )
 
     @field_validator("levels")
@@ -54,18 +55,22 @@ class TaskSettings(Section):
     def _check_levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
         for level in levels:
             if round(level, 2) != level or not 0.01 <= level <= 99.99:
-                raise ValueError(f"task.levels must lie in 0.01 to 99.99 with at most 2 decimals, got {level}")
+                raise ValueError(f"task.levels must be from 0.01 to 99.99 with at most 2 decimals, got {level}")
         return levels
 
 
 class SplitSettings(Section):
-    """Last steps of every series that are kept from training, in time order."""
+    """Last steps of every series that are held out from training, in time order."""
 
     validation: int | None = Field(
-        default=None, ge=0, description="Steps before the test range on which the number of steps is chosen."
+        default=None,
+        ge=0,
+        description="Steps before the test range, on which the number of training steps is chosen.",
     )
     test: int | None = Field(
-        default=None, ge=0, description="Last steps of each series, on which the backtest is scored."
+        default=None,
+        ge=0,
+        description="Last steps of each series, on which the backtest is scored; 0 for no backtest.",
     )
 
 
@@ -75,44 +80,52 @@ class ModelSettings(Section):
     segment_length: int | None = Field(
         default=None,
         ge=1,
-        description="Steps the LSTM reads at once; must divide context_length; 1 is step by step.",
+        description="Time steps that the LSTM reads per recurrent step; must divide context_length. 1 is a plain "
+        "LSTM.",
     )
     units: tuple[Units, ...] | None = Field(
-        default=None, min_length=1, description="Units of each LSTM layer, in order."
+        default=None, min_length=1, description="Number of units of each LSTM layer, in order."
     )
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of inputs dropped after each LSTM layer.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout rate after each LSTM layer.")
     head: Literal["quantile", "mae", "mse", "huber"] = Field(
-        default="quantile", description="What is forecast and the loss it is trained on."
+        default="quantile",
+        description="Output of the model and its loss: quantiles with the pinball loss, or one value with the "
+        "MAE, MSE or Huber loss.",
     )
     scaling: Literal["standard", "robust", "minmax", "mean_abs", "none"] = Field(
-        default="robust", description="How location and scale of values are taken out and put back."
+        default="robust",
+        description="How the location and scale by which values are normalised are computed: mean and standard "
+        "deviation, median and interquartile range, minimum and range, mean absolute value, or none.",
     )
     scaling_by: Literal["window", "series"] = Field(
-        default="window", description="Location and scale of each context, or of each series' training range."
+        default="window",
+        description="Whether location and scale come from each context or from each series' training range.",
     )
     bidirectional: StrictBool = Field(
-        default=False, description="Read the context backwards as well; doubles the state."
+        default=False, description="Read the context backwards as well, which doubles the size of the state."
     )
     linear: StrictBool = Field(
-        default=True, description="Add a linear map of the context to the forecast; quantiles shift with it."
+        default=True, description="Add a linear map of the context to the forecast; it shifts all quantiles alike."
     )
     residual: StrictBool = Field(default=False, description="Add the input of each LSTM layer to its output.")
     decoder: Literal["direct", "segment", "recursive"] = Field(
         default="direct",
-        description="All steps at once from the last state; segments in parallel, each from the last state and "
-        "its place; or segments one after the other, each from the one before.",
+        description="How the horizon is decoded: all steps at once from the last state (direct); segments in "
+        "parallel, each from the last state and its position (segment); or segments one by one, each from the "
+        "previous one (recursive).",
     )
     series_embedding: int = Field(
-        default=0, ge=0, le=1024, description="Numbers learned for each series; 0 for none."
+        default=0, ge=0, le=1024, description="Size of the vector that is learned for each series; 0 for none."
     )
     id_dropout: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of windows trained on as if of an unknown series, so that new series can be forecast.",
+        description="Share of training windows whose series is treated as unknown, so that new series can be "
+        "forecast.",
     )
     calendar: StrictBool = Field(
-        default=False, description="Hour, weekday and month as inputs, as far as the frequency has them."
+        default=False, description="Use the hour, weekday and month as inputs, as far as the frequency has them."
     )
 
 
@@ -121,74 +134,90 @@ class TrainSettings(Section):
 
     batch_size: Whole | None = Field(
         default=None,
-        description="Windows a step, over all replicas; auto measures how many fill the machine.",
+        description="Windows per step, over all replicas; auto measures the smallest size with nearly the "
+        "highest throughput.",
     )
     accumulate: int = Field(
         default=1,
         ge=1,
-        description="Parts a replica's batch is worked through in, to save memory; the step stays the same.",
+        description="Micro-batches into which each replica's batch is split to save memory (gradient "
+        "accumulation); the update stays the same.",
     )
     max_steps: int | None = Field(
-        default=None, ge=1, description="Steps at most; the learning rate decays over them."
+        default=None, ge=1, description="Maximum number of training steps; the learning rate decays over them."
     )
     max_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="Seconds at most of each of the two trainings, which end with the epoch; null for no limit.",
+        description="Maximum duration in seconds of each of the two trainings, checked at the end of each epoch; "
+        "null for no limit.",
     )
     steps_per_epoch: int | None = Field(
-        default=None, ge=1, description="Steps between two looks at the validation loss."
+        default=None, ge=1, description="Steps per epoch; the validation loss is computed after each epoch."
     )
     learning_rate: Rate = Field(
-        default=1e-3, description="Highest learning rate of AdamW; auto finds it by a sweep before training."
+        default=1e-3, description="Peak learning rate of AdamW; auto finds it by a sweep before training."
     )
     warmup_steps: int = Field(
-        default=100, ge=0, description="Steps in which the learning rate rises to its highest."
+        default=100, ge=0, description="Steps over which the learning rate rises to its peak."
     )
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay of AdamW.")
-    clip_norm: float = Field(default=1.0, gt=0, description="Greatest norm of the whole gradient.")
+    clip_norm: float = Field(
+        default=1.0, gt=0, description="Maximum global norm of the gradient, above which it is scaled down."
+    )
     ema: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="Decay a step of the moving average of the weights, which is validated and kept; 0 for none.",
+        description="Decay per step of the moving average of the weights, which is then validated and saved; 0 "
+        "for none.",
     )
     max_bad_steps: int = Field(
         default=10,
         ge=1,
-        description="Steps in a row whose loss is no number, before training goes back to its last checkpoint at "
-        "half the learning rate; a second time ends it.",
+        description="Consecutive steps with a non-finite loss after which training returns to its last "
+        "checkpoint with half the learning rate; the second time, training fails.",
     )
-    patience: int = Field(default=10, ge=1, description="Epochs without a better validation loss before the end.")
+    patience: int = Field(
+        default=10, ge=1, description="Epochs without a better validation loss after which training stops."
+    )
     window_sampling: Literal["series", "windows", "recent"] = Field(
         default="series",
-        description="Training windows are drawn uniformly over series; over all windows; or over series, and "
-        "later cutoffs more often.",
+        description="How training windows are sampled: uniformly over series; uniformly over all windows; or "
+        "uniformly over series, with recent cutoffs more often.",
     )
-    stride: int = Field(default=1, ge=1, description="Steps between the cutoffs of a series' training windows.")
-    seed: int = Field(default=1, ge=0, lt=2**31, description="Seed of weights, dropout and windows.")
+    stride: int = Field(default=1, ge=1, description="Steps between two cutoffs of a series' training windows.")
+    seed: int = Field(
+        default=1,
+        ge=0,
+        lt=2**31,
+        description="Seed of the initial weights, of dropout and of the sampling of windows.",
+    )
     steps_per_call: Whole = Field(
-        default="auto", description="Steps one graph call runs; does not change the result."
+        default="auto", description="Training steps per call of the compiled graph; does not change the result."
     )
     precision: Literal["auto", "float32", "tf32", "float16", "bfloat16"] = Field(
         default="auto",
-        description="Arithmetic of the network: auto is tf32 on a GPU, float32 on a CPU; weights stay float32.",
+        description="Floating-point precision of the network; auto is tf32 on a GPU, float32 on a CPU. Weights "
+        "stay float32.",
     )
     checkpoint_every: int | None = Field(
-        default=500, ge=1, description="Steps between two checkpoints; null to go by the clock alone."
+        default=500, ge=1, description="Steps between two checkpoints; null to use checkpoint_seconds alone."
     )
     checkpoint_seconds: float | None = Field(
-        default=60.0, gt=0, description="Seconds between two checkpoints; null to go by steps alone."
+        default=60.0, gt=0, description="Seconds between two checkpoints; null to use checkpoint_every alone."
     )
-    keep_checkpoints: int = Field(default=3, ge=1, description="Newest checkpoints that are kept.")
+    keep_checkpoints: int = Field(default=3, ge=1, description="Number of most recent checkpoints to keep.")
     profile: StrictBool = Field(
-        default=False, description="Write a profile of some steps for TensorBoard into tensorboard/."
+        default=False, description="Write a TensorBoard profile of some steps into tensorboard/."
     )
     deterministic: StrictBool = Field(
-        default=False, description="Same result bit for bit on the same machine, at some cost on a GPU."
+        default=False,
+        description="Give the same result bit for bit on the same machine, which is slower on a GPU.",
     )
     refit: StrictBool = Field(
-        default=True, description="Train the final model on whole series, for the number of steps chosen."
+        default=True,
+        description="Train the final model on whole series, for the number of steps chosen on validation.",
     )
 
 
@@ -196,43 +225,45 @@ class BacktestSettings(Section):
     """Rolling cutoffs in the test range."""
 
     windows: int | None = Field(
-        default=None, ge=1, description="Cutoffs; the last is one horizon before the end of the series."
+        default=None,
+        ge=1,
+        description="Number of cutoffs; the last one is one horizon before the end of the series.",
     )
     stride: int | None = Field(default=None, ge=1, description="Steps between two cutoffs.")
 
 
 class ResourceSettings(Section):
-    """What of the machine is used; none of it changes what is computed."""
+    """The resources that are used; none of these settings changes what is computed."""
 
-    gpus: GPUs = Field(default="auto", description="GPUs to use; auto takes all, 0 the CPU.")
+    gpus: GPUs = Field(default="auto", description="Number of GPUs to use; auto uses all of them, 0 the CPU.")
     threads: Whole = Field(
-        default="auto", description="Threads an operation on the CPU may use; auto takes all cores."
+        default="auto", description="Maximum number of threads per CPU operation; auto uses all cores."
     )
     nodes: int = Field(
         default=1,
         ge=1,
-        description="Nodes of a Ray cluster that train the model together; gpus and threads are those of each.",
+        description="Nodes of a Ray cluster that train the model together; gpus and threads are per node.",
     )
 
     @property
     def alone(self) -> Self:
-        """For a process that is no worker of several nodes: the GPUs it sees, where theirs are counted."""
+        """The resources for a process that works alone: with several nodes, `gpus` counts those of each node."""
         return self.model_copy(update={"gpus": "auto"}) if self.nodes > 1 and self.gpus else self
 
 
 class Config(Section):
     """One job."""
 
-    task: TaskSettings = Field(description="What is forecast.")
+    task: TaskSettings = Field(description="The forecasting task.")
     data: DataSettings = Field(description="The table, and how it is read.")
-    split: SplitSettings = Field(default=SplitSettings(), description="Steps kept from training.")
+    split: SplitSettings = Field(default=SplitSettings(), description="Steps held out from training.")
     model: ModelSettings = Field(default=ModelSettings(), description="The network.")
     train: TrainSettings = Field(default=TrainSettings(), description="The training loop.")
     backtest: BacktestSettings = Field(
         default=BacktestSettings(), description="Rolling cutoffs in the test range."
     )
-    fleet: FleetSettings = Field(default=FleetSettings(), description="Many models, of a series or group each.")
-    resources: ResourceSettings = Field(default=ResourceSettings(), description="What of the machine is used.")
+    fleet: FleetSettings = Field(default=FleetSettings(), description="Many models, one per series or group.")
+    resources: ResourceSettings = Field(default=ResourceSettings(), description="The resources that are used.")
     search: SearchSettings = Field(default=SearchSettings(), description="A search for better settings.")
 
     @model_validator(mode="after")
@@ -242,7 +273,7 @@ class Config(Section):
         if context and segment and context % segment:
             raise ValueError(
                 f"task.context_length {context} is not a multiple of model.segment_length {segment}; "
-                f"take {max(segment, context - context % segment)} or {context + segment - context % segment}"
+                f"use {max(segment, context - context % segment)} or {context + segment - context % segment}"
             )
         if context and self.task.min_context and self.task.min_context > context:
             raise ValueError(f"task.min_context {self.task.min_context} is above task.context_length {context}")
@@ -250,7 +281,7 @@ class Config(Section):
             steps = getattr(self.split, name)
             if steps and steps < self.task.horizon:
                 raise ValueError(
-                    f"split.{name} {steps} is below task.horizon {self.task.horizon}; take 0 or at least that"
+                    f"split.{name} {steps} is below task.horizon {self.task.horizon}; use 0 or at least that"
                 )
         for key in ("by", "group"):
             columns = getattr(self.fleet, key)
@@ -258,6 +289,6 @@ class Config(Section):
             unknown = next((name for name in named if name not in self.data.static_categories), None)
             if unknown is not None:
                 raise ValueError(
-                    f"fleet.{key}: {unknown!r} is not among data.static_categories; name the column there too"
+                    f"fleet.{key}: {unknown!r} is not among data.static_categories; add the column there as well"
                 )
         return self

@@ -1,4 +1,4 @@
-"""The settings of a search: which settings are tried, by what rule, with which means."""
+"""The settings of a hyperparameter search: the space, the algorithm and the resources."""
 
 import difflib
 import itertools
@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field, StrictBool, ValidationError, field_valida
 
 from dist_lstm.config.section import Section
 
-#: Ways to say which values are tried, and how many numbers each takes; None for a list of values.
+#: Kinds of domains, and how many numbers each takes; None for a list of values.
 _KINDS = {"choice": None, "uniform": 2, "loguniform": 2, "randint": 2, "quniform": 3}
 _SHAPES = "{choice: [..]}, {uniform: [a, b]}, {loguniform: [a, b]}, {randint: [a, b]} or {quniform: [a, b, q]}"
-#: What may be searched. All trials share the prepared data and are scored on the same windows.
+#: Settings that may be searched. All trials share the prepared data and are scored on the same windows.
 _SECTIONS = ("model.", "train.")
 _OTHERS = ("task.context_length",)
 _FIXED = (
@@ -26,7 +26,8 @@ _FIXED = (
     "train.checkpoint_seconds",
     "train.keep_checkpoints",
 )
-#: What population based training may change between two steps: weights keep their shapes, losses their meaning.
+#: Settings that population based training may change between two steps: the shapes of the weights and the
+#: meaning of the loss stay the same.
 _MUTABLE = (
     "model.dropout",
     "model.id_dropout",
@@ -39,54 +40,67 @@ _MUTABLE = (
 )
 _MOST_STEPS = 10_000
 
-#: What is tried of a setting: its kind, and the values or numbers that belong to it.
+#: The values of a setting that are tried: the kind of domain, and its values or numbers.
 Domain = tuple[str, tuple[Any, ...]]
 
 
 class SearchSettings(Section):
-    """A search for better settings."""
+    """A hyperparameter search."""
 
     space: dict[str, dict[str, tuple[Any, ...]]] = Field(
         default_factory=dict,
-        description="What is tried of each setting, by its dotted key: " + _SHAPES + "; both ends are included.",
+        description="Search space: the values to try for each setting, by its dotted key: "
+        + _SHAPES
+        + "; both ends are "
+        "included.",
     )
     algorithm: Literal["optuna", "random", "grid", "pbt"] = Field(
         default="optuna",
-        description="Optuna's multivariate TPE; random values; all combinations; or population based training.",
+        description="Search algorithm: Optuna's multivariate TPE, random search, grid search or population based "
+        "training.",
     )
     num_samples: int = Field(
-        default=20, ge=1, description="Trials; for pbt the population. A grid has all its combinations."
+        default=20,
+        ge=1,
+        description="Number of trials; for pbt the population size. A grid always tries all combinations.",
     )
     early_stopping: StrictBool = Field(
-        default=True, description="Stop trials that are worse than others were after as many epochs (ASHA)."
+        default=True, description="Stop trials that are worse than others after the same number of epochs (ASHA)."
     )
     grace_epochs: int = Field(
         default=5,
         ge=1,
-        description="Epochs before a trial may be stopped; for pbt epochs between two exchanges of weights.",
+        description="Minimum number of epochs before a trial may be stopped; for pbt, epochs between two "
+        "exchanges of weights.",
     )
     max_concurrent: int | None = Field(
-        default=None, ge=1, description="Trials at a time; null for as many as the cluster has room for."
+        default=None,
+        ge=1,
+        description="Maximum number of concurrent trials; null for as many as fit on the cluster.",
     )
     time_budget: float | None = Field(
-        default=None, gt=0, description="Seconds after which the search ends with what it has; null for no limit."
+        default=None,
+        gt=0,
+        description="Seconds after which the search ends with the trials it has; null for no limit.",
     )
-    cpus: float = Field(default=1.0, gt=0, description="CPUs of a trial.")
+    cpus: float = Field(default=1.0, gt=0, description="CPUs per trial.")
     gpus: float = Field(
-        default=0.0, ge=0, description="GPUs of a trial: a fraction, or a whole number of them; 0 for the CPU."
+        default=0.0, ge=0, description="GPUs per trial: a fraction of one GPU or a whole number; 0 for the CPU."
     )
     max_failures: int = Field(
-        default=2, ge=0, description="Times a trial whose process dies goes on from its last epoch."
+        default=2,
+        ge=0,
+        description="How many times a trial is resumed from its last epoch after its process has died.",
     )
     trial_timeout: float = Field(
-        default=1800.0, gt=0, description="Seconds without progress after which a trial is ended as hung."
+        default=1800.0, gt=0, description="Seconds without progress after which a trial is stopped as hung."
     )
     final: Literal["take", "train", "none"] = Field(
         default="take",
-        description="What becomes of the best trial: its training goes on to an ordinary run; a run with its "
-        "settings starts anew; or nothing.",
+        description="What is done with the best trial: its training is completed to an ordinary run (take), a "
+        "new run is trained with its settings (train), or nothing.",
     )
-    seed: int = Field(default=1, ge=0, lt=2**31, description="Seed of the values that are tried.")
+    seed: int = Field(default=1, ge=0, lt=2**31, description="Seed of the sampled values.")
 
     @field_validator("gpus")
     @classmethod
@@ -98,7 +112,7 @@ class SearchSettings(Section):
     @field_validator("space", mode="before")
     @classmethod
     def _flatten_space(cls, space: Any) -> dict[str, dict[str, Any]]:
-        """Dotted keys; sections within sections, as `--set` makes them, are the same. Null takes a setting out."""
+        """Turn nested sections, as `--set` makes them, into dotted keys; null removes a setting."""
         if not isinstance(space, Mapping):
             raise ValueError(f"search.space: expected settings, each with {_SHAPES}, got {space!r}")
         result = dict(_leaves("", space))
@@ -106,7 +120,7 @@ class SearchSettings(Section):
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """What is tried of each setting."""
+        """The domain of each setting, by dotted key."""
         return {key: next(iter(value.items())) for key, value in self.space.items()}
 
 
@@ -121,7 +135,7 @@ def _leaves(prefix: str, space: Mapping[Any, Any]) -> list[tuple[str, Any]]:
 
 
 def _shaped(key: str, value: Any) -> dict[str, Any]:
-    """One kind, with as many numbers as it takes."""
+    """Check a domain: one kind, with as many numbers as it takes."""
     if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in _KINDS:
         raise ValueError(f"search.space.{key}: expected {_SHAPES}, got {value!r}")
     [(kind, given)] = value.items()
@@ -145,10 +159,10 @@ def _shaped(key: str, value: Any) -> dict[str, Any]:
 
 
 def values_of(domain: Domain) -> tuple[Any, ...] | None:
-    """All values of a setting that are tried; None where there is no end of them.
+    """All values of a domain; None where it is continuous.
 
     Args:
-        domain: What is tried.
+        domain: The domain of a setting.
 
     Returns:
         The values, in order.
@@ -167,7 +181,7 @@ def values_of(domain: Domain) -> tuple[Any, ...] | None:
 
 
 def labels_of(domain: Domain) -> list[str]:
-    """The choices of a setting as JSON text: a choice may be a list of units, which samplers take for no value."""
+    """The choices of a domain as JSON text, because samplers accept no lists, such as `model.units`, as values."""
     return [json.dumps(value) for value in domain[1]]
 
 
@@ -179,13 +193,13 @@ def check_search(search: SearchSettings, config: type[BaseModel]) -> None:
         config: The schema of all settings.
 
     Raises:
-        ValueError: If a key is no setting or can't be searched, or a value is none that the setting takes.
+        ValueError: If a key is not a setting or can't be searched, or the setting does not accept a value.
     """
     for key, domain in search.domains.items():
         section, name = _locate(key, config)
         if (not key.startswith(_SECTIONS) and key not in _OTHERS) or key in _FIXED:
             raise ValueError(
-                f"search.space.{key}: can't be searched: trials share the prepared data and their windows; take "
+                f"search.space.{key}: can't be searched: trials share the prepared data and their windows; use "
                 "task.context_length or settings of model and train"
             )
         for value in _samples(domain):
@@ -194,12 +208,12 @@ def check_search(search: SearchSettings, config: type[BaseModel]) -> None:
                 raise ValueError(f"search.space.{key}: {domain[0]} {list(domain[1])}: {value!r}: {problem}")
         if search.algorithm == "pbt" and key not in _MUTABLE:
             raise ValueError(
-                f"search.space.{key}: pbt changes settings while a model trains; take {', '.join(_MUTABLE)}, or "
+                f"search.space.{key}: pbt changes settings while a model trains; use {', '.join(_MUTABLE)}, or "
                 "another search.algorithm"
             )
         if search.algorithm == "grid" and values_of(domain) is None:
             raise ValueError(
-                f"search.space.{key}: {domain[0]} has no end of values; a grid takes choice, randint or quniform"
+                f"search.space.{key}: {domain[0]} is continuous; a grid takes choice, randint or quniform"
             )
 
 
@@ -214,7 +228,9 @@ def _locate(key: str, config: type[BaseModel]) -> tuple[type[BaseModel], str]:
     if name not in fields or not outer or isinstance(fields[name].annotation, type(BaseModel)):
         names = [f"{part}.{one}" for part in ("task", "model", "train") for one in _names(part, config)]
         near = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else "take a key as --set takes it, such as train.learning_rate"
+        hint = (
+            f"did you mean {near[0]}?" if near else "use a dotted key as with --set, such as train.learning_rate"
+        )
         raise ValueError(f"search.space.{key} is not a setting; {hint}")
     return section, name
 
@@ -225,7 +241,7 @@ def _names(part: str, config: type[BaseModel]) -> list[str]:
 
 
 def _samples(domain: Domain) -> list[Any]:
-    """Values to ask a setting for: all, or the ends and what lies between."""
+    """Values with which a domain is checked: all, or both ends and one between them."""
     values = values_of(domain)
     if values is not None:
         return list(itertools.islice(values, _MOST_STEPS))
@@ -234,7 +250,7 @@ def _samples(domain: Domain) -> list[Any]:
 
 
 def _refused(section: type[BaseModel], name: str, value: Any) -> str:
-    """Why a setting does not take a value; empty where it does."""
+    """Why a setting does not accept a value; empty where it does."""
     try:
         section.model_validate({name: value})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What every group of settings shares."""
+"""The base of all groups of settings."""
 
 from typing import Any, LiteralString, TypeVar
 
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 def expects(expected: LiteralString) -> WrapValidator:
-    """Tell what a setting of several types must be in one sentence, instead of one a type.
+    """Report what a setting of several types must be in one sentence, instead of one sentence per type.
 
     Args:
         expected: What it must be.
@@ -43,7 +43,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python, and so pydantic, takes true for 1."""
+        """Refuse booleans as numbers: Python, and so pydantic, takes true for 1."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("bool_given", "input should not be true or false")
         return value

@@ -1,4 +1,4 @@
-"""The settings of the table: where it lies, how it is read, and which column is which."""
+"""The settings of the table: its location, how it is read, and which column is which."""
 
 import difflib
 import zoneinfo
@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from dist_lstm.config.section import Section
 
 Name = Annotated[str, Field(min_length=1)]
-#: Without the tags an error would be told twice, once for each type.
+#: Without the tags an error would be reported twice, once per type.
 NameOrNames = Annotated[
     Annotated[Name, Tag("str")] | Annotated[tuple[Name, ...], Field(min_length=1), Tag("tuple")],
     Discriminator(lambda value: "tuple" if isinstance(value, list | tuple) else "str"),
@@ -22,20 +22,24 @@ class ColumnSettings(Section):
 
     unique_id: Name | None = Field(
         default="unique_id",
-        description="Name of the series, item_id where there is no unique_id; null for a table of one series.",
+        description="Column of the series' identifier (item_id where there is no unique_id); null for a table "
+        "with one series.",
     )
     ds: Name = Field(
-        default="ds", description="Time stamp (timestamp where there is no ds), or whole number of the step."
+        default="ds",
+        description="Column of the time stamp (timestamp where there is no ds) or of the whole number of the "
+        "step.",
     )
     y: NameOrNames = Field(
         default="y",
-        description="Value to forecast (target where there is no y); null or NaN is a missing value. Each column "
-        "of a list is a series of its own, called unique_id/column, or column where unique_id is null.",
+        description="Column of the values to forecast (target where there is no y); null or NaN is a missing "
+        "value. Each column of a list is a separate series named unique_id/column, or column where unique_id is "
+        "null.",
     )
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The columns of values that are named, also where it is one."""
+        """The named columns of values, as a tuple also where there is one."""
         return (self.y,) if isinstance(self.y, str) else self.y
 
 
@@ -44,27 +48,29 @@ class DataSettings(Section):
 
     path: str = Field(
         min_length=1,
-        description="CSV(.gz), Parquet or Feather: a file, a folder, a glob or a URI; $VARIABLES are expanded.",
+        description="A file, folder, glob or URI of CSV (also .gz), Parquet or Feather; $VARIABLES are expanded.",
     )
     layout: Literal["long", "wide"] = Field(
         default="long",
-        description="One row a series and time stamp (long), or beside data.columns.ds one column a series (wide):"
-        " those of data.columns.y where it is set, else all.",
+        description="One row per series and time stamp (long), or one column per series beside data.columns.ds "
+        "(wide): those of data.columns.y where it is set, otherwise all.",
     )
     columns: ColumnSettings = Field(default=ColumnSettings(), description="Names of the columns.")
     static_categories: tuple[Name, ...] = Field(
-        default=(), description="Columns of text, whole numbers or booleans that describe a whole series."
+        default=(), description="Columns of text, whole numbers or booleans with one value per series."
     )
     static_numbers: tuple[Name, ...] = Field(
-        default=(), description="Columns of numbers that describe a whole series."
+        default=(), description="Columns of numbers with one value per series."
     )
     timezone: str | None = Field(
         default=None,
-        description="Zone of aware time stamps in calendar features and output, such as Europe/Berlin; needed "
-        "where text carries several offsets. Time stamps without a zone are refused then.",
+        description="IANA time zone of calendar features and output, such as Europe/Berlin; required where text "
+        "has several UTC offsets. When it is set, time stamps without a zone are refused.",
     )
     duplicates: Literal["error", "first", "last", "mean", "sum"] = Field(
-        default="error", description="What to do with rows that have the same series and time stamp."
+        default="error",
+        description="How rows with the same series and time stamp are treated: as an error, or merged by this "
+        "rule.",
     )
     transform: Literal[
         "auto",
@@ -76,11 +82,13 @@ class DataSettings(Section):
         "log1p_seasonal_difference",
     ] = Field(
         default="auto",
-        description="What of a series is forecast: its value, the log of 1 + value, the difference to the last "
-        "value or to the last season, or both; auto decides by tests, for each series.",
+        description="Transform of the values before the model: none, the log of 1 + value, the difference to the "
+        "last value or to the last season, or both; auto chooses by statistical tests for each series.",
     )
     memory_budget: int = Field(
-        default=1024, ge=1, description="MiB of table and of windows that may be held in memory at a time."
+        default=1024,
+        ge=1,
+        description="Maximum size in MiB of the table and of the windows that are held in memory at a time.",
     )
 
     @field_validator("timezone")
@@ -91,7 +99,7 @@ class DataSettings(Section):
         except (LookupError, ValueError, OSError) as error:
             shown = str(name)[:50]
             near = difflib.get_close_matches(shown, sorted(zoneinfo.available_timezones()), n=1)
-            hint = f"did you mean {near[0]}?" if near else "take one such as Europe/Berlin or UTC"
+            hint = f"did you mean {near[0]}?" if near else "use one such as Europe/Berlin or UTC"
             raise ValueError(f"data.timezone: {shown!r} is not a zone of the IANA database; {hint}") from error
 
     @property
@@ -101,7 +109,7 @@ class DataSettings(Section):
 
     @property
     def named_columns(self) -> list[str]:
-        """The columns that the settings name, those that are left at their default too."""
+        """The columns that the settings name, including defaults."""
         series = [self.columns.unique_id] if self.layout == "long" and self.columns.unique_id is not None else []
         targets = () if self.every_column else self.columns.targets
         return [*series, self.columns.ds, *targets, *self.static_categories, *self.static_numbers]
@@ -111,7 +119,9 @@ class DataSettings(Section):
         statics = self.static_categories + self.static_numbers
         if self.layout == "wide" and (statics or self.columns.unique_id not in ("unique_id", None)):
             key = "data.static_categories and data.static_numbers" if statics else "data.columns.unique_id"
-            raise ValueError(f"data.layout wide has one column a series and no place for {key}; leave it out")
+            raise ValueError(
+                f"data.layout wide has one column per series and can't be combined with {key}; leave it out"
+            )
         twice = next((name for name, count in Counter(self.named_columns).items() if count > 1), None)
         if twice is not None:
             raise ValueError(f"data.columns and static covariates: column {twice!r} is given twice")
@@ -125,7 +135,7 @@ class DataSettings(Section):
             if tails:
                 # 'a' with 'b/c' and 'a/b' with 'c' are both a/b/c.
                 raise ValueError(
-                    f"data.columns.y: {name!r} and {tails.pop()!r} can name the same series, as names are put "
-                    "together as unique_id/column; rename one of them"
+                    f"data.columns.y: {name!r} and {tails.pop()!r} can name the same series, because series "
+                    "are named unique_id/column; rename one of them"
                 )
         return self

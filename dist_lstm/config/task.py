@@ -1,4 +1,4 @@
-"""A `Task`: what the stream, the model and the forecast table have to agree on.
+"""A `Task`: the properties that the stream, the model and the forecast table share.
 
 Axes: T context, H horizon, Q quantile levels, C cycles of the calendar, K static covariates.
 """
@@ -10,8 +10,8 @@ from types import MappingProxyType
 from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.resolved import ResolvedConfig
 
-#: Transforms of a series: whether the log of 1 + value is taken first, and the base its forecast is a
-#: difference to: 0 none, 1 the last observed value, 2 the last observed season.
+#: Transforms of a series: whether the log of 1 + value is taken first, and the base that is then subtracted:
+#: 0 none, 1 the last observed value, 2 the last observed season.
 TRANSFORMS: Mapping[str, tuple[bool, int]] = MappingProxyType(
     {
         "none": (False, 0),
@@ -26,11 +26,11 @@ TRANSFORMS: Mapping[str, tuple[bool, int]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the shards know of series and static covariates.
+    """The vocabularies of series and static covariates in the shards.
 
     Attributes:
-        series: Series that have a number of their own, 1 to this; 0 means unknown.
-        categories: Name and number of values of each static category; value 0 means unknown.
+        series: Number of series with an index, which counts from 1; index 0 is an unknown series.
+        categories: Name and number of values of each static category; index 0 is an unknown value.
         numbers: Names of the static numbers.
     """
 
@@ -48,16 +48,16 @@ class Task:
         context_length: Steps before the cutoff that the model reads.
         min_context: Fewest steps a series must have before a cutoff to be trained on or scored there.
         freq: Distance between two steps.
-        season_length: Steps in a season; 1 for none.
-        levels: Central prediction intervals in percent; empty for a head that gives one number.
+        season_length: Steps per season; 1 for no season.
+        levels: Central prediction intervals in percent; empty for a head with one output.
         validation: Steps of the validation range.
-        test: Steps of the test range, the last of each series.
+        test: Steps of the test range, which are the last of each series.
         transformed: Whether series may have a transform.
-        series_scaling: How location and scale of a series are taken; None where those of a window are.
+        series_scaling: The kind of scaling by the statistics of each series; None where scaling is by window.
         series: Series with an embedding; 0 where the model has none.
         vocabulary: Static covariates.
         calendar: Whether the calendar is an input.
-        timezone: Zone of time stamps in the calendar and in forecasts; None where they have none.
+        timezone: Time zone of the calendar and of forecasts; None for time stamps without a zone.
     """
 
     horizon: int
@@ -83,12 +83,12 @@ class Task:
 
 
 def make_task(config: ResolvedConfig, vocabulary: Vocabulary | None = None, timezone: str | None = None) -> Task:
-    """The task a resolved config describes.
+    """Build the task that a resolved config describes.
 
     Args:
         config: A resolved config.
-        vocabulary: What the shards know of series and static covariates.
-        timezone: Zone of the time stamps.
+        vocabulary: Vocabularies of series and static covariates in the shards.
+        timezone: Time zone of the time stamps; None for none.
 
     Returns:
         The task.
@@ -115,22 +115,22 @@ def make_task(config: ResolvedConfig, vocabulary: Vocabulary | None = None, time
 
 
 def input_spec(task: Task) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Every model input: its shape without the batch axis, and its type.
+    """Return the shape, without the batch axis, and the dtype of every model input.
 
-    The stream emits these and the model is built from these, so that the two need not know each other.
+    The stream emits these inputs and the model is built from them, so that neither depends on the other.
 
     Args:
         task: The task.
 
     Returns:
-        By name, as far as the task has them:
+        Shapes and dtypes by name, for the inputs that the task has:
 
-        * `y`, `[T]`: raw values before the cutoff; NaN is a missing value or lies before the start of the series.
+        * `y`, `[T]`: raw values up to the cutoff; NaN is a missing value or a step before the start of the series.
         * `transform`, `[2]`: the series' entry in `TRANSFORMS`.
         * `series_scale`, `[2]`: location and scale of the series' training range; NaN where it has none.
-        * `calendar`, `[C]`: places of the first forecast step in the frequency's cycles.
-        * `series`, `[1]`: number of the series; 0 is unknown.
-        * `categories`, `[K]`: numbers of the static categories; 0 is unknown.
+        * `calendar`, `[C]`: positions of the first forecast step in the frequency's cycles.
+        * `series`, `[1]`: index of the series; 0 is unknown.
+        * `categories`, `[K]`: indices of the values of the static categories; 0 is unknown.
         * `numbers`, `[K]`: standardised static numbers; NaN is missing.
     """
     spec: dict[str, tuple[tuple[int, ...], str]] = {"y": ((task.context_length,), "float32")}

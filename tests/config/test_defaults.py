@@ -1,4 +1,4 @@
-"""Settings that were left out, derived from facts about the data."""
+"""Defaults of settings that were left out, derived from dataset statistics."""
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ def resolved(facts: DatasetStatistics = HOURLY, horizon: int = 24, **changes) ->
 
 
 @pytest.mark.parametrize(
-    ("freq", "median", "horizon", "expected"),  # season, segment, context, least context
+    ("freq", "median", "horizon", "expected"),  # season, segment, context, minimum context
     [
         ("h", 17420, 24, (24, 24, 168, 24)),
         ("h", 479, 24, (24, 24, 96, 24)),
@@ -50,7 +50,7 @@ def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, 
 @pytest.mark.parametrize(
     ("median", "windows"), [(1, 1), (239, 1), (479, 1), (480, 2), (1199, 4), (2399, 9), (2400, 10), (10**6, 10)]
 )
-def test_the_test_range_is_a_tenth_of_the_median_series_in_horizons_one_to_ten(median, windows):
+def test_the_test_range_is_a_tenth_of_the_median_series_from_one_to_ten_horizons(median, windows):
     actual = resolved(DatasetStatistics("h", 5 * median, median))
     assert actual["backtest.windows"] == windows
     assert actual["split.test"] == actual["split.validation"] == windows * 24
@@ -60,13 +60,13 @@ def test_the_test_range_is_a_tenth_of_the_median_series_in_horizons_one_to_ten(m
 @pytest.mark.parametrize(
     ("test", "stride", "windows"), [(24, 24, 1), (47, 24, 1), (48, 24, 2), (48, 1, 25), (0, 5, 1)]
 )
-def test_a_given_test_range_is_filled_with_the_windows_that_fit(test, stride, windows):
+def test_a_given_test_range_gets_as_many_windows_as_fit(test, stride, windows):
     actual = resolved(split__test=test, backtest__stride=stride)
     assert actual["backtest.windows"] == windows
     assert actual["split.test"] == test
 
 
-def test_given_windows_make_the_test_range_that_holds_them():
+def test_the_test_range_has_the_length_that_given_windows_need():
     actual = resolved(backtest__windows=3, backtest__stride=10)
     assert actual["split.test"] == 24 + 10 + 10
 
@@ -83,7 +83,7 @@ def test_windows_that_do_not_fit_into_the_test_range_are_refused_with_the_steps_
             job()
 
 
-def test_no_test_range_asks_for_no_windows():
+def test_a_test_range_of_zero_steps_needs_no_windows():
     assert resolved(split__test=0, backtest__windows=3)["split.test"] == 0
 
 
@@ -99,13 +99,13 @@ def test_an_epoch_is_a_thirtieth_of_all_steps(steps, epoch):
         (10_000, 128, 512, 1500), (10**9, 128, 512, 1500),
     ],
 )  # fmt: skip
-def test_the_size_of_the_training_follows_from_the_amount_of_data(steps, units, batch, most):
+def test_units_batch_size_and_steps_depend_on_the_amount_of_data(steps, units, batch, most):
     actual = resolved(DatasetStatistics("h", steps, 100))
     keys = ("model.units", "train.batch_size", "train.max_steps")
     assert tuple(actual[key] for key in keys) == ((units,), batch, most)
 
 
-def test_every_default_has_its_reason_and_nothing_that_was_given_is_among_them():
+def test_every_default_has_a_reason_and_given_settings_have_no_default():
     job = config(task__context_length=96, train__max_steps=5, model__units=[3])
     derived = derive(job, HOURLY)
     assert all(default.why for default in derived.values())
@@ -116,18 +116,18 @@ def test_every_default_has_its_reason_and_nothing_that_was_given_is_among_them()
     assert "121,940 steps" in derived["train.batch_size"].why
 
 
-def test_a_given_context_that_a_season_does_not_divide_is_read_step_by_step():
+def test_a_given_context_that_is_not_a_multiple_of_the_season_has_segments_of_one_step():
     assert resolved(task__context_length=100)["model.segment_length"] == 1
     assert resolved(task__context_length=96)["model.segment_length"] == 24
 
 
-def test_a_given_least_context_lengthens_the_context():
+def test_a_given_minimum_context_lengthens_the_context():
     actual = resolved(task__min_context=200)
     assert actual["task.context_length"] == 216
     assert actual["task.min_context"] == 200
 
 
-def test_a_given_frequency_counts_and_not_that_of_the_data():
+def test_a_given_frequency_takes_precedence_over_that_of_the_data():
     actual = resolved(task__freq="2h")
     assert actual["task.freq"] == "2h"
     assert actual["task.season_length"] == 12
@@ -151,12 +151,12 @@ FACTS = st.builds(
     segment=st.none() | st.integers(1, 100),
     least=st.none() | st.integers(1, 500),
 )
-def test_whatever_is_left_out_gets_a_value_once_and_what_is_given_stays(facts, horizon, season, segment, least):
+def test_settings_left_out_get_a_value_and_given_settings_are_not_changed(facts, horizon, season, segment, least):
     given_ = {"task__season_length": season, "model__segment_length": segment, "task__min_context": least}
     job = config(horizon, **given_)
     actual = resolve(job, facts)
     values = dict(flatten(actual))
-    # A time limit is the one setting that may stay away.
+    # The time limit is the only setting that may remain None.
     assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == [
         "train.max_seconds"
     ]

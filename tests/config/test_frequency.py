@@ -1,4 +1,4 @@
-"""Frequencies against `pandas.date_range`, which spells the grid out."""
+"""Frequencies, compared with the grids of `pandas.date_range`."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dist_lstm.config.frequency import Frequency, check_frequency, infer_frequency, parse_frequency
 from dist_lstm.errors import UserError
 
-# Pandas does not infer the last, half months.
+# Pandas does not infer the last one (half months).
 ALIASES = ["h", "15min", "s", "D", "B", "W", "W-WED", "MS", "ME", "BMS", "QS", "QE", "QS-FEB", "YS", "YE", "SMS"]
 SEVERAL = ["2h", "7D", "2B", "2W", "2MS", "5ME", "2QS", "3YE"]
 STEPS = 40
@@ -22,7 +22,7 @@ def grid(alias: str | int, start: str = "2019-11-30", steps: int = STEPS) -> np.
 
 
 @pytest.mark.parametrize("alias", [*ALIASES, *SEVERAL, 1, 2])
-def test_a_position_counts_the_steps_of_the_grid_and_advance_goes_them(alias):
+def test_position_counts_the_steps_of_the_grid_and_advance_is_its_inverse(alias):
     freq, stamps = parse_frequency(alias), grid(alias)
     first, later = np.divmod(np.arange(STEPS * STEPS), STEPS)
     steps = np.where(later >= first, later - first, -1)
@@ -39,7 +39,7 @@ def test_a_position_counts_the_steps_of_the_grid_and_advance_goes_them(alias):
     start=st.datetimes(pd.Timestamp("1950-01-01").to_pydatetime(), pd.Timestamp("2100-01-01").to_pydatetime()),
     steps=st.lists(st.integers(0, 30), min_size=1, max_size=5),
 )
-def test_position_and_advance_undo_each_other_wherever_the_grid_starts(alias, start, steps):
+def test_position_and_advance_are_inverse_wherever_the_grid_starts(alias, start, steps):
     freq, stamps = parse_frequency(alias), grid(alias, start.replace(microsecond=0).isoformat(), 31)
     origin = np.repeat(stamps[0], len(steps))
     actual = freq.advance(origin, np.array(steps))
@@ -48,7 +48,7 @@ def test_position_and_advance_undo_each_other_wherever_the_grid_starts(alias, st
 
 
 @pytest.mark.parametrize(("alias", "month"), [("2MS", "MS"), ("2QS", "QS"), ("2B", "B"), ("3YE", "YE")])
-def test_series_may_start_in_different_periods_where_a_step_is_several(alias, month):
+def test_series_may_start_in_different_periods_where_a_step_has_several_periods(alias, month):
     freq, fine = parse_frequency(alias), grid(month, steps=61)
     several = int(alias[0])
     origin = fine[[0, 1, 1]]
@@ -59,7 +59,7 @@ def test_series_may_start_in_different_periods_where_a_step_is_several(alias, mo
 
 
 @pytest.mark.parametrize("alias", ALIASES + SEVERAL)
-def test_a_stamp_beside_the_grid_or_before_its_origin_has_no_position(alias):
+def test_a_time_stamp_off_the_grid_or_before_its_origin_has_no_position(alias):
     freq, stamps = parse_frequency(alias), grid(alias)
     beside = stamps + np.timedelta64(1, "us")
     origin = np.repeat(stamps[:1], STEPS)
@@ -68,19 +68,19 @@ def test_a_stamp_beside_the_grid_or_before_its_origin_has_no_position(alias):
 
 
 @pytest.mark.parametrize("alias", ["MS", "ME", "B", "QE", "YS"])
-def test_an_origin_beside_the_grid_has_no_positions_after_it(alias):
+def test_no_position_is_given_relative_to_an_origin_off_the_grid(alias):
     freq, sunday = parse_frequency(alias), np.datetime64("2024-06-16", "us")
     stamps = np.append(grid(alias, "2024-06-17", 3), sunday)
     np.testing.assert_array_equal(freq.position(stamps, np.repeat(sunday, 4)), [-1] * 4)
 
 
-def test_an_integer_beside_the_grid_or_before_its_origin_has_no_position():
+def test_an_integer_off_the_grid_or_before_its_origin_has_no_position():
     actual = Frequency(3).position(np.array([5, 6, 8, 11, 2]), np.full(5, 5))
     assert actual.tolist() == [0, -1, 1, 2, -1]
 
 
 @pytest.mark.parametrize("alias", ["h", "MS", 1])
-def test_no_stamps_have_no_positions(alias):
+def test_empty_time_stamps_have_empty_positions(alias):
     freq, none = parse_frequency(alias), grid(alias)[:0]
     assert freq.position(none, none).tolist() == []
     assert freq.advance(none, np.zeros(0, np.int64)).dtype == none.dtype
@@ -103,26 +103,26 @@ def test_the_season_is_a_day_of_hours_a_week_of_days_or_a_year_of_months(alias, 
 @pytest.mark.parametrize(
     ("text", "name"), [("1", 1), ("12", 12), ("60min", "60min"), ("QS", "QS-JAN"), ("W", "W-SUN")]
 )
-def test_a_frequency_bears_the_name_pandas_gives_it(text, name):
+def test_a_frequency_has_the_alias_that_pandas_uses(text, name):
     assert parse_frequency(text).name == name
     assert parse_frequency(text).integer == isinstance(name, int)
 
 
 @pytest.mark.parametrize("old", ["H", "T", "S", "M", "Q", "Y", "A", "BM", "2H", "15T"])
-def test_an_alias_of_old_is_refused_with_the_one_of_today(old):
+def test_a_removed_alias_is_refused_with_its_replacement(old):
     with pytest.raises(UserError, match=f"task.freq: '{old}' is not a frequency of pandas; write ") as error:
         parse_frequency(old)
     assert parse_frequency(str(error.value).split()[-1]).name
 
 
 @pytest.mark.parametrize("freq", ["fortnight", "", "-1h", "0h", "-1", "1.5", 0, -2, "0"])
-def test_what_is_no_frequency_is_refused_with_what_was_got(freq):
+def test_an_invalid_frequency_is_refused_with_its_value(freq):
     with pytest.raises(UserError, match=f"^task.freq: .*{freq}.*"):
         parse_frequency(freq)
 
 
 @pytest.mark.parametrize("freq", ["ns", "1500ns", "0.5us"])
-def test_a_frequency_finer_than_the_clock_is_refused(freq):
+def test_a_frequency_finer_than_a_microsecond_is_refused(freq):
     with pytest.raises(UserError, match="microsecond"):
         parse_frequency(freq)
 
@@ -135,19 +135,19 @@ def test_the_frequency_of_a_series_with_gaps_is_that_of_its_grid(alias):
     np.testing.assert_array_equal(freq.position(whole, np.repeat(whole[0], 120)), np.arange(120))
 
 
-def test_the_frequency_that_most_series_show_wins_whatever_their_order():
+def test_the_most_frequent_frequency_is_inferred_whatever_the_order_of_series():
     days, hours = grid("D"), grid("h")
     assert infer_frequency([days, hours, hours]).name == "h"
     assert infer_frequency([hours, days, days]).name == "D"
     assert infer_frequency([days, hours]) == infer_frequency([hours, days])
 
 
-def test_stamps_given_twice_do_not_hide_the_frequency():
+def test_duplicate_time_stamps_do_not_change_the_inferred_frequency():
     assert infer_frequency([np.repeat(grid("D"), 2)]).name == "D"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_three_stamps_are_enough_to_show_a_frequency_and_two_are_not(steps):
+def test_a_frequency_is_inferred_from_three_time_stamps_but_not_from_two(steps):
     if steps == 3:
         assert infer_frequency([grid("h")[:3]]).name == "h"
     else:
@@ -159,7 +159,7 @@ def test_whole_numbers_have_frequency_one():
     assert infer_frequency([np.array([1, 2, 5])]) == Frequency(1)
 
 
-def test_stamps_without_a_rhythm_have_no_frequency():
+def test_irregular_time_stamps_have_no_frequency():
     stamps = np.datetime64("2024-01-01", "us") + np.cumsum(np.arange(40) ** 2 % 23).astype("timedelta64[h]")
     for series in ([stamps], []):
         with pytest.raises(UserError, match="no regular frequency"):
@@ -197,12 +197,12 @@ def test_a_frequency_that_time_stamps_contradict_is_refused(given, shown):
         ("YE", "YE-DEC"),
     ],
 )
-def test_a_frequency_that_is_another_name_or_a_finer_grid_is_taken(given, shown):
+def test_another_alias_or_a_finer_grid_is_accepted(given, shown):
     stamps = pd.date_range("2024-01-01", periods=40, freq=shown, unit="us").to_numpy()
     check_frequency(parse_frequency(given), [stamps])
 
 
-def test_time_stamps_that_show_nothing_contradict_nothing():
+def test_irregular_time_stamps_contradict_no_frequency():
     sparse = np.array(["2024-01-01", "2024-01-05", "2024-01-06T05:00", "2024-02-01"], "datetime64[us]")
     check_frequency(parse_frequency("D"), [sparse, sparse[:1]])
     check_frequency(parse_frequency("D"), [np.arange(5)])
@@ -212,13 +212,13 @@ def test_time_stamps_that_show_nothing_contradict_nothing():
     check_frequency(parse_frequency("D"), [weekly, weekly, gaps])
 
 
-def test_a_span_that_pandas_would_count_for_minutes_is_refused():
+def test_a_span_with_too_many_business_hours_is_refused():
     stamps = np.array(["1000-01-01T10:00", "8999-01-01T10:00"], "datetime64[us]")
     with pytest.raises(UserError, match=r"from 1000-01-01.* to 8999-01-01.* more than 500,000 steps of 'bh'"):
         parse_frequency("bh").position(stamps, stamps[:1].repeat(2))
 
 
-#: One stamp of a grid after the other, read by pandas.
+#: Positions of one time stamp, computed by pandas.
 PLACES = {
     "hour": lambda stamp: stamp.hour + stamp.minute / 60 + stamp.second / 3600 + stamp.microsecond / 3.6e9,
     "weekday": lambda stamp: stamp.weekday() + PLACES["hour"](stamp) / 24,
@@ -242,7 +242,7 @@ def test_a_frequency_has_the_cycles_of_the_calendar_in_which_its_steps_move(alia
 @pytest.mark.parametrize("alias", [alias for alias, names in CYCLES.items() if names], ids=str)
 @settings(deadline=None, max_examples=20)
 @given(start=st.datetimes(pd.Timestamp("1901-01-01").to_pydatetime(), pd.Timestamp("2150-01-01").to_pydatetime()))
-def test_places_in_the_calendar_are_those_that_pandas_tells_of_one_stamp_after_the_other(alias, start):
+def test_calendar_positions_equal_those_that_pandas_gives_for_each_time_stamp(alias, start):
     freq, ds = parse_frequency(alias), grid(alias, start.isoformat())
     actual = freq.calendar(ds)
     assert actual.shape == (STEPS, len(freq.cycles))
@@ -253,7 +253,7 @@ def test_places_in_the_calendar_are_those_that_pandas_tells_of_one_stamp_after_t
 
 
 @pytest.mark.parametrize("alias", [alias for alias, names in CYCLES.items() if names], ids=str)
-def test_a_step_advances_every_cycle_as_far_as_the_grid_does_on_average(alias):
+def test_the_advance_of_every_cycle_equals_the_average_on_the_grid(alias):
     freq = parse_frequency(alias)
     ds = grid(alias, "2019-06-01", 3000)
     for cycle, places in zip(freq.cycles, freq.calendar(ds).T.astype(np.float64), strict=True):
@@ -265,11 +265,11 @@ def test_a_step_advances_every_cycle_as_far_as_the_grid_does_on_average(alias):
             months = [(one.year - 2019) * 12 + PLACES["month"](one) for one in pd.DatetimeIndex(ds)]
             gone = np.diff(months)
         whole = cycle.advance % cycle.period if cycle.name != "month" else cycle.advance
-        # The quarters of an hour lie in June, which has 30 days.
+        # The quarters of an hour are in June, which has 30 days.
         assert gone.mean() == pytest.approx(whole, rel=0.02, abs=1e-4)
 
 
-def test_where_there_is_no_cycle_stamps_have_no_places():
+def test_without_cycles_time_stamps_have_no_positions():
     assert parse_frequency("YS").calendar(grid("YS")).shape == (STEPS, 0)
 
 
@@ -278,5 +278,5 @@ def test_where_there_is_no_cycle_stamps_have_no_places():
     [("us", True), ("15min", True), ("23h", True), ("24h", False), ("D", False), ("B", False), ("W", False),
      ("MS", False), ("YE", False), (1, False)],
 )  # fmt: skip
-def test_a_step_within_a_day_is_known(alias, within):
+def test_a_step_shorter_than_a_day_is_recognised(alias, within):
     assert parse_frequency(alias).within_day == within

@@ -57,7 +57,7 @@ def test_a_learning_rate_of_1e_3_is_the_same_from_file_set_and_override(read):
     assert override(start, {"train.learning_rate": 1e-3}) == in_file
 
 
-def test_a_file_is_read_up_to_its_bound_and_refused_above_it(read):
+def test_a_file_is_read_up_to_the_maximum_size_and_refused_above_it(read):
     full = MINIMAL + "#" * (MAX_BYTES - len(MINIMAL))
     assert read(full).task.horizon == 2
     assert refusal(read, full + "#").endswith(f"is larger than {MAX_BYTES:,} bytes, which no config file needs")
@@ -79,7 +79,7 @@ def test_a_file_is_read_up_to_its_bound_and_refused_above_it(read):
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_file_that_is_no_config_is_refused_with_its_name_and_the_reason(read, text, reason):
+def test_a_file_that_is_not_a_config_is_refused_with_its_name_and_the_reason(read, text, reason):
     message = refusal(read, text)
     assert "job.yaml: " in message
     assert reason in message
@@ -101,17 +101,17 @@ def test_a_config_that_can_not_be_opened_is_named(tmp_path, name, reason):
         ("model: {input_size: 1}", "model.input_size is not a setting; did you mean task.context_length?"),
         ("lookback: 1", "lookback is not a setting; did you mean task.context_length?"),
         ("split: {dropout: 1}", "split.dropout is not a setting; did you mean model.dropout?"),
-        ("split: {stride: 1}", "split.stride is not a setting; known are validation, test"),  # two have one
-        ("split: {zzz: 1}", "split.zzz is not a setting; known are validation, test"),
-        ("split: {int: 1}", "split.int is not a setting; known are validation, test"),
+        ("split: {stride: 1}", "split.stride is not a setting; expected one of validation, test"),  # two have one
+        ("split: {zzz: 1}", "split.zzz is not a setting; expected one of validation, test"),
+        ("split: {int: 1}", "split.int is not a setting; expected one of validation, test"),
         ("model: {unit: [1]}", "model.unit is not a setting; did you mean model.units?"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_or_all_known(read, extra, expected):
+def test_an_unknown_key_is_refused_with_the_most_similar_one_or_all_keys(read, extra, expected):
     assert refusal(read, MINIMAL + extra).endswith(expected)
 
 
-def test_names_of_other_tools_lead_to_settings_that_there_are():
+def test_names_of_other_tools_lead_to_existing_settings():
     settings = {key for key, _ in flatten(parse_config({"task": {"horizon": 1}, "data": {"path": "a.csv"}}))}
     others = [name for names in load._OTHER_NAMES.values() for name in names]
     assert load._OTHER_NAMES.keys() <= settings
@@ -123,7 +123,7 @@ def test_an_unknown_key_two_levels_down_is_refused(read):
     assert "data.columns.id is not a setting; " in message
 
 
-def test_a_section_of_which_every_line_is_commented_out_is_as_good_as_none(read):
+def test_a_section_with_every_line_commented_out_equals_one_left_out(read):
     assert read(MINIMAL + "train:\n  # seed: 2\n") == read(MINIMAL)
     assert read(MINIMAL + "train:\n", "train.seed=2").train.seed == 2
 
@@ -156,26 +156,26 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_and_value(read, setting, ex
     assert re.search(f"with --set: {expected}", refusal(read, MINIMAL, setting))
 
 
-def test_a_long_value_is_cut_short_in_the_error(read):
+def test_a_long_value_is_shortened_in_the_error(read):
     message = refusal(read, MINIMAL + "model: {head: " + "x" * 100_000 + "}\n")
     assert "model.head" in message
     assert len(message) < 500
 
 
-def test_of_many_mistakes_the_first_five_are_named_and_the_rest_counted(read):
+def test_the_first_five_mistakes_are_named_and_the_others_counted(read):
     message = refusal(read, MINIMAL + "split: {" + ", ".join(f"s{n}: 1" for n in range(7)) + "}\n")
     assert [name in message for name in ("s0", "s4", "s5")] == [True, True, False]
     assert message.endswith("; and 2 more")
 
 
 @pytest.mark.parametrize("key", [key for key, _ in flatten(CONFIG) if key not in BOOLEAN])
-def test_true_is_no_value_of_a_setting_that_is_not_yes_or_no(key):
+def test_true_is_not_accepted_by_a_setting_that_is_not_boolean(key):
     with pytest.raises(UserError, match=re.escape(key)):
         override(CONFIG, {key: True})
 
 
 @pytest.mark.parametrize("key", BOOLEAN)
-def test_a_setting_that_is_yes_or_no_takes_nothing_else(key):
+def test_a_boolean_setting_accepts_only_true_and_false(key):
     assert dict(flatten(override(CONFIG, {key: True})))[key] is True
     for value in (1, 0, "true", None):
         with pytest.raises(UserError, match=key):
@@ -188,7 +188,7 @@ def test_a_set_without_key_or_equals_sign_is_refused(read, setting):
 
 
 @pytest.mark.parametrize("value", ["[1", "*a", "{a: 1, a: 2}", "!!python/none x"])
-def test_a_set_whose_value_is_no_yaml_is_refused_with_its_key(read, value):
+def test_a_set_with_invalid_yaml_is_refused_with_its_key(read, value):
     assert refusal(read, MINIMAL, f"task.horizon={value}").startswith("--set task.horizon: ")
 
 
@@ -196,7 +196,7 @@ def test_a_set_below_a_single_value_is_refused(read):
     assert refusal(read, MINIMAL, "task.horizon.x=3") == "task.horizon.x: horizon is a single value, not a section"
 
 
-def test_of_two_sets_of_a_key_the_last_counts(read):
+def test_the_last_of_two_sets_of_a_key_counts(read):
     assert read(MINIMAL, "task.horizon=3", "task.horizon=4").task.horizon == 4
 
 
@@ -251,7 +251,7 @@ def test_a_path_that_can_not_be_expanded_is_refused(monkeypatch, path, reason):
         override(CONFIG, {"data.path": path})
 
 
-def test_override_leaves_the_config_it_starts_from_as_it_was():
+def test_override_does_not_change_the_config_it_starts_from():
     before = CONFIG.model_dump()
     changed = override(CONFIG, {"train.learning_rate": 0.5, "data.columns.y": "value"})
     assert CONFIG.model_dump() == before
@@ -299,11 +299,11 @@ def test_differences_name_each_setting_that_changes_the_work_in_the_order_of_the
 @pytest.mark.parametrize(
     ("key", "value"), [("resources.gpus", 0), ("train.steps_per_call", 3), ("train.checkpoint_every", 7)]
 )
-def test_settings_without_an_effect_on_the_result_are_no_difference(key, value):
+def test_settings_without_an_effect_on_the_result_are_not_a_difference(key, value):
     assert differences(CONFIG, override(CONFIG, {key: value})) == []
 
 
-def test_the_memory_budget_is_a_difference_because_windows_are_drawn_from_what_it_holds():
+def test_the_memory_budget_is_a_difference_because_the_sampling_of_windows_depends_on_it():
     changed = override(CONFIG, {"data.memory_budget": 5})
     assert differences(CONFIG, changed) == ["data.memory_budget is 1024, not 5"]
 

@@ -14,7 +14,7 @@ CONFIG = parse_config({"task": {"horizon": 12}, "data": {"path": "a.csv"}})
 
 
 def sections(section: type[BaseModel] = Config):
-    """Every section, the innermost too."""
+    """Every section, including nested ones."""
     yield section
     for field in section.model_fields.values():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -25,7 +25,7 @@ FIELDS = [(section, name) for section in sections() for name in section.model_fi
 
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
-def test_every_setting_says_in_a_sentence_what_it_means(section, name):
+def test_every_setting_has_a_sentence_as_its_description(section, name):
     description = section.model_fields[name].description or ""
     assert len(description) > 10
     assert description[0].isupper() or description[0] == "$"
@@ -43,7 +43,7 @@ def test_a_setting_can_not_be_assigned():
         CONFIG.task.horizon = 3
 
 
-def test_all_but_horizon_and_path_may_be_left_out():
+def test_all_settings_except_horizon_and_path_may_be_left_out():
     required = {name for section, name in FIELDS if section.model_fields[name].is_required()}
     assert required == {"task", "data", "horizon", "path"}
 
@@ -129,7 +129,7 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize(("key", "inside", "beyond"), BOUNDS)
-def test_values_are_taken_up_to_their_bounds_and_refused_beyond(key, inside, beyond):
+def test_values_are_accepted_up_to_their_bounds_and_refused_beyond(key, inside, beyond):
     for value in inside:
         actual = dict(flatten(override(CONFIG, {key: value})))[key]
         assert key == "data.path" or actual == (tuple(value) if isinstance(value, list) else value)
@@ -162,7 +162,7 @@ def test_a_setting_is_a_finite_number(key, value):
 
 
 @pytest.mark.parametrize(("context", "segment"), [(10, 4), (3, 4), (25, 24), (23, 12)])
-def test_a_context_that_segments_do_not_fill_is_refused_with_lengths_that_would_do(context, segment):
+def test_a_context_that_is_not_a_multiple_of_the_segment_is_refused_with_valid_lengths(context, segment):
     with pytest.raises(UserError, match="is not a multiple of model") as error:
         override(CONFIG, {"task.context_length": context, "model.segment_length": segment})
     *_, first, _, second = str(error.value).split()
@@ -171,12 +171,12 @@ def test_a_context_that_segments_do_not_fill_is_refused_with_lengths_that_would_
         assert changed.task.context_length == length
 
 
-def test_a_context_of_whole_segments_is_taken():
+def test_a_context_that_is_a_multiple_of_the_segment_is_accepted():
     changed = override(CONFIG, {"task.context_length": 12, "model.segment_length": 4})
     assert (changed.task.context_length, changed.model.segment_length) == (12, 4)
 
 
-def test_the_least_context_is_not_above_the_context():
+def test_a_minimum_context_above_the_context_is_refused():
     assert override(CONFIG, {"task.context_length": 5, "task.min_context": 5}).task.min_context == 5
     with pytest.raises(UserError, match=r"task.min_context 6 is above task.context_length 5"):
         override(CONFIG, {"task.context_length": 5, "task.min_context": 6})
@@ -189,7 +189,7 @@ def test_a_column_that_is_neither_a_name_nor_a_list_is_refused_once(value):
     assert str(error.value).count("data.columns.y") == 1
 
 
-def test_a_zone_that_is_nearly_right_is_suggested():
+def test_the_most_similar_zone_is_suggested_for_an_unknown_one():
     with pytest.raises(
         UserError, match=r"'Europe/Berln' is not a zone of the IANA database; did you mean Europe/Berlin"
     ):

@@ -1,4 +1,4 @@
-"""What stream, model and forecast table agree on."""
+"""The properties that stream, model and forecast table share."""
 
 import pytest
 
@@ -23,7 +23,7 @@ VALUES = {
 CONFIG = parse_config(VALUES)
 
 
-def test_a_task_holds_what_the_config_says_with_rising_levels():
+def test_a_task_has_the_settings_of_the_config_with_sorted_levels():
     assert make_task(CONFIG) == Task(
         horizon=3,
         context_length=12,
@@ -40,7 +40,7 @@ def test_a_task_holds_what_the_config_says_with_rising_levels():
 VOCABULARY = Vocabulary(series=9, categories=(("city", 3), ("kind", 2)), numbers=("size", "age", "price"))
 
 
-def test_a_task_holds_of_the_shards_what_the_model_is_to_know():
+def test_a_task_has_the_vocabulary_and_time_zone_of_the_shards():
     settings = {"model.scaling": "minmax", "model.scaling_by": "series", "model.series_embedding": 4}
     config = override(CONFIG, settings | {"model.calendar": True, "data.transform": "log1p"})
     task = make_task(config, VOCABULARY, "Europe/Berlin")
@@ -48,7 +48,7 @@ def test_a_task_holds_of_the_shards_what_the_model_is_to_know():
     assert (task.series, task.vocabulary, task.timezone) == (9, VOCABULARY, "Europe/Berlin")
 
 
-def test_a_series_without_an_embedding_has_no_number():
+def test_a_series_without_an_embedding_has_no_index():
     assert make_task(CONFIG, VOCABULARY).series == 0
 
 
@@ -66,7 +66,7 @@ def test_the_calendar_is_an_input_where_it_is_wanted_and_the_frequency_has_one(f
     assert make_task(override(config, {"model.calendar": True})).calendar == expected
 
 
-def test_a_split_of_zero_is_no_setting_left_out():
+def test_a_split_of_zero_is_not_a_setting_left_out():
     task = make_task(override(CONFIG, {"split.validation": 0, "split.test": 0}))
     assert (task.validation, task.test) == (0, 0)
 
@@ -98,22 +98,22 @@ def test_a_config_with_a_length_left_out_is_not_resolved(key):
         ([50, 99.9], (0.0005, 0.25, 0.5, 0.75, 0.9995)),
     ],
 )
-def test_quantiles_are_the_ends_of_central_intervals_and_the_median_rising(levels, quantiles):
+def test_quantiles_are_the_bounds_of_central_intervals_and_the_median_in_rising_order(levels, quantiles):
     assert make_task(override(CONFIG, {"task.levels": levels})).quantiles == quantiles
 
 
 @pytest.mark.parametrize("head", ["mae", "mse", "huber"])
-def test_a_head_of_one_number_has_the_median_alone(head):
+def test_a_head_with_one_output_has_only_the_median(head):
     task = make_task(override(CONFIG, {"model.head": head}))
     assert task.levels == ()
     assert task.quantiles == (0.5,)
 
 
-def test_a_model_without_covariates_reads_the_raw_values_of_the_context_alone():
+def test_a_model_without_covariates_has_only_the_raw_values_as_input():
     assert input_spec(make_task(override(CONFIG, {"data.transform": "none"}))) == {"y": ((12,), "float32")}
 
 
-def test_the_model_reads_all_that_the_task_has():
+def test_the_model_has_all_inputs_of_the_task():
     settings = {"model.scaling_by": "series", "model.series_embedding": 4, "model.calendar": True}
     assert input_spec(make_task(override(CONFIG, settings), VOCABULARY)) == {
         "y": ((12,), "float32"),
@@ -126,7 +126,7 @@ def test_the_model_reads_all_that_the_task_has():
     }
 
 
-def test_transforms_are_a_log_or_none_times_one_of_three_bases_the_weaker_first():
+def test_transforms_are_all_combinations_of_log_and_base_the_weakest_first():
     bases = {"": 0, "difference": 1, "seasonal_difference": 2}
     pairs = {("_".join(["log1p"] * log + [base] * bool(base)) or "none"): (log, number)
              for base, number in bases.items() for log in (False, True)}  # fmt: skip

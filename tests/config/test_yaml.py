@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 CHECKED = {"deadline": None, "print_blob": True}
 CONFIGS = [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "tests" / "compatibility").glob("[0-9]*/**/*.yaml")]
-#: Text of which much looks like a number, a date or a boolean.
+#: Text that often looks like a number, a date or a boolean.
 SCALARS = st.one_of(
     st.text("0179", min_size=1, max_size=6),
     st.text("0189._+-:eExob", min_size=1, max_size=7),
@@ -27,7 +27,7 @@ SCALARS = st.one_of(
     st.from_regex(r"[-+]?\d{1,3}(:\d\d?){1,3}(\.\d)?", fullmatch=True),
     st.sampled_from(["<<", "=", "~", "null", "Null", "true", "TRUE", "tRUE", ".inf", "-.INF", "y", "n", "15min"]),
 )
-#: All that a config may hold.
+#: All values that a config may contain.
 PLAIN = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), SCALARS),
     lambda inner: st.one_of(
@@ -35,7 +35,7 @@ PLAIN = st.recursive(
     ),
     max_leaves=8,
 )
-#: Of which any text of YAML can be made.
+#: Parts from which any YAML text can be built.
 PIECES = [
     *"abk01 \n\t-:?,[]{}#&*!|>'\"%@`=<~_\0\x85\ufeff", "a: ", "\n  ", "- ", "? ", "&a ", "*a ", "<<: ", "---\n",
     "...\n", "!!int ", "!!bool ", "!!binary ", "%YAML 1.1\n", "%YAML 1.3\n", "%TAG ! a\n",
@@ -71,7 +71,7 @@ def test_every_config_of_the_repository_and_of_earlier_versions_is_read_as_befor
 
 
 def reading(load: Callable[[str], Any], text: str) -> str:
-    """What a reader makes of a text, with its type."""
+    """The value and type that a reader returns for a text."""
     try:
         return repr(load(text))
     except (yaml.YAMLError, YAMLError, UserError, ValueError):
@@ -84,7 +84,7 @@ def ours(text: str) -> str:
 
 @settings(max_examples=300, **CHECKED)
 @given(SCALARS)
-def test_a_plain_scalar_means_what_it_means_in_yaml_1_1_or_is_refused(scalar):
+def test_a_plain_scalar_has_the_same_meaning_as_in_yaml_1_1_or_is_refused(scalar):
     before = reading(lambda text: yaml.load(text, YAML11), scalar)
     if re.fullmatch(r"[-+]\.\d+", scalar):  # a number in YAML 1.1 too, but not to that reader
         before = repr(float(scalar))
@@ -123,7 +123,7 @@ def test_a_plain_scalar_that_is_text_to_readers_of_both_versions_is_text(scalar)
         ("=", "quote it"),
     ],
 )
-def test_what_has_another_meaning_in_yaml_1_1_is_refused_with_its_line_and_read_in_quotes(text, advice):
+def test_a_scalar_with_another_meaning_in_yaml_1_1_is_refused_with_its_line_and_accepted_in_quotes(text, advice):
     message = refusal(f"a: 1\nb: [{text}]\n")
     assert message.startswith(f"job.yaml: line 2, column 5: {text} has different meanings in YAML 1.1 and 1.2; ")
     assert advice in message
@@ -155,7 +155,7 @@ def test_a_number_is_read_as_a_number(text, value):
 
 @settings(**CHECKED)
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_number_that_python_writes_is_read_back_as_that_number(number):
+def test_every_number_that_python_writes_is_read_back_unchanged(number):
     actual = parse_yaml(repr(number), "here")
     assert isinstance(actual, float)
     assert actual == number
@@ -163,7 +163,7 @@ def test_every_number_that_python_writes_is_read_back_as_that_number(number):
 
 @settings(max_examples=150, **CHECKED)
 @given(PLAIN)
-def test_what_is_dumped_is_read_back_the_same(values):
+def test_dumped_values_are_read_back_unchanged(values):
     assert repr(parse_yaml(dump_yaml(values), "here")) == repr(values)
 
 
@@ -191,25 +191,25 @@ def aliased(count: int) -> str:
     return "[&a 80" + ", *a" * count + "]\n"
 
 
-def test_aliases_are_read_up_to_their_bound_and_refused_above_it():
+def test_aliases_are_accepted_up_to_their_maximum_and_refused_above_it():
     assert parse_yaml(aliased(MAX_ALIASES), "here") == [80] * (MAX_ALIASES + 1)
     assert f"line 1, column 409: not valid YAML: more than {MAX_ALIASES} aliases" in refusal(
         aliased(MAX_ALIASES + 1)
     )
 
 
-def test_a_flood_of_aliases_is_refused_before_it_is_read():
+def test_too_many_aliases_are_refused_before_the_rest_is_read():
     beyond = aliased(MAX_ALIASES + 1).rstrip("]\n") + ", *a" * 200_000 + ", !"
     assert "aliases" in refusal(beyond)  # and not the tag at its end
 
 
-def test_levels_are_read_up_to_their_bound_and_refused_above_it():
+def test_nesting_is_accepted_up_to_its_maximum_and_refused_above_it():
     assert parse_yaml("[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1), "here")
     for text in ("[" * MAX_DEPTH + "1" + "]" * MAX_DEPTH, "[" * 20_000, "- " * 20_000, "{a: " * 20_000):
         assert f"more than {MAX_DEPTH} levels are nested" in refusal(text)
 
 
-def test_a_value_that_holds_itself_is_read():
+def test_a_value_that_contains_itself_is_read():
     actual = parse_yaml("&a [*a]", "here")
     assert actual[0] is actual
 
@@ -234,7 +234,7 @@ def test_a_value_that_holds_itself_is_read():
     ],
     ids=lambda value: str(value)[:30],
 )  # fmt: skip
-def test_what_is_no_config_is_refused_in_one_line_with_line_and_column(text, reason):
+def test_invalid_yaml_is_refused_in_one_line_with_line_and_column(text, reason):
     assert reason in refusal(text)
 
 

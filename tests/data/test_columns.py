@@ -212,5 +212,5 @@ def test_a_static_covariate_may_not_have_the_name_of_another_column():
     ],
 )
 def test_what_has_no_meaning_in_a_wide_table_is_refused(settings, says):
-    assert f"no place for {says}; leave it out" in refused(layout="wide", **settings)
+    assert f"can't be combined with {says}; leave it out" in refused(layout="wide", **settings)
     assert DataSettings(path="x", layout="wide", columns={"unique_id": None}).layout == "wide"

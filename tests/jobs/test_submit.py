@@ -259,7 +259,7 @@ def test_what_runs_there_is_the_command_with_the_config_by_its_name_and_the_tabl
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["doctor"], "doctor can't be run on a cluster; known are run, prepare"),
+        (["doctor"], "doctor can't be run on a cluster; expected one of run, prepare"),
         (["submit", "run", "x.yaml"], "submit can't be run on a cluster"),
         (["run"], "run: CONFIG is missing"),
         (["run", "a.yaml", "b.yaml"], "run: unexpected b.yaml"),

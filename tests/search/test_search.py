@@ -125,7 +125,7 @@ class TestSpace:
             config_of({"model.units": {"choice": [[4]]}}, algorithm="pbt")
 
     def test_a_grid_takes_only_what_has_an_end(self):
-        with pytest.raises(UserError, match=r"search\.space\.model\.dropout: uniform has no end of values"):
+        with pytest.raises(UserError, match=r"search\.space\.model\.dropout: uniform is continuous"):
             config_of({"model.dropout": {"uniform": [0, 0.5]}}, algorithm="grid")
 
     def test_sections_within_sections_are_dotted_keys_and_set_goes_before_the_file(self, tmp_path):
