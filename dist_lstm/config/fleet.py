@@ -66,7 +66,7 @@ class FleetSettings(Section):
         ge=-10,
         lt=1,
         description="Minimum skill on the validation range, 1 - MAE / seasonal naive's MAE, that a model needs to "
-        "forecast a series; null to use every trained model.",
+        "be used for a series; null to use every trained model.",
     )
     max_packs: int = Field(
         default=200,
