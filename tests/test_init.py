@@ -324,7 +324,7 @@ def test_the_config_is_named_after_the_table(path, name):
 
 def test_the_horizon_that_is_given_is_written_or_refused_with_the_longest_there_is(table, init, refusal):
     name = table(long())
-    assert "take --horizon 64 or less" in refusal(name, "--horizon", "100")
+    assert "use --horizon 64 or less" in refusal(name, "--horizon", "100")
     config, _ = init(name, "--horizon", "64")
     assert config.task.horizon == 64
 

@@ -112,7 +112,7 @@ def recognise(table: pa.Table, given: Mapping[str, Any], where: str) -> Recognis
     columns: Mapping[str, Any] = given.get("columns") or {}
     for name in (columns.get(key) for key in ("unique_id", "ds", "y")):
         if isinstance(name, str) and name not in look.kinds:
-            look.refuse(f"has no column {name!r}", "set data.columns to one of them with --set")
+            look.refuse(f"has no column {name!r}", "use one of these with --set data.columns.KEY=NAME")
     ds = _given("ds", columns) or _time(look)
     layout = given.get("layout")
     if layout == "wide":
