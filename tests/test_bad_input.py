@@ -58,7 +58,7 @@ def test_good_input_ends_with_status_0_and_no_error(prepare):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "expected"),
     [
         (["train.learing_rate=1"], ["train.learing_rate", "did you mean train.learning_rate?"]),
         (["task.horizon=soon"], ["task.horizon", "'soon'"]),
@@ -98,9 +98,9 @@ def test_good_input_ends_with_status_0_and_no_error(prepare):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_setting_that_can_not_be_used_is_named(prepare, settings, says):
+def test_a_setting_that_can_not_be_used_is_named(prepare, settings, expected):
     line = line_of(prepare(*settings))
-    assert [part for part in says if part not in line] == []
+    assert [part for part in expected if part not in line] == []
 
 
 @pytest.mark.parametrize(("given", "shown"), [("D", "h"), ("h", "15min"), ("W", "D"), ("D", "MS"), ("min", "h")])
@@ -115,7 +115,7 @@ ROW = "a,2024-01-31,"
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "expected"),
     [
         ("", ["t.csv", "mpty"]),
         (HEAD, ["t.csv", "has no rows"]),
@@ -151,13 +151,13 @@ ROW = "a,2024-01-31,"
     ],
     ids=lambda value: repr(value)[-40:],
 )
-def test_a_csv_file_that_can_not_be_used_is_refused_with_row_and_value(prepare, table, says):
+def test_a_csv_file_that_can_not_be_used_is_refused_with_row_and_value(prepare, table, expected):
     line = line_of(prepare(table=table))
-    assert [part for part in says if part not in line] == []
+    assert [part for part in expected if part not in line] == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "expected"),
     [
         ({"unique_id": 1.5}, ["'unique_id'", "text or whole numbers", "double"]),
         ({"unique_id": None}, ["'unique_id'", "row 1", "None"]),
@@ -171,22 +171,22 @@ def test_a_csv_file_that_can_not_be_used_is_refused_with_row_and_value(prepare, 
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_parquet_column_of_a_wrong_kind_is_refused(prepare, changes, says):
+def test_a_parquet_column_of_a_wrong_kind_is_refused(prepare, changes, expected):
     line = line_of(prepare(table=FRAME.assign(**changes), name="t.parquet"))
-    assert [part for part in ["t.parquet", *says] if part not in line] == []
+    assert [part for part in ["t.parquet", *expected] if part not in line] == []
 
 
 @pytest.mark.parametrize("cut", [slice(0, 0), slice(0, 1000), slice(100, None)], ids=["empty", "head", "tail"])
 @pytest.mark.parametrize("kind", ["parquet", "feather"])
 def test_a_damaged_parquet_or_feather_file_is_refused(prepare, cut, kind):
-    whole = io.BytesIO()
-    getattr(FRAME, f"to_{kind}")(whole)
-    line = line_of(prepare(table=whole.getvalue()[cut], name=f"t.{kind}"))
+    intact = io.BytesIO()
+    getattr(FRAME, f"to_{kind}")(intact)
+    line = line_of(prepare(table=intact.getvalue()[cut], name=f"t.{kind}"))
     assert f"t.{kind}: can't be read as {kind}: " in line
 
 
 @pytest.mark.parametrize(
-    ("table", "name", "says"),
+    ("table", "name", "expected"),
     [
         (None, "t.csv", "t.csv does not exist"),
         (TABLE, "t.xlsx", "t.xlsx is neither CSV, Parquet nor Feather"),
@@ -196,12 +196,12 @@ def test_a_damaged_parquet_or_feather_file_is_refused(prepare, cut, kind):
         (TABLE, "t", "t is neither CSV, Parquet nor Feather"),
     ],
 )
-def test_a_missing_file_or_one_that_does_not_match_its_suffix_is_refused(prepare, table, name, says):
-    assert says in line_of(prepare(table=table, name=name))
+def test_a_missing_file_or_one_that_does_not_match_its_suffix_is_refused(prepare, table, name, expected):
+    assert expected in line_of(prepare(table=table, name=name))
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "expected"),
     [
         ("", "expected sections"),
         ("just text", "expected sections"),
@@ -220,10 +220,10 @@ def test_a_missing_file_or_one_that_does_not_match_its_suffix_is_refused(prepare
     ],
     ids=lambda value: repr(value)[-30:],
 )
-def test_a_file_that_is_not_a_config_is_named_with_the_reason(prepare, config, says):
+def test_a_file_that_is_not_a_config_is_named_with_the_reason(prepare, config, expected):
     line = line_of(prepare(config=config))
     assert "job.yaml" in line
-    assert says in line
+    assert expected in line
 
 
 @pytest.mark.parametrize("verb", ["run", "prepare", "train", "plan"])
@@ -262,7 +262,7 @@ def test_a_shards_folder_with_other_files_is_refused_and_not_changed(prepare, tm
 
 
 @pytest.mark.parametrize(
-    ("setting", "says"),
+    ("setting", "expected"),
     [
         ("task.horizon=3", "task.horizon is 2, not 3"),
         ("train.seed=5", "train.seed is 1, not 5"),
@@ -270,13 +270,13 @@ def test_a_shards_folder_with_other_files_is_refused_and_not_changed(prepare, tm
     ],
 )
 def test_an_output_folder_with_other_work_is_refused_with_the_setting_that_differs(
-    prepare, tmp_path, setting, says
+    prepare, tmp_path, setting, expected
 ):
     assert prepare()[0] == 0
     before = sorted(tmp_path.joinpath("out").rglob("*"))
     line = line_of(prepare(setting))
     assert f"{tmp_path}/out: holds other work" in line
-    assert says in line
+    assert expected in line
     assert "--out" in line
     assert sorted(tmp_path.joinpath("out").rglob("*")) == before
     assert prepare()[0] == 0

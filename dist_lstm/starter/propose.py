@@ -34,7 +34,7 @@ class Facts:
 
     Attributes:
         rows: Number of rows; one per series and time stamp.
-        whole: Whether these are all rows of the table.
+        complete: Whether these are all rows of the table.
         span: First and last time stamp or step.
         freq: The frequency.
         length: Steps of each series with an observed value, `[N]`.
@@ -43,7 +43,7 @@ class Facts:
     """
 
     rows: int
-    whole: bool
+    complete: bool
     span: tuple[str, str]
     freq: Frequency
     length: np.ndarray
@@ -127,10 +127,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _measure(config: Config, files: Sequence[SourceFile]) -> Facts:
     """Read rows as `prepare` does, up to a limit."""
     pieces: list[pa.Table] = []
-    rows, whole = 0, True
+    rows, complete = 0, True
     for piece in read(config.data, files):
         if rows >= _ROWS:
-            whole = False
+            complete = False
             break
         pieces.append(piece)
         rows += piece.num_rows
@@ -144,12 +144,12 @@ def _measure(config: Config, files: Sequence[SourceFile]) -> Facts:
     if not with_values.any():
         raise UserError("data.path", f"none of the {len(with_values)} series has an observed value")
     unobserved = int((~with_values).sum())
-    if not whole and with_values.sum() > 1:
+    if not complete and with_values.sum() > 1:
         # The last series may continue after the rows that were read.
         with_values &= panel.unique_id != table["unique_id"][-1].as_py()
     return Facts(
         rows=rows,
-        whole=whole,
+        complete=complete,
         span=_span(table["ds"]),
         freq=freq,
         length=panel.length[with_values],
@@ -182,10 +182,10 @@ def _longest_horizon(config: Config, facts: Facts, most: int, length: int) -> in
 
 
 def _choose_horizon(config: Config, given: Mapping[str, Any], facts: Facts) -> tuple[Config, str]:
-    longest, shown = int(facts.length.max()), "" if facts.whole else f" in the first {facts.rows:,} rows"
+    longest, shown = int(facts.length.max()), "" if facts.complete else f" in the first {facts.rows:,} rows"
     if "task.horizon" in given:
         needed = _steps_needed(config, facts)
-        if facts.whole and longest < needed:
+        if facts.complete and longest < needed:
             most = _longest_horizon(config, facts, config.task.horizon, longest)
             raise UserError(
                 "task.horizon",

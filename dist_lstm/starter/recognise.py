@@ -53,7 +53,7 @@ class Recognised:
     unused: tuple[str, ...]
 
 
-class _Look:
+class _Sample:
     """The first rows of a table, and questions about them."""
 
     def __init__(self, table: pa.Table, where: str) -> None:
@@ -108,28 +108,28 @@ def recognise(table: pa.Table, given: Mapping[str, Any], where: str) -> Recognis
     """
     if not table.num_rows:
         raise UserError(where, "has no rows", "give a table with at least one series")
-    look = _Look(table, where)
+    sample = _Sample(table, where)
     columns: Mapping[str, Any] = given.get("columns") or {}
     for name in (columns.get(key) for key in ("unique_id", "ds", "y")):
-        if isinstance(name, str) and name not in look.kinds:
-            look.refuse(f"has no column {name!r}", "use one of these with --set data.columns.KEY=NAME")
-    ds = _given("ds", columns) or _time(look)
+        if isinstance(name, str) and name not in sample.kinds:
+            sample.refuse(f"has no column {name!r}", "use one of these with --set data.columns.KEY=NAME")
+    ds = _given("ds", columns) or _time(sample)
     layout = given.get("layout")
     if layout == "wide":
-        return _wide(look, ds, _given("y", columns), Proposed("data.layout", "wide", "as given"))
-    unique_id = _given("unique_id", columns) or _series(look, ds.value, merged="duplicates" in given)
+        return _wide(sample, ds, _given("y", columns), Proposed("data.layout", "wide", "as given"))
+    unique_id = _given("unique_id", columns) or _series(sample, ds.value, merged="duplicates" in given)
     chosen = [ds.value, *([] if unique_id.value is None else [unique_id.value])]
     y = _given("y", columns)
     if y is None:
-        candidates = [name for name in look.numbers if name not in chosen]
+        candidates = [name for name in sample.numbers if name not in chosen]
         named = _named(candidates, _TARGETS)
         if unique_id.value is None and len(candidates) > 1 and len(named) != 1 and layout is None:
             why = "one column per series; long: one row per series and time stamp"
-            return _wide(look, ds, None, Proposed("data.layout", "wide", why))
-        y = _target(look, candidates, named, unique_id.value)
+            return _wide(sample, ds, None, Proposed("data.layout", "wide", why))
+        y = _target(sample, candidates, named, unique_id.value)
     targets = [y.value] if isinstance(y.value, str) else y.value
-    others = [name for name in look.kinds if name not in (*chosen, *targets)]
-    statics = _statics(look, others, unique_id.value)
+    others = [name for name in sample.kinds if name not in (*chosen, *targets)]
+    statics = _statics(sample, others, unique_id.value)
     unused = [name for name in others if not any(name in names for names in statics.values())]
     return Recognised((unique_id, ds, y), statics, tuple(unused))
 
@@ -150,98 +150,98 @@ def _named(names: Sequence[str], hints: tuple[str, ...]) -> list[str]:
     return [name for name, rank in ranks.items() if rank == best and rank is not None]
 
 
-def _time(look: _Look) -> Proposed:
+def _time(sample: _Sample) -> Proposed:
     key, advice = "data.columns.ds", "choose one with --set data.columns.ds=NAME"
-    stamps, whole = look.of("time"), look.of("whole")
-    usual = next((name for name in ("ds", "timestamp") if name in stamps + whole), None)
+    stamps, integers = sample.of("time"), sample.of("whole")
+    usual = next((name for name in ("ds", "timestamp") if name in stamps + integers), None)
     if usual is not None or len(stamps) == 1:
         name = usual or stamps[0]
         why = "time stamps" if name in stamps else "numbers of the steps"
     elif stamps:
         named = _named(stamps, _TIMES)
         if len(named) != 1:
-            look.refuse(f"several columns hold time stamps: {', '.join(stamps)}", advice)
+            sample.refuse(f"several columns hold time stamps: {', '.join(stamps)}", advice)
         name, why = named[0], "time stamps, by its name"
     else:
-        named = _named(whole, _TIMES)
+        named = _named(integers, _TIMES)
         if len(named) != 1:
-            unnamed = "the column of time stamps has no name" if look.unnamed_time else ""
+            unnamed = "the column of time stamps has no name" if sample.unnamed_time else ""
             example = "write time stamps as 2024-03-01 or 2024-03-01 12:00, or " + advice
-            look.refuse(
-                unnamed or f"no column holds time stamps{_text_example(look)}",
+            sample.refuse(
+                unnamed or f"no column holds time stamps{_text_example(sample)}",
                 "give it one, such as ds" if unnamed else example,
             )
         name, why = named[0], "numbers of the steps, by its name"
-    if name in whole:
-        _refuse_dates(look, name)
+    if name in integers:
+        _refuse_dates(sample, name)
     return Proposed(key, name, why, tuple((other, "time stamps too") for other in stamps if other != name))
 
 
-def _text_example(look: _Look) -> str:
+def _text_example(sample: _Sample) -> str:
     """An example from a column whose name suggests time stamps, but whose text can't be read as such."""
-    named = _named(look.of("text"), _TIMES)
-    return f" ({named[0]} holds {look.table[named[0]].drop_null()[0].as_py()!r})" if named else ""
+    named = _named(sample.of("text"), _TIMES)
+    return f" ({named[0]} holds {sample.table[named[0]].drop_null()[0].as_py()!r})" if named else ""
 
 
-def _refuse_dates(look: _Look, name: str) -> None:
-    numbers = look.table[name].cast(pa.int64())
+def _refuse_dates(sample: _Sample, name: str) -> None:
+    numbers = sample.table[name].cast(pa.int64())
     ends = pc.min_max(numbers).as_py()
     if ends["min"] >= _FIRST_DATE and ends["max"] <= _LAST_DATE:
-        look.refuse(
+        sample.refuse(
             f"column {name!r} holds whole numbers such as {ends['min']}, which look like dates",
             f"write them as 2024-01-31; --set data.columns.ds={name} if they do count steps",
         )
 
 
-def _series(look: _Look, ds: str, merged: bool) -> Proposed:
+def _series(sample: _Sample, ds: str, merged: bool) -> Proposed:
     key = "data.columns.unique_id"
-    texts = [name for name in look.of("text") if not look.table[name].null_count]
-    whole = [name for name in look.of("whole") if name != ds]
-    usual = next((name for name in ("unique_id", "item_id") if name in texts + whole), None)
+    texts = [name for name in sample.of("text") if not sample.table[name].null_count]
+    integers = [name for name in sample.of("whole") if name != ds]
+    usual = next((name for name in ("unique_id", "item_id") if name in texts + integers), None)
     if usual is not None:
-        return Proposed(key, usual, f"names the series: {look.distinct(usual):,} in the first rows")
-    if not look.repeats(ds):
-        one = next((name for name in texts if look.distinct(name) == 1), None)
+        return Proposed(key, usual, f"names the series: {sample.distinct(usual):,} in the first rows")
+    if not sample.repeats(ds):
+        one = next((name for name in texts if sample.distinct(name) == 1), None)
         why = "no time stamp is repeated: one series" if one is None else "names the one series in the first rows"
         return Proposed(key, one, why)
-    numbered = [name for name in whole if _named([name], _SERIES) and not _named([name], _TARGETS)]
+    numbered = [name for name in integers if _named([name], _SERIES) and not _named([name], _TARGETS)]
     surest = _named(texts + numbered, _SERIES)
     candidates = surest + [name for name in texts + numbered if name not in surest]
-    rows = look.table.num_rows
-    fits = [name for name in candidates if not look.repeats(name, ds) and 2 * look.distinct(name) <= rows]
-    nearly = [name for name in candidates if 0 < look.repeats(name, ds) <= _FEW * rows]
+    rows = sample.table.num_rows
+    fits = [name for name in candidates if not sample.repeats(name, ds) and 2 * sample.distinct(name) <= rows]
+    nearly = [name for name in candidates if 0 < sample.repeats(name, ds) <= _FEW * rows]
     if fits or nearly:
         name, *others = fits or nearly
-        why = f"no repeated time stamp within any of its {look.distinct(name):,} values"
-        instead = tuple((other, f"or by this: {look.distinct(other):,} values") for other in others)
+        why = f"no repeated time stamp within any of its {sample.distinct(name):,} values"
+        instead = tuple((other, f"or by this: {sample.distinct(other):,} values") for other in others)
         return Proposed(key, name, why if fits else "names the series", instead)
     if merged:
         return Proposed(key, None, "one series, whose rows of the same time stamp are merged")
     for one, two in combinations(candidates[:_MOST_PAIRED], 2):
-        if not look.repeats(one, two, ds):
-            look.refuse(
+        if not sample.repeats(one, two, ds):
+            sample.refuse(
                 f"no single column names the series, {one!r} and {two!r} together do",
-                f"add a column of both, such as {look.table[one][0]}/{look.table[two][0]}",
+                f"add a column of both, such as {sample.table[one][0]}/{sample.table[two][0]}",
             )
-    return look.refuse(
+    return sample.refuse(
         f"column {ds!r} repeats its time stamps, and no column names the series",
         "choose it with --set data.columns.unique_id=NAME; if the rows are parts of one series, merge them with "
         "--set data.duplicates=sum",
     )
 
 
-def _target(look: _Look, candidates: list[str], named: list[str], unique_id: str | None) -> Proposed:
+def _target(sample: _Sample, candidates: list[str], named: list[str], unique_id: str | None) -> Proposed:
     key = "data.columns.y"
     if unique_id is not None and len(candidates) > 1:
-        changing = look.changing(candidates, unique_id)
+        changing = sample.changing(candidates, unique_id)
         candidates = [name for name in candidates if name in changing or name in named]
     if not candidates:
-        look.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
+        sample.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
     if len(candidates) == 1:
         return Proposed(key, candidates[0], "the only numbers to forecast")
     if len(named) != 1:
         names = ", ".join(candidates)
-        look.refuse(
+        sample.refuse(
             f"several columns hold numbers to forecast: {names}",
             f"choose one with --set data.columns.y=NAME, or each as a separate series with --set "
             f"'data.columns.y=[{names}]'",
@@ -250,12 +250,12 @@ def _target(look: _Look, candidates: list[str], named: list[str], unique_id: str
     return Proposed(key, named[0], "numbers, by its name", instead)
 
 
-def _wide(look: _Look, ds: Proposed, y: Proposed | None, layout: Proposed) -> Recognised:
-    numbers = [name for name in look.numbers if name != ds.value]
+def _wide(sample: _Sample, ds: Proposed, y: Proposed | None, layout: Proposed) -> Recognised:
+    numbers = [name for name in sample.numbers if name != ds.value]
     if y is None and not numbers:
-        look.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
+        sample.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
     targets = numbers if y is None else [y.value] if isinstance(y.value, str) else y.value
-    others = [name for name in look.kinds if name not in (ds.value, *targets)]
+    others = [name for name in sample.kinds if name not in (ds.value, *targets)]
     if y is None and others:
         y = Proposed("data.columns.y", numbers, "the columns of numbers")
     elif y is None:
@@ -263,16 +263,18 @@ def _wide(look: _Look, ds: Proposed, y: Proposed | None, layout: Proposed) -> Re
     return Recognised((layout, ds, y), {}, tuple(others))
 
 
-def _statics(look: _Look, others: list[str], unique_id: str | None) -> dict[str, tuple[str, ...]]:
-    if unique_id is None or look.distinct(unique_id) == 1:
+def _statics(sample: _Sample, others: list[str], unique_id: str | None) -> dict[str, tuple[str, ...]]:
+    if unique_id is None or sample.distinct(unique_id) == 1:
         return {}
     # These three names belong to other columns.
-    usable = [name for name in others if name not in ("unique_id", "ds", "y") and look.kinds[name] != "time"]
-    usable = [name for name in usable if look.kinds[name] not in ("other", "empty") and look.distinct(name) > 1]
-    changing = look.changing(usable, unique_id)
+    usable = [name for name in others if name not in ("unique_id", "ds", "y") and sample.kinds[name] != "time"]
+    usable = [
+        name for name in usable if sample.kinds[name] not in ("other", "empty") and sample.distinct(name) > 1
+    ]
+    changing = sample.changing(usable, unique_id)
     kinds = {"data.static_categories": ("text", "flag", "whole"), "data.static_numbers": ("number",)}
     result = {
-        key: tuple(name for name in usable if name not in changing and look.kinds[name] in kind)
+        key: tuple(name for name in usable if name not in changing and sample.kinds[name] in kind)
         for key, kind in kinds.items()
     }
     return {key: names for key, names in result.items() if names}

@@ -106,8 +106,8 @@ def _lines(start: str, value: Any, why: str, active: bool) -> list[str]:
     """A setting with its comment after it, or above it where the line would be too long."""
     indent = " " * (len(start) - len(start.lstrip()))
     setting = f"{indent}{'' if active else '# '}{start.lstrip()}{_yaml(value)}"
-    whole = f"{setting:<34}  # {why}"
-    return [whole] if len(whole) <= _WIDTH else [f"{indent}# {why}:", setting]
+    line = f"{setting:<34}  # {why}"
+    return [line] if len(line) <= _WIDTH else [f"{indent}# {why}:", setting]
 
 
 def _yaml(value: Any) -> str:
@@ -122,7 +122,7 @@ def _yaml(value: Any) -> str:
 
 def _header(proposal: Proposal, table: str, path: Path) -> list[str]:
     facts = proposal.facts
-    rows = f"{facts.rows:,} rows" if facts.whole else f"its first {facts.rows:,} rows; the rest was not read"
+    rows = f"{facts.rows:,} rows" if facts.complete else f"its first {facts.rows:,} rows; the rest was not read"
     name = _one_line(str(path))
     return [
         f"# Forecast {_one_line(table.rstrip('/').rpartition('/')[2])}: {_count(facts)}, {_ahead(proposal)}.",
@@ -216,7 +216,7 @@ def show_proposal(proposal: Proposal, path: Path, console: Console) -> None:
         console: Console to print to.
     """
     facts, length = proposal.facts, proposal.facts.length
-    rows = f"{facts.rows:,}" if facts.whole else f"the first {facts.rows:,}; the rest was not read"
+    rows = f"{facts.rows:,}" if facts.complete else f"the first {facts.rows:,}; the rest was not read"
     steps = f"{length.min():,}" if length.min() == length.max() else f"{length.min():,} to {length.max():,}"
     unobserved = f", {facts.unobserved:,} without any value" if facts.unobserved else ""
     chosen = {one.key.rpartition(".")[2]: one.value for one in proposal.recognised.settings}
