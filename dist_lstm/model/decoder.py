@@ -144,5 +144,7 @@ def decode_recursively(
     if features is None:
         features = ops.repeat(ops.expand_dims(ops.zeros_like(state[0][:, :1]), 1), segments, axis=1)
     first = ops.repeat(ops.zeros_like(state[0][:, :1]), outputs, axis=1)
-    layer = keras.layers.RNN(FeedbackCell(units, outputs), return_sequences=True, name="decoder")
+    layer = keras.layers.RNN(
+        FeedbackCell(units, outputs, name="feedback_cell"), return_sequences=True, name="decoder"
+    )
     return layer(features, initial_state=[*state, first])

@@ -1,4 +1,4 @@
-"""The machine to one strategy. Called before any layer is built: that starts TensorFlow's runtime."""
+"""From the machine to a strategy. Called before any layer is built, which starts TensorFlow's runtime."""
 
 import logging
 import os
@@ -22,14 +22,14 @@ from dist_lstm.startup import start_tensorflow
 from dist_lstm.train.process_group import process_rank
 from dist_lstm.version import __version__
 
-#: Where TensorFlow says why it sees no GPU, after the place in its sources.
+#: The part of a log line in which TensorFlow says why it sees no GPU, after the position in its sources.
 _REASON = re.compile(r"\] (.*(?:dlopen|cuda drivers|cuInit|CUDA_ERROR).*)")
 _log = logging.getLogger("dist_lstm")
 _PACKAGES = ("tensorflow", "keras", "ray", "numpy", "pyarrow", "pandas")
 
 
 def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: int = 1) -> tf.distribute.Strategy:
-    """Take the part of the machine that a job may use.
+    """Make the strategy for the part of the machine that a job may use.
 
     Args:
         resources: GPUs and threads.
@@ -42,7 +42,7 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
 
     Raises:
         UserError: If fewer GPUs are visible than asked for, TensorFlow has started with another choice, or
-            this process is none of a worker on several nodes.
+            this process is not a worker of several nodes.
     """
     if nodes > 1 and "TF_CONFIG" not in os.environ:
         raise UserError(
@@ -81,7 +81,7 @@ def make_strategy(resources: ResourceSettings, precision: str = "auto", nodes: i
 
 @cache
 def _warn_of_unseen_gpus() -> None:
-    """Say once per process that a machine with a GPU is used without it, and why."""
+    """Warn once per process that a machine with a GPU is used without it, and why."""
     driver = nvidia_driver()
     if driver.version is None or gpus_are_hidden():
         return
@@ -90,7 +90,7 @@ def _warn_of_unseen_gpus() -> None:
 
 
 def _limit_threads(threads: int | Literal["auto"]) -> None:
-    count = 0 if threads == "auto" else threads  # 0 is TensorFlow's word for all cores
+    count = 0 if threads == "auto" else threads  # 0 means all cores to TensorFlow
     if tf.config.threading.get_intra_op_parallelism_threads() == count:
         return
     try:
@@ -103,7 +103,7 @@ def _limit_threads(threads: int | Literal["auto"]) -> None:
 
 
 def peak_memory() -> int:
-    """Most bytes in use so far: on the GPU where one is used, of the process otherwise."""
+    """Peak bytes in use so far: on the GPU where one is used, of the process otherwise."""
     used = [
         tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
         for number in range(len(tf.config.get_visible_devices("GPU")))
@@ -162,12 +162,12 @@ def describe_devices() -> list[dict[str, Any]]:
 def describe_environment(
     strategy: tf.distribute.Strategy, model: keras.Model, settings: TrainSettings
 ) -> dict[str, Any]:
-    """What a model is trained with.
+    """The environment that a model is trained in.
 
     Args:
         strategy: The strategy it is trained under.
         model: The model.
-        settings: Of the training.
+        settings: Settings of the training.
 
     Returns:
         `versions` of the packages by name, `machine` (`system` and `processor`), `devices` of this node, the

@@ -1,13 +1,13 @@
 """The training loop: epochs of steps, validation, early stopping, checkpoints, the best weights kept.
 
-Whatever the loop knows stands in the variables and in `Progress`; a checkpoint holds both. So a training that
-was killed goes on from its last checkpoint as if nothing had happened, bit for bit where ops are deterministic.
+The state of the loop is in the variables and in `Progress`, and a checkpoint holds both. So a training that was
+killed goes on from its last checkpoint as if nothing had happened, bit for bit where ops are deterministic.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -19,11 +19,11 @@ from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import uses_cudnn
 from dist_lstm.model.heads import Loss
 from dist_lstm.signals import HeldSignals
-from dist_lstm.train.checkpoint import Checkpoints
+from dist_lstm.train.checkpoint import Checkpoint, Checkpoints
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
 from dist_lstm.train.process_group import ProcessGroup, make_process_group
 from dist_lstm.train.progress import Fitted, Progress
-from dist_lstm.train.state import TrainState, make_train_state
+from dist_lstm.train.state import TrainState, make_train_state, read_values
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -35,14 +35,15 @@ from dist_lstm.train.step import (
     make_train_steps,
 )
 
-#: With `steps_per_call: auto`, a call takes about this long: progress moves, and signals are heard.
-_SECONDS_A_CALL = 0.5
+#: Approximate seconds per call with `steps_per_call: auto`; progress and signals are handled between two calls.
+_SECONDS_PER_CALL = 0.5
 
-#: The endless iterator of training batches from an epoch and a batch of it on, distributed to the replicas.
+#: Epoch and number of a batch in it, to the endless iterator of training batches from there on, distributed to the
+#: replicas.
 Batches = Callable[[int, int], Iterator[Any]]
 
-#: Told of an epoch once its checkpoint is written: the model, with the weights that were validated; the epoch; and
-#: whether these are the best weights so far.
+#: Called after an epoch once its checkpoint is written: with the model, which has the weights that were validated;
+#: the record of the epoch; and whether these are the best weights so far.
 AfterEpoch = Callable[[keras.Model, EpochRecord, bool], None]
 
 
@@ -52,13 +53,13 @@ class Phase:
 
     Attributes:
         name: `train` or `refit`.
-        steps: Steps at most.
+        steps: Maximum number of steps.
         batches: Makes the training batches.
         validation: Makes the batches to choose the number of steps on; None to take all steps.
-        checkpoints: Where the training is saved, and goes on from.
-        after_epoch: Called after every epoch; None where nobody asks.
-        stop_signal: Asked between two calls for the number of a signal that came to another process, which this
-            one works for; None where there is none.
+        checkpoints: The checkpoints that the training writes and goes on from.
+        after_epoch: Called after every epoch; None to call nothing.
+        stop_signal: Called between two calls; gives the number of a signal that another process has received, on
+            whose behalf this one trains; None where there is none.
     """
 
     name: str
@@ -80,8 +81,8 @@ def fit(
 ) -> Fitted:
     """Train a model, from its last checkpoint where there is one.
 
-    SIGINT and SIGTERM are heard between two calls, once a checkpoint is saved. On several nodes every process
-    calls it: the chief saves, and what it decides all do.
+    SIGINT and SIGTERM are handled between two calls, once a checkpoint is saved. On several nodes every process
+    calls it: the chief saves, and all follow its decisions.
 
     Args:
         build: Builds the model; called inside the strategy's scope.
@@ -95,9 +96,9 @@ def fit(
         The trained model, and how training went.
 
     Raises:
-        UserError: If the loss is no longer a number, also at half the learning rate; or a checkpoint can't be
-            written.
-        SystemExit: If the phase is told to end, once a checkpoint is saved.
+        UserError: If the loss is non-finite, also at half the learning rate; or a checkpoint can't be written, or
+            is one of another model.
+        SystemExit: If `stop_signal` gives a signal, once a checkpoint is saved.
     """
     state = make_train_state(build, settings, strategy)
     train_steps, processes = make_train_steps(state, loss, settings), make_process_group(strategy)
@@ -116,7 +117,7 @@ def fit(
                     training.go_back_at_half_rate()
                 elif epoch_ended and phase.after_epoch:
                     training.save()
-                    training.tell(phase.after_epoch)
+                    training.report(phase.after_epoch)
                 elif training.ended or training.checkpoint_is_due or signal_number:
                     training.save()
             if signal_number and held.number is None:
@@ -125,7 +126,7 @@ def fit(
 
 
 class _Training:
-    """A phase in this process: runs calls, keeps the best weights, saves and goes back."""
+    """A phase of training in this process: runs calls, keeps the best weights, saves and goes back."""
 
     def __init__(
         self,
@@ -142,18 +143,18 @@ class _Training:
         self._monitor = monitor
         self._batches: Iterator[Any] | None = None
         self._calls = 0
-        self._best: list[np.ndarray] = []
+        self._best: Mapping[str, np.ndarray] = {}
         self._clock = self._saved = time.perf_counter()
         self._progress = Progress(speed=Speed(settings.batch_size, timed=not settings.deterministic))
-        self._validation_is_number = True
+        self._validation_is_finite = True
 
     def close(self) -> None:
-        """Let go of the input: threads that still fetch batches would keep the process from ending."""
+        """Release the input: threads that still fetch batches would keep the process from ending."""
         self._batches = None
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing more to do."""
+        """Whether no step is left to take."""
         progress = self._progress
         return progress.step >= self._phase.steps or progress.waited >= self._settings.patience or progress.late
 
@@ -167,17 +168,17 @@ class _Training:
 
     @property
     def at_end_of_epoch(self) -> bool:
-        """Whether all steps of the epoch were run."""
+        """Whether all steps of the epoch were taken."""
         return self._progress.step == self._end_of_epoch and not self.diverged
 
     @property
     def diverged(self) -> bool:
-        """Whether too many steps in a row had a loss that is no number, or the validation has."""
-        return self._progress.sums[IN_A_ROW] >= self._settings.max_bad_steps or not self._validation_is_number
+        """Whether too many steps in a row had a non-finite loss, or the validation loss is infinite."""
+        return self._progress.sums[IN_A_ROW] >= self._settings.max_bad_steps or not self._validation_is_finite
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """Whether it is time to save, by steps or by the clock."""
+        """Whether a checkpoint is due, by the number of steps or by the time since the last."""
         every, seconds = self._settings.checkpoint_every, self._settings.checkpoint_seconds
         by_step = every is not None and self._progress.step % every == 0
         return by_step or (seconds is not None and time.perf_counter() - self._saved > seconds)
@@ -213,7 +214,7 @@ class _Training:
         progress, call_steps = self._progress, self._settings.steps_per_call
         if call_steps == "auto":
             speed = progress.speed
-            call_steps = max(1, int(_SECONDS_A_CALL * speed.steps / speed.seconds)) if speed.steps else 1
+            call_steps = max(1, int(_SECONDS_PER_CALL * speed.steps / speed.seconds)) if speed.steps else 1
             call_steps = int(self._processes.broadcast(call_steps))
         every = self._settings.checkpoint_every
         to_checkpoint = every - progress.step % every if every else call_steps
@@ -235,21 +236,21 @@ class _Training:
             progress.waited += 1
             if np.isnan(loss) or loss < progress.best_loss:
                 progress.best_steps, progress.best_loss, progress.waited = progress.step, loss, 0
-                self._best = self._state.model.get_weights()
+                self._best = read_values(self._state.weights)
         rate = float(self._state.optimizer.learning_rate)
         progress.epoch += 1
         record = EpochRecord(self._phase.name, progress.epoch, progress.step, rate, train_loss, loss)
         progress.history.append(record)
         progress.skipped += int(sums[SKIPPED])
         progress.sums = [0.0, 0.0, 0.0, 0.0, sums[IN_A_ROW]]
-        self._validation_is_number = not np.isinf(loss)
+        self._validation_is_finite = not np.isinf(loss)
         self._tick()
         late = progress.seconds > (self._settings.max_seconds or float("inf"))
         progress.late = bool(self._processes.broadcast(late))
         self._monitor.epoch(record)
 
-    def tell(self, after_epoch: AfterEpoch) -> None:
-        """Tell of the epoch that ended."""
+    def report(self, after_epoch: AfterEpoch) -> None:
+        """Call `after_epoch` with the epoch that ended."""
         progress = self._progress
         with self._state.averaged():
             after_epoch(self._state.model, progress.history[-1], progress.waited == 0)
@@ -260,30 +261,22 @@ class _Training:
         self._clock = now
 
     def save(self) -> None:
-        """Write a checkpoint; the chief alone does, and when is its own affair: all processes hold the same."""
+        """Write a checkpoint; only the chief does, at any time, as all processes hold the same values."""
         if not self._processes.chief:
             return
-        arrays = {f"variable/{index}": value for index, value in enumerate(self._state.read())}
-        arrays |= {f"best/{index}": value for index, value in enumerate(self._best)}
-        self._phase.checkpoints.save(self._progress.step, asdict(self._progress), arrays)
+        values = read_values(self._state.variables)
+        self._phase.checkpoints.save(Checkpoint(self._progress, values, self._best))
         self._saved = time.perf_counter()
 
     def _go_back(self) -> bool:
         """Return to the last checkpoint; False where there is none."""
-        result = self._phase.checkpoints.load(self._processes)
-        if result is None:
+        state = self._state
+        checkpoint = self._phase.checkpoints.load(state.variables, state.weights, self._processes)
+        if checkpoint is None:
             return False
-        values, arrays = result
-        self._progress, self._batches = Progress.parse(values), None
-        self._validation_is_number = True
-
-        def group(name: str) -> list[np.ndarray]:
-            return [
-                arrays[f"{name}/{index}"] for index in range(sum(key.startswith(f"{name}/") for key in arrays))
-            ]
-
-        self._state.write(group("variable"))
-        self._best = group("best")
+        self._progress, self._best, self._batches = checkpoint.progress, checkpoint.best, None
+        self._validation_is_finite = True
+        state.write(checkpoint.variables)
         return True
 
     def go_back_at_half_rate(self) -> None:
@@ -292,7 +285,7 @@ class _Training:
         if halved or not self._go_back():
             raise UserError(
                 "training diverged",
-                f"the loss is no number at step {step}, at half the learning rate as well",
+                f"the loss is non-finite at step {step}, at half the learning rate as well",
                 (
                     f"lower train.learning_rate ({self._settings.learning_rate}) or train.clip_norm "
                     f"({self._settings.clip_norm})"
@@ -302,16 +295,14 @@ class _Training:
         self._state.halve_rate()
         self.save()
         self._monitor.say(
-            f"{self._phase.name}: the loss is no number at step {step}; back to step {self._progress.step} at "
+            f"{self._phase.name}: the loss is non-finite at step {step}; back to step {self._progress.step} at "
             "half the learning rate"
         )
 
     def finish(self) -> Fitted:
-        """What training ended with; the model has its best weights."""
+        """The result of training; the model has its best weights."""
         progress, model = self._progress, self._state.model
-        if self._best:
-            with self._state.strategy.scope():
-                model.set_weights(self._best)
+        self._state.write(self._best)
         stopped = progress.waited >= self._settings.patience
         return Fitted(
             model=model,

@@ -24,7 +24,7 @@ from dist_lstm.train.state import TrainState, make_train_state
 from dist_lstm.train.step import COUNT, LOSS, TrainSteps, make_train_steps
 
 _SMALLEST_BATCH, _LARGEST_BATCH = 64, 1 << 16
-#: A batch twice as large must train so many times as many windows a second to be worth it.
+#: A batch twice as large must train so many times as many windows per second to be worth it.
 _WORTH_IT = 1.1
 _SECONDS = 0.5
 #: The sweep of learning rates: from the first to the last, in so many steps.
@@ -48,13 +48,13 @@ class Workload:
     strategy: Any
 
 
-def measure(config: ResolvedConfig, work: Workload, say: Callable[[str], None]) -> MeasuredConfig:
+def measure(config: ResolvedConfig, work: Workload, log: Callable[[str], None]) -> MeasuredConfig:
     """Measure what the settings leave to the machine.
 
     Args:
         config: The settings.
         work: What is to be trained.
-        say: Told what was measured.
+        log: Called with a message about each value that was measured.
 
     Returns:
         The config with numbers where `train.batch_size` and `train.learning_rate` were `auto`.
@@ -66,7 +66,7 @@ def measure(config: ResolvedConfig, work: Workload, say: Callable[[str], None]) 
     for key in [key for key, value in flatten(config) if key in MEASURED and value == "auto"]:
         here = override(config, result)
         result[key] = _batch_size(work, here) if key == "train.batch_size" else _learning_rate(work, here)
-        say(f"measured  {key} {result[key]:g}")
+        log(f"measured  {key} {result[key]:g}")
     return as_measured(config, result)
 
 
@@ -80,7 +80,7 @@ def _start(work: Workload, config: ResolvedConfig, batch_size: int) -> tuple[Tra
 
 
 def _batch_size(work: Workload, config: ResolvedConfig) -> int:
-    """The smallest batch that trains about as many windows a second as any: twice as many are not worth it."""
+    """The smallest batch that trains about as many windows per second as any larger one."""
     processes = make_process_group(work.strategy)
     whole = work.strategy.num_replicas_in_sync * config.train.accumulate
     size = math.ceil(_SMALLEST_BATCH / whole) * whole
@@ -99,7 +99,7 @@ def _batch_size(work: Workload, config: ResolvedConfig) -> int:
             config.train.accumulate,
         )
         try:
-            here = size * _steps_a_second(train_steps, batches, processes)
+            here = size * _steps_per_second(train_steps, batches, processes)
         except tf.errors.ResourceExhaustedError as error:
             if processes.size > 1:  # the others wait for this one's gradient, in vain
                 raise UserError(
@@ -120,7 +120,7 @@ def _batch_size(work: Workload, config: ResolvedConfig) -> int:
     return best
 
 
-def _steps_a_second(train_steps: TrainSteps, batches: Any, processes: ProcessGroup) -> float:
+def _steps_per_second(train_steps: TrainSteps, batches: Any, processes: ProcessGroup) -> float:
     """By the clock of the chief."""
 
     def run(steps: int) -> float:
@@ -129,7 +129,7 @@ def _steps_a_second(train_steps: TrainSteps, batches: Any, processes: ProcessGro
         sums.numpy()
         return processes.broadcast(time.perf_counter() - begin)
 
-    run(1)  # what is done once only, such as tracing
+    run(1)  # traces the graph
     steps = max(2, int(_SECONDS / run(1)))
     return steps / run(steps)
 
@@ -165,6 +165,6 @@ def _learning_rate(work: Workload, config: ResolvedConfig) -> float:
             best, result = here, rate
     if result is None:
         raise UserError(
-            "train.learning_rate", "no rate trains: the first loss is no number", "scale or check the data"
+            "train.learning_rate", "no rate trains: the first loss is non-finite", "scale or check the data"
         )
     return float(f"{result / 10:.1e}")

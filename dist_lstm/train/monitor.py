@@ -1,4 +1,4 @@
-"""What a training run shows and keeps: progress, `history.csv`, TensorBoard files, input wait."""
+"""What a training run shows and writes: progress, `history.csv`, TensorBoard files, input wait."""
 
 import csv
 import io
@@ -40,11 +40,11 @@ class EpochRecord:
 
 @dataclass
 class Speed:
-    """How fast a phase is; the first call of a process, which traces the graph, is left out.
+    """Throughput of a phase; the first call of a process, which traces the graph, is left out.
 
     Attributes:
-        batch_size: Windows a step.
-        seconds: Time in training steps.
+        batch_size: Windows per step.
+        seconds: Seconds in training steps.
         steps: Steps in that time.
         waited: Seconds of that time in which the next batch was waited for.
         timed: Whether waiting is measured.
@@ -64,12 +64,12 @@ class Speed:
 
     @property
     def windows_per_second(self) -> float:
-        """Windows trained on in a second; 0 where nothing was counted."""
+        """Windows trained on per second; 0 where nothing was counted."""
         return self.steps * self.batch_size / self.seconds if self.seconds else 0.0
 
     @property
     def steps_per_second(self) -> float:
-        """Steps in a second; 0 where nothing was counted."""
+        """Steps per second; 0 where nothing was counted."""
         return self.steps / self.seconds if self.seconds else 0.0
 
     @property
@@ -80,7 +80,7 @@ class Speed:
         return self.waited / self.seconds if self.seconds else 0.0
 
     def describe(self) -> dict[str, float | None]:
-        """What `environment.json` says of it."""
+        """Its entry in `environment.json`."""
         wait = self.input_wait_share
         return {
             "windows_per_second": round(self.windows_per_second, 1),
@@ -123,7 +123,7 @@ class Monitor:
 
     @contextmanager
     def phase(self, name: str, steps: int, cudnn: bool) -> Iterator[None]:
-        """Show the progress of a phase: a bar on a terminal, else a line an epoch.
+        """Show the progress of a phase: a bar on a terminal, else one line per epoch.
 
         Args:
             name: What is being done.
@@ -157,12 +157,12 @@ class Monitor:
         self._console.print(line)
 
     def step(self, step: int, loss: float, speed: Speed) -> None:
-        """Show where training is.
+        """Show the progress of training.
 
         Args:
             step: Steps so far.
             loss: Mean loss of the last call.
-            speed: How fast it is so far.
+            speed: Throughput so far.
         """
         self._speed = f"  {speed.windows_per_second:,.0f} windows/s" if speed.steps else ""
         if self._bar is not None:

@@ -38,7 +38,7 @@ class ReducedAdamW(keras.optimizers.AdamW):
 
     @property
     def learning_rate_factor(self) -> keras.Variable:
-        """What the learning rates of the schedule are multiplied by."""
+        """The factor of the learning rates of the schedule."""
         return self._learning_rate.factor
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
@@ -74,11 +74,11 @@ def make_optimizer(settings: MeasuredTrainSettings) -> keras.optimizers.Optimize
 
 
 def clip(gradients: list[tf.Tensor], norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Scale a whole gradient down to a greatest norm.
+    """Scale a gradient down to a maximum norm.
 
     Args:
         gradients: One tensor a weight, summed over replicas.
-        norm: Greatest Euclidean norm of all of them together.
+        norm: Maximum Euclidean norm of all of them together.
 
     Returns:
         The scaled gradient, and its norm before.

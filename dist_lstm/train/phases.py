@@ -23,7 +23,7 @@ from dist_lstm.train.progress import Fitted
 
 @dataclass(frozen=True)
 class Training:
-    """What both trainings of a run share.
+    """The part that both trainings of a run share.
 
     Attributes:
         folder: The run directory.
@@ -32,7 +32,7 @@ class Training:
         task: The task of both.
         strategy: The strategy to train under.
         monitor: Follows the training.
-        after_epoch: Called after every epoch of the first; None where nobody asks.
+        after_epoch: Called after every epoch of the first; None to call nothing.
         stop_signal: As in `dist_lstm.train.fit.Phase`.
     """
 
@@ -50,7 +50,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     """Train a model from its first weights, or from where a process before this one was stopped.
 
     Args:
-        training: What to train.
+        training: The training.
         refit_steps: Steps to train on whole series; None to train on the training range and choose the
             number of steps on the validation range.
 

@@ -1,8 +1,8 @@
-"""The processes that train one model together: one process on a machine, one a node on several.
+"""The processes that train one model together: one on a single machine, one per node on several.
 
-They run the same program, and meet in all-reduces: of gradients in every step, of numbers here. What depends on
-a clock, a signal or a file must be one process' decision, the chief's, or one would wait in an all-reduce that the
-others never call.
+They run the same program and synchronise in all-reduces: of gradients in every step, of numbers here. What depends
+on a clock, a signal or a file must be decided by one process, the chief, or a process would wait in an all-reduce
+that the others never call.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ class ProcessGroup:
     """This process among those that train together; each method is called by all of them, in the same order.
 
     Attributes:
-        number: Number of this process; 0 is the chief, which alone writes.
-        size: Processes.
+        number: Number of this process; 0 is the chief, the only one that writes.
+        size: Number of processes.
         add: Adds arrays of one shape over the processes.
     """
 
@@ -43,10 +43,10 @@ class ProcessGroup:
         return self.total(value if self.chief else 0.0)[0]
 
     def broadcast_bytes(self, content: bytes | None) -> bytes | None:
-        """What the chief has read, in every process.
+        """The bytes that the chief has read, in every process.
 
         Args:
-            content: Read by the chief; None where there is nothing. Of the others it is ignored.
+            content: Read by the chief; None where there is nothing. Ignored in the other processes.
 
         Returns:
             The chief's content.
@@ -81,7 +81,7 @@ def make_process_group(strategy: Any) -> ProcessGroup:
     def summed(values: tf.Tensor) -> tf.Tensor:
         def of_replica() -> tf.Tensor:
             context: Any = tf.distribute.get_replica_context()
-            # Replicas are numbered process by process: the first one of each speaks for it.
+            # Replicas are numbered process by process: the first one of each stands for its process.
             first = context.replica_id_in_sync_group % here == 0
             mine = tf.where(first, values, tf.zeros_like(values))
             return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
@@ -92,7 +92,7 @@ def make_process_group(strategy: Any) -> ProcessGroup:
 
 
 def process_rank(strategy: Any) -> tuple[int, int]:
-    """Number of this process among those of a strategy, and how many they are."""
+    """Number of this process among those of a strategy, and the number of processes."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
     resolver = strategy.cluster_resolver

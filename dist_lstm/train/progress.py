@@ -1,4 +1,4 @@
-"""Where a training stands, which a checkpoint holds beside the variables; and what it ended with."""
+"""The progress of a training, which a checkpoint holds beside the variables; and its result."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,20 +10,20 @@ from dist_lstm.train.monitor import EpochRecord, Speed
 
 @dataclass
 class Progress:
-    """Where a training stands, beside its variables.
+    """The progress of a training.
 
     Attributes:
-        step: Steps so far.
-        epoch: Epochs that are complete.
+        step: Steps taken so far.
+        epoch: Complete epochs.
         sums: Sums over the steps of this epoch, as `dist_lstm.train.step` defines them.
-        skipped: Steps of the epochs before that were not taken because their loss was no number.
+        skipped: Steps of complete epochs that were not taken because their loss was non-finite.
         best_steps: Steps after which the validation loss was best.
         best_loss: That loss; NaN where nothing is validated.
-        waited: Epochs since.
-        seconds: Seconds so far, of all processes that worked on it.
-        late: Whether they are over.
+        waited: Epochs since then.
+        seconds: Seconds of training so far, over all restarts.
+        late: Whether they exceed `train.max_seconds`.
         halved: Whether it went back to a checkpoint at half the learning rate.
-        speed: How fast it is.
+        speed: Its throughput.
         history: The epochs so far.
     """
 
@@ -42,14 +42,14 @@ class Progress:
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> "Progress":
-        """From plain values, as `asdict` gives them."""
+        """Make it from plain values, as `asdict` gives them."""
         history = [EpochRecord(**record) for record in values["history"]]
         return cls(**values | {"speed": Speed(**values["speed"]), "history": history})
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training ended with.
+    """The result of a training.
 
     Attributes:
         model: The model with its best weights.
@@ -57,8 +57,8 @@ class Fitted:
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
         out_of_time: Whether `train.max_seconds` ended it.
-        skipped: Steps that were not taken because their loss was no number.
-        speed: How fast it was.
+        skipped: Steps that were not taken because their loss was non-finite.
+        speed: Its throughput.
         history: Its epochs.
     """
 
@@ -72,7 +72,7 @@ class Fitted:
     history: list[EpochRecord]
 
     def describe(self) -> dict[str, Any]:
-        """What `metrics.json` says of it."""
+        """Its entry in `metrics.json`."""
         names = ("steps", "validation_loss", "stopped_early", "out_of_time")
         counts = {"skipped_steps": self.skipped, "parameters": self.model.count_params()}
         return {name: getattr(self, name) for name in names} | counts
@@ -81,7 +81,7 @@ class Fitted:
     def summary(self) -> str:
         """Steps and speed in a few words."""
         ended = ", stopped early" if self.stopped_early else ", out of time" if self.out_of_time else ""
-        skipped = f", {self.skipped} not taken: their loss was no number" if self.skipped else ""
+        skipped = f", {self.skipped} not taken: non-finite loss" if self.skipped else ""
         wait = self.speed.input_wait_share
         waited = "" if wait is None else f", input wait {wait:.1%}"
         return f"{self.steps} steps{ended}{skipped}, {self.speed.windows_per_second:,.0f} windows/s{waited}"

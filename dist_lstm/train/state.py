@@ -1,6 +1,6 @@
-"""All that changes in training: a model, its optimizer and its scales, under a strategy."""
+"""All that training changes: a model, its optimizer and its loss scale, under a strategy."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,18 +24,18 @@ class LossScale:
 
     Attributes:
         scale: What the loss is multiplied by; a gradient that overflows halves it, and its step is not taken.
-        good: Steps taken since it changed.
+        good: Steps taken since the scale changed.
     """
 
     scale: keras.Variable = field(default_factory=lambda: _state(16.0, "loss_scale"))
     good: keras.Variable = field(default_factory=lambda: _state(0.0, "steps_without_overflow"))
 
-    def update(self, fine: tf.Tensor) -> None:
-        """Double the scale after many steps that were fine, halve it after one that overflowed."""
+    def update(self, is_finite: tf.Tensor) -> None:
+        """Double the scale after many steps without an overflow, halve it after one that overflowed."""
         grown = self.good + 1 >= _GROW_AFTER
         good_scale = tf.where(grown, self.scale * 2, self.scale.value)
-        self.good.assign(tf.where(fine & ~grown, self.good + 1, 0.0))
-        self.scale.assign(tf.where(fine, good_scale, self.scale / 2))
+        self.good.assign(tf.where(is_finite & ~grown, self.good + 1, 0.0))
+        self.scale.assign(tf.where(is_finite, good_scale, self.scale / 2))
 
 
 def _state(value: float, name: str) -> keras.Variable:
@@ -44,13 +44,13 @@ def _state(value: float, name: str) -> keras.Variable:
 
 @dataclass(frozen=True)
 class TrainState:
-    """A model and what trains it.
+    """A model, and what it is trained with.
 
     Attributes:
         model: Built inside the strategy's scope.
-        optimizer: Made and built there.
+        optimizer: Built inside it as well.
         strategy: The strategy.
-        loss_scale: Made there; for float16 alone.
+        loss_scale: Built inside its scope; None unless the precision is float16.
     """
 
     model: keras.Model
@@ -59,23 +59,43 @@ class TrainState:
     loss_scale: LossScale | None = None
 
     @property
-    def variables(self) -> list[keras.Variable]:
-        """All that a step changes: weights, states of random numbers, the optimizer's own, scales."""
-        scales = [self.loss_scale.scale, self.loss_scale.good] if self.loss_scale else []
-        return [*self.model.variables, *self.optimizer.variables, self.optimizer.learning_rate_factor, *scales]
+    def variables(self) -> dict[str, keras.Variable]:
+        """All that a step changes: weights, states of random numbers, the optimizer's own, scales.
 
-    def read(self) -> list[np.ndarray]:
-        """The values of all variables."""
-        return [keras.ops.convert_to_numpy(variable) for variable in self.variables]
+        Returns:
+            Variables by a name that depends on the structure of the model only: it is the same in every process
+            and for every model that is built from the same settings.
+        """
+        names = {id(variable): name for name, variable in _name_variables(self.model)}
+        named = [(f"model/{names[id(variable)]}", variable) for variable in self.model.variables]
+        named += [(f"optimizer/{variable.name}", variable) for variable in self.optimizer.variables]
+        named.append(("optimizer/learning_rate_factor", self.optimizer.learning_rate_factor))
+        if self.loss_scale:
+            named += [("loss_scale/scale", self.loss_scale.scale), ("loss_scale/good", self.loss_scale.good)]
+        result = dict(named)
+        if len(result) != len(named):
+            raise ValueError("two variables have the same name")
+        return result
 
-    def write(self, values: Sequence[np.ndarray]) -> None:
-        """Set all variables, on every replica."""
+    @property
+    def weights(self) -> dict[str, keras.Variable]:
+        """The model's weights, by the same names."""
+        names = {id(variable): name for name, variable in self.variables.items()}
+        return {names[id(weight)]: weight for weight in self.model.weights}
+
+    def write(self, values: Mapping[str, np.ndarray]) -> None:
+        """Set variables, on every replica.
+
+        Args:
+            values: Values by name; the other variables keep theirs.
+        """
+        variables = self.variables
         with self.strategy.scope():
-            for variable, value in zip(self.variables, values, strict=True):
-                variable.assign(value)
+            for name, value in values.items():
+                variables[name].assign(value)
 
     def set_rate(self, factor: float) -> None:
-        """Multiply the learning rates of the schedule."""
+        """Multiply the learning rates of the schedule by a factor."""
         with self.strategy.scope():
             self.optimizer.learning_rate_factor.assign(factor)
 
@@ -85,7 +105,7 @@ class TrainState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block the weights are their moving average, where there is one."""
+        """Within the block the weights are their moving average, if the optimizer keeps one."""
         if not self.optimizer.use_ema:
             yield
             return
@@ -99,6 +119,20 @@ class TrainState:
                 weight.assign(value)
 
 
+def read_values(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """The values of variables, by name."""
+    return {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+
+
+def _name_variables(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    """The variables of a model, each with a name that begins with that of its layer."""
+    for layer in model.layers:
+        yield from ((weight.path, weight) for weight in layer.trainable_variables)
+        # Keras numbers seed generators by all that were made in the process.
+        for number, variable in enumerate(layer.non_trainable_variables):
+            yield f"{layer.name}/{variable.name}_{number}", variable
+
+
 def make_train_state(
     build: Callable[[], keras.Model], settings: MeasuredTrainSettings, strategy: Any
 ) -> TrainState:
@@ -106,7 +140,7 @@ def make_train_state(
 
     Args:
         build: Builds the model.
-        settings: Of the training; resolved.
+        settings: Settings of the training.
         strategy: The strategy to train under.
 
     Returns:

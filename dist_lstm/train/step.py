@@ -1,4 +1,4 @@
-"""One training step under a strategy, several steps a call; and the loss on given windows.
+"""One training step under a strategy, several steps per call; and the loss of given windows.
 
 Axes: B batch, T context, H horizon.
 """
@@ -18,14 +18,14 @@ from dist_lstm.train.optimizer import clip
 from dist_lstm.train.process_group import SINGLE_PROCESS, ProcessGroup
 from dist_lstm.train.state import TrainState
 
-#: What the steps so far add up to, float64 `[5]`: the loss over observed targets, their count, the seconds in
-#: which a batch was waited for, the steps that were not taken because the loss was no number, and how many of
-#: those came last in a row.
+#: Sums over the steps so far, float64 `[5]`: the loss over observed targets, their count, the seconds spent
+#: waiting for a batch, the steps that were not taken because their loss was non-finite, and how many of those came
+#: last in a row.
 LOSS, COUNT, WAITED, SKIPPED, IN_A_ROW = range(5)
 
-#: Takes an iterator of batches, a number of steps, and the sums so far. Returns the steps that were run, fewer
-#: where too many in a row were not taken, and the new sums. They go through the graph, so that the same steps
-#: give the same sums however they are divided into calls.
+#: Takes an iterator of batches, a number of steps, and the sums so far. Returns the number of steps that were run,
+#: fewer where too many in a row were not taken, and the new sums. The sums go through the graph, so that the same
+#: steps give the same sums however they are divided into calls.
 TrainSteps = Callable[[Any, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -60,7 +60,7 @@ def make_train_steps(state: TrainState, loss: Loss, settings: MeasuredTrainSetti
 
     The gradient of the summed loss is summed over replicas, divided by the number of observed targets of
     all of them, then clipped, then applied: so any number of replicas takes the same step. A step whose loss or
-    gradient is no number is not applied.
+    gradient is non-finite is not applied.
 
     Args:
         state: Model, optimizer and strategy; the optimizer must not sum gradients over replicas itself.
@@ -86,20 +86,20 @@ def make_train_steps(state: TrainState, loss: Loss, settings: MeasuredTrainSetti
         gradients, numbers = strategy.run(gradient_of_replica, args=(batch,))
         # Already summed over replicas: any one's value is the value.
         total, count, norm = tf.unstack(strategy.experimental_local_results(numbers)[0])
-        number = tf.math.is_finite(total)
-        fine = number & tf.math.is_finite(norm)
+        loss_is_finite = tf.math.is_finite(total)
+        is_finite = loss_is_finite & tf.math.is_finite(norm)
 
         def apply() -> tf.Tensor:
             strategy.run(lambda summed: state.optimizer.apply(summed, weights), args=(gradients,))
             return tf.constant(0.0, tf.float64)
 
-        # In float16 a gradient may overflow where the loss is a number: that is what the scale is there for.
-        bad = tf.cond(fine, apply, lambda: tf.constant(1.0, tf.float64))
+        # In float16 a gradient may overflow where the loss is finite: that is what the scale is for.
+        bad = tf.cond(is_finite, apply, lambda: tf.constant(1.0, tf.float64))
         if loss_scale is not None:
-            loss_scale.update(fine)
-            bad = tf.where(number & (loss_scale.scale > _LEAST_LOSS_SCALE), tf.zeros_like(bad), bad)
+            loss_scale.update(is_finite)
+            bad = tf.where(loss_is_finite & (loss_scale.scale > _LEAST_LOSS_SCALE), tf.zeros_like(bad), bad)
         in_a_row = (sums[IN_A_ROW] + 1) * bad
-        counted = [tf.where(fine, tf.cast(one, tf.float64), 0.0) for one in (total, count)]
+        counted = [tf.where(is_finite, tf.cast(one, tf.float64), 0.0) for one in (total, count)]
         return tf.stack([sums[LOSS] + counted[0], sums[COUNT] + counted[1], sums[WAITED] + waited,
                          sums[SKIPPED] + bad, in_a_row])  # fmt: skip
 
@@ -115,10 +115,10 @@ def make_train_steps(state: TrainState, loss: Loss, settings: MeasuredTrainSetti
     return train_steps
 
 
-#: Below this, a gradient that overflows is no fault of float16.
+#: Below this, it is not float16 that makes a gradient overflow.
 _LEAST_LOSS_SCALE = 2.0**-16
 
-#: The gradient of the mean loss, one tensor a weight, clipped; and the summed loss, its count and the norm of
+#: The gradient of the mean loss, one tensor per weight, clipped; and the summed loss, its count and the norm of
 #: the gradient before clipping, float32 `[3]`: all of all replicas together.
 _ReplicaGradient = Callable[[Any], tuple[list[tf.Tensor], tf.Tensor]]
 
@@ -174,7 +174,7 @@ def make_mean_loss(
 
     Returns:
         A function of batches of inputs and targets to the mean loss over their observed targets; NaN
-        where there are none, infinity where the model's forecasts are no numbers.
+        where there are none, infinity where the model's forecasts are non-finite.
     """
 
     @tf.function(reduce_retracing=True)
@@ -189,7 +189,7 @@ def make_mean_loss(
             one, counted = one_batch(inputs, padded)
             total, count = total + float(one), count + float(counted)
         total, count = processes.total(total, count)
-        # NaN says that nothing counts; a loss that is no number is as bad as can be.
+        # NaN means that nothing counts; a non-finite loss is worse than any other.
         return (float("inf") if np.isnan(total) else total / count) if count else float("nan")
 
     return mean_loss

@@ -6,7 +6,7 @@ Run once, when a version is released; what it made stays as it is. Small jobs, t
     run/                   a finished run
     fleet/                 a finished fleet: a model per series and two of clusters
     search/                a finished search; best/ in it is a run
-    interrupted/           a training that was told to end between two checkpoints, of the table as a DataFrame
+    interrupted/           a training that was interrupted between two checkpoints, of the table as a DataFrame
     models/                a model of each decoder, with inputs and its forecasts
     expected/              what that version forecast with the first three for other.csv
 """

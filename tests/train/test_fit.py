@@ -1,4 +1,4 @@
-"""The loop: early stopping, best weights, what is kept and shown."""
+"""The training loop: early stopping, best weights, checkpoints, divergence."""
 
 import csv
 import io
@@ -71,24 +71,26 @@ def test_the_weights_kept_are_those_with_the_least_validation_loss(tmp_path):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_who_asks_is_told_of_every_epoch_once_its_checkpoint_is_written_and_changes_nothing(tmp_path, ema):
+def test_a_callback_is_called_after_every_epoch_once_its_checkpoint_is_written_and_changes_nothing(tmp_path, ema):
     calls = []
 
     def after_epoch(model: keras.Model, record: Any, best: bool) -> None:
-        [newest, *_] = sorted((tmp_path / "told" / "checkpoints").iterdir(), reverse=True)
+        [newest, *_] = sorted((tmp_path / "callback" / "checkpoints").iterdir(), reverse=True)
         loss = make_mean_loss(model, LOSS)(validation())
         calls.append((record, best, loss, int(newest.stem.split("-")[1])))
 
-    # A clock and a number of steps that never come: what is saved is saved for who asks.
+    # A clock and a number of steps that never come: a checkpoint is written for the callback only.
     rarely = {"checkpoint_every": None, "checkpoint_seconds": None, "ema": ema, "deterministic": False}
     plain = run(tmp_path / "plain", validation, **rarely)
-    fitted = run(tmp_path / "told", validation, after_epoch=after_epoch, **rarely)
+    fitted = run(tmp_path / "callback", validation, after_epoch=after_epoch, **rarely)
     assert [record for record, *_ in calls] == fitted.history
     assert [step for *_, step in calls] == [5, 10, 15, 20, 25, 30]
     losses = [record.validation_loss for record in fitted.history]
     assert [loss for _, _, loss, _ in calls] == pytest.approx(losses, rel=1e-6), "the weights that were validated"
     assert [best for _, best, *_ in calls] == [loss == min(losses[: n + 1]) for n, loss in enumerate(losses)]
-    assert (tmp_path / "told" / "history.csv").read_bytes() == (tmp_path / "plain" / "history.csv").read_bytes()
+    assert (tmp_path / "callback" / "history.csv").read_bytes() == (
+        tmp_path / "plain" / "history.csv"
+    ).read_bytes()
     for one, two in zip(plain.model.get_weights(), fitted.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -112,7 +114,7 @@ def test_an_epoch_that_does_not_divide_the_steps_ends_with_a_short_one(tmp_path)
     assert [record.step for record in fitted.history] == [5, 10, 12]
 
 
-def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
+def test_a_non_finite_loss_ends_the_training_with_advice(tmp_path):
     def broken() -> keras.Model:
         model = build_model(TASK, settings())
         model.set_weights([np.full_like(one, np.inf) for one in model.get_weights()])
@@ -153,7 +155,7 @@ def broken():
 spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
 endless = tf.data.Dataset.from_generator(batches, output_signature=spec)
 endless = endless.prefetch(10**6)  # still fetching at the end
-phase = Phase("train", 20, lambda *place: iter(endless), None, Checkpoints(Path(sys.argv[1]), "train", 3, print))
+phase = Phase("train", 20, lambda *start: iter(endless), None, Checkpoints(Path(sys.argv[1]), "train", 3, print))
 train = TrainSettings(batch_size=BATCH, max_steps=20)
 try:
     fit(broken, LOSS, train, tf.distribute.get_strategy(), phase,
@@ -172,11 +174,11 @@ def test_a_process_whose_training_fails_in_the_middle_of_endless_input_ends(tmp_
 
 
 class StoppedError(Exception):
-    """What stands for the end of a process."""
+    """Stands for the end of a process."""
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, act: Any = None) -> None:
-    """From now on a training is stopped when it has come so far."""
+    """Stop every training that reaches a number of steps."""
     show = Monitor.step
 
     def stopping(self: Monitor, step: int, *numbers: Any) -> None:
@@ -277,7 +279,7 @@ def bad_from(epoch: int, batch: int, bad: set[int]) -> Iterator[Any]:
 
 
 def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, str]:
-    """A training some of whose batches have a loss that is no number."""
+    """A training in which some batches have a non-finite loss."""
     values = {"batch_size": BATCH, "max_steps": 20, "steps_per_epoch": 5, "warmup_steps": 0, "max_bad_steps": 3}
     train = TrainSettings.model_validate(values | {"checkpoint_every": 4} | changes)
     keras.utils.set_random_seed(train.seed)
@@ -285,8 +287,8 @@ def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, s
     monitor = Monitor(folder, Console(file=text, width=200))
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, next(iter(batches())))
 
-    def sampling(*arguments: int) -> Iterator[Any]:
-        return iter(tf.data.Dataset.from_generator(lambda: bad_from(*arguments, bad), output_signature=spec))
+    def sampling(*start: int) -> Iterator[Any]:
+        return iter(tf.data.Dataset.from_generator(lambda: bad_from(*start, bad), output_signature=spec))
 
     phase = Phase("train", train.max_steps, sampling, None, Checkpoints(folder, "train", 3, monitor.say))
     fitted = fit(
@@ -299,7 +301,7 @@ def test_steps_whose_loss_is_no_number_are_not_taken_and_are_counted(tmp_path):
     fitted, _ = run_with_bad(tmp_path, {1, 2, 8, 17})
     assert fitted.skipped == 4
     assert fitted.describe()["skipped_steps"] == 4
-    assert "4 not taken: their loss was no number" in fitted.summary
+    assert "4 not taken: non-finite loss" in fitted.summary
     assert np.isfinite([record.loss for record in fitted.history]).all()
 
 
@@ -316,7 +318,7 @@ def test_after_too_many_in_a_row_training_goes_back_to_its_checkpoint_at_half_th
 
     monkeypatch.setattr(training_loop._Training, "go_back_at_half_rate", mended)
     fitted, text = run_with_bad(tmp_path, bad)
-    assert "train: the loss is no number at step 12; back to step 8 at half the learning rate\n" in text
+    assert "train: the loss is non-finite at step 12; back to step 8 at half the learning rate\n" in text
     assert [record.step for record in fitted.history] == [5, 10, 15, 20]
     rate = [record.learning_rate for record in fitted.history]
     schedule = [1e-3 * (1 + math.cos(math.pi * step / 20)) / 2 for step in (5, 10, 15, 20)]
@@ -325,7 +327,7 @@ def test_after_too_many_in_a_row_training_goes_back_to_its_checkpoint_at_half_th
 
 def test_if_that_does_not_help_training_ends_with_advice(tmp_path):
     with pytest.raises(
-        UserError, match="diverged: the loss is no number at step 12, at half the learning rate as"
+        UserError, match="diverged: the loss is non-finite at step 12, at half the learning rate as"
     ):
         run_with_bad(tmp_path, {9, 10, 11})
 

@@ -112,13 +112,13 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
 def test_the_learning_rate_is_that_of_the_optimizer(steps, warmup):
     train = TrainSettings(max_steps=steps, warmup_steps=warmup, learning_rate=0.01)
     optimizer = make_optimizer(train)
-    index = np.arange(steps + 2)
+    step = np.arange(steps + 2)
     expected = []
-    for number in index:
+    for number in step:
         optimizer.iterations.assign(number)
         expected.append(float(optimizer.learning_rate))
-    highest = np.full(len(index), 0.01, np.float32)
-    np.testing.assert_allclose(learning_rate_at(index, highest, train), expected, rtol=1e-5, atol=1e-9)
+    highest = np.full(len(step), 0.01, np.float32)
+    np.testing.assert_allclose(learning_rate_at(step, highest, train), expected, rtol=1e-5, atol=1e-9)
 
 
 def panel() -> Panel:
@@ -252,7 +252,7 @@ def test_a_model_that_diverges_fails_alone():
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_a_step_without_numbers_is_not_taken_and_is_seen(kind):
-    """Of a loss that is no number, or of a gradient that is too large for float32."""
+    """A non-finite loss, or a gradient that is too large for float32."""
     models, shape = make()
     graphs = make_fused_steps(TASK, shape, models.train)
     weights = stack_weights(models.ordinary, [models.draw_weights(1)] * 2)

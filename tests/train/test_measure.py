@@ -25,14 +25,14 @@ def speeds(monkeypatch: pytest.MonkeyPatch, windows_per_second: dict[int, float]
     """The sizes tried, on a machine that trains so many windows a second at each; memory ends after the last."""
     tried: list[int] = []
 
-    def steps_a_second(_: object, batches: object, __: object) -> float:
+    def steps_per_second(_: object, batches: object, __: object) -> float:
         size = len(next(batches)[1])
         tried.append(size)
         if size not in windows_per_second:
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
         return windows_per_second[size] / size
 
-    monkeypatch.setattr(measuring, "_steps_a_second", steps_a_second)
+    monkeypatch.setattr(measuring, "_steps_per_second", steps_per_second)
     return tried
 
 
@@ -81,8 +81,8 @@ def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising
         return tf.constant(1), tf.constant([loss * 8, 8.0, 0, 0, 0], tf.float64)
 
     monkeypatch.setattr(measuring, "_start", lambda *_: (TrainState(), train_steps))
-    actual = measure(work(learning_rate="auto"))["train.learning_rate"]
-    assert 0.0015 < actual < 0.0025
+    result = measure(work(learning_rate="auto"))["train.learning_rate"]
+    assert 0.0015 < result < 0.0025
     np.testing.assert_allclose(np.diff(np.log(rates)), np.log(1e5) / 99, rtol=1e-6)
     assert rates[0] == pytest.approx(1e-5)
     assert 0.02 < rates[-1] < 0.05
@@ -101,7 +101,7 @@ def test_a_loss_that_is_no_number_from_the_start_is_the_users_error(work, monkey
 
 def test_both_are_measured_on_real_steps(work):  # noqa: F811
     training = work(batch_size="auto", learning_rate="auto", max_steps=2, steps_per_epoch=1)
-    actual = measure(training)
-    assert actual.keys() == {"train.batch_size", "train.learning_rate"}
-    assert actual["train.batch_size"] % 64 == 0
-    assert 1e-6 <= actual["train.learning_rate"] <= 0.1
+    result = measure(training)
+    assert result.keys() == {"train.batch_size", "train.learning_rate"}
+    assert result["train.batch_size"] % 64 == 0
+    assert 1e-6 <= result["train.learning_rate"] <= 0.1

@@ -52,8 +52,8 @@ def test_clipping_keeps_the_direction_of_a_gradient_of_any_size(size):
     gradients = [tf.constant([3.0 * size, 0.0]), tf.constant([[4.0 * size]])]
     clipped, norm = clip(gradients, size)
     assert float(norm) == pytest.approx(5.0 * size)
-    actual = np.concatenate([one.numpy().ravel() for one in clipped])
-    np.testing.assert_allclose(actual / np.float32(size), [0.6, 0.0, 0.8], rtol=1e-6)
+    result = np.concatenate([one.numpy().ravel() for one in clipped])
+    np.testing.assert_allclose(result / np.float32(size), [0.6, 0.0, 0.8], rtol=1e-6)
 
 
 def test_a_gradient_that_is_no_number_stays_one():

@@ -26,7 +26,7 @@ DAYS = pd.Timestamp("2024-01-01")
 
 
 def make_frame() -> pd.DataFrame:
-    """A value tells its place: 1000 x series + step."""
+    """A value encodes its position: 1000 x series + step."""
     parts = [
         pd.DataFrame(
             {
@@ -98,8 +98,8 @@ def test_the_first_training_draws_from_the_training_range_and_validates_on_what_
         end = length - VALIDATION - TEST
         # The first targets lie one season, the least context, after the start.
         assert drawn(phase, name) == set(range(job.task.min_context, end))
-        validated_steps = set().union(*(steps_of(target, name) for target in validated))
-        assert validated_steps == set(range(end, end + VALIDATION))
+        result = set().union(*(steps_of(target, name) for target in validated))
+        assert result == set(range(end, end + VALIDATION))
 
 
 def test_the_second_training_draws_from_whole_series_and_does_not_validate(work, asked):

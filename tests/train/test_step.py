@@ -248,7 +248,7 @@ def test_the_loss_of_a_series_does_not_depend_on_its_unit():
 
 @pytest.mark.parametrize("task", [TASK, FULL], ids=["values alone", "every input"])
 def test_the_mean_loss_of_padded_batches_is_that_of_the_windows(task):
-    """What fills a batch has no values, and no place in the calendar."""
+    """Padding of a batch has no values and no calendar features."""
     changes = {"calendar": True, "series_embedding": 3} if task is FULL else {}
     model, loss = build_model(task, settings(dropout=0.0, **changes)), head_loss("quantile", task)
     inputs, target = next(batches(task).as_numpy_iterator())

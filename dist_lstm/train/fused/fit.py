@@ -1,6 +1,6 @@
-"""The loop for many small models: schedule and stopping rules of `dist_lstm.train.fit`, a slot a model.
+"""The loop for many small models: schedule and stopping rules of `dist_lstm.train.fit`, one slot per model.
 
-A fixed number of models is trained at once. A model that ends leaves its slot to the next one: none waits for
+A fixed number of models is trained at once. A model that ends leaves its slot to the next one, so none waits for
 the slowest, and one compiled graph serves any number of models. What a model becomes depends on its name, its
 series and the settings, not on its slot, nor on the models in the others.
 
@@ -32,13 +32,13 @@ class Member:
     """One of the models.
 
     Attributes:
-        name: What its seed is drawn from: the series' id, or the group's name.
-        series: Places of its series in the panel, `[N]`.
-        steps: Steps at most; None for `train.max_steps`. The learning rate decays over the latter.
+        name: The series' id, or the group's name; its seed is derived from it.
+        series: Indices of its series in the panel, `[N]`.
+        steps: Maximum number of steps; None for `train.max_steps`. The learning rate decays over the latter.
         learning_rate: None for `train.learning_rate`.
         weight_decay: None for `train.weight_decay`.
         dropout: None for `model.dropout`.
-        weights: Where it starts, in the order of `get_weights()`; None for weights drawn by its seed.
+        weights: First weights, in the order of `get_weights()`; None for weights drawn by its seed.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Member:
 
 @dataclass(frozen=True)
 class FittedMember:
-    """What the training of one model ended with.
+    """The result of the training of one model.
 
     Attributes:
         name: The member's name.
@@ -61,7 +61,7 @@ class FittedMember:
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
         out_of_time: Whether `train.max_seconds` ended it.
-        failure: Why it is of no use; None for a model that is.
+        failure: Why it is not usable; None for a usable model.
         history: Its epochs.
     """
 
@@ -84,7 +84,7 @@ class FusedModels:
         train: Batch size, learning rate, patience; resolved.
         ordinary: A model of this architecture, which takes the weights of any member.
         draw_weights: A seed to first weights.
-        steps: Compiled functions.
+        steps: The compiled functions.
     """
 
     settings: ResolvedModelSettings
@@ -95,7 +95,7 @@ class FusedModels:
 
 
 def make_fused_models(task: Task, settings: ResolvedModelSettings, train: MeasuredTrainSettings) -> FusedModels:
-    """Build what all models of an architecture share.
+    """Build the part that all models of an architecture share.
 
     Args:
         task: The task.
@@ -109,7 +109,7 @@ def make_fused_models(task: Task, settings: ResolvedModelSettings, train: Measur
         UserError: If it can't be fused.
     """
     check_fusable(task, settings)
-    # Never given other weights: what is not drawn is taken from it.
+    # Keeps its weights: first_weights takes from it those that are not drawn.
     as_built = build_model(task, settings)
     return FusedModels(
         settings,
@@ -148,14 +148,14 @@ class _Training:
 def fused_fit(
     models: FusedModels, windows: GroupWindows, members: Sequence[Member], slots: int
 ) -> Iterator[FittedMember]:
-    """Train many models, some at a time.
+    """Train many models, a fixed number at a time.
 
     Args:
         models: The architecture.
         windows: The windows of all members.
         members: The models to train.
-        slots: Models trained at once, M. On a CPU few are as fast as many; a GPU takes hundreds. With another
-            number of slots results differ by rounding; a slot without a model computes in vain.
+        slots: Number of models trained at once, M. On a CPU few are as fast as many; a GPU takes hundreds. With
+            another number of slots results differ by rounding; an empty slot costs as much as a full one.
 
     Yields:
         Each member once, as soon as its training has ended; the order depends on how long each takes.
@@ -220,13 +220,13 @@ class _Slots:
         self._state.step[slot] = 0
         member, train = training.member, self._models.train
         rates = self._rates
-        rates.learning_rate[slot] = _given(member.learning_rate, train.learning_rate)
-        rates.weight_decay[slot] = _given(member.weight_decay, train.weight_decay)
-        rates.dropout[slot] = _given(member.dropout, self._models.settings.dropout)
+        rates.learning_rate[slot] = _value_or(member.learning_rate, train.learning_rate)
+        rates.weight_decay[slot] = _value_or(member.weight_decay, train.weight_decay)
+        rates.dropout[slot] = _value_or(member.dropout, self._models.settings.dropout)
         rates.seed[slot], rates.limit[slot] = training.seed, training.limit
 
     def epoch(self) -> None:
-        """Train every model an epoch, look at its validation loss, and keep its weights where it is the best."""
+        """Train every model for one epoch, compute its validation loss, keep its weights where it is the best."""
         sums = self._train()
         validation = self._mean_losses()
         rates = learning_rate_at(self._state.step, self._rates.learning_rate, self._models.train).numpy()
@@ -249,7 +249,7 @@ class _Slots:
                 training.best_steps, training.best_loss, training.waited = training.steps, validation_loss, 0
 
     def ended(self, late: bool) -> Iterator[_Training]:
-        """Take the models that are done out of their slots."""
+        """Remove the models that are done from their slots."""
         for slot, training in enumerate(self.trainings):
             if training is None:
                 continue
@@ -268,15 +268,15 @@ class _Slots:
         ]
         task = self._windows.task
         # Float32; a step of the context has at most three features.
-        a_step = 4 * sampling.batch_size * len(epochs) * (3 * task.context_length + task.horizon)
-        room = max(1, min(sampling.steps_per_epoch, _CALL_BYTES // a_step))
+        step_bytes = 4 * sampling.batch_size * len(epochs) * (3 * task.context_length + task.horizon)
+        call_steps = max(1, min(sampling.steps_per_epoch, _CALL_BYTES // step_bytes))
         sums = np.zeros((len(epochs), 2))
-        for first in range(0, sampling.steps_per_epoch, room):
-            steps = min(room, sampling.steps_per_epoch - first)
-            part = slice(first * sampling.batch_size, (first + room) * sampling.batch_size)
+        for first in range(0, sampling.steps_per_epoch, call_steps):
+            steps = min(call_steps, sampling.steps_per_epoch - first)
+            part = slice(first * sampling.batch_size, (first + call_steps) * sampling.batch_size)
             chosen = [None if one is None else (one[0][part], one[1][part]) for one in epochs]
-            features, target = self._gather(chosen, room * sampling.batch_size)
-            shape = (len(epochs), room, sampling.batch_size)
+            features, target = self._gather(chosen, call_steps * sampling.batch_size)
+            shape = (len(epochs), call_steps, sampling.batch_size)
             features, target = (
                 np.moveaxis(one.reshape(*shape, *one.shape[2:]), 1, 0) for one in (features, target)
             )
@@ -286,7 +286,7 @@ class _Slots:
         return sums
 
     def _mean_losses(self) -> np.ndarray:
-        """Validation losses, `[M]`; NaN where nothing counts, infinity where the forecasts are no numbers."""
+        """Validation losses, `[M]`; NaN where nothing counts, infinity where the forecasts are non-finite."""
         size = self._windows.sampling.batch_size
         validation = [None if one is None else one.validation for one in self.trainings]
         longest = max((len(one[0]) for one in validation if one is not None), default=0)
@@ -308,7 +308,7 @@ class _Slots:
 
         Args:
             chosen: Series and cutoff of each slot's windows.
-            size: Windows a slot.
+            size: Windows per slot.
 
         Returns:
             Features, `[M, size, T, F]`, and targets, `[M, size, H]`.
@@ -329,5 +329,5 @@ class _Slots:
         return features[back].reshape(*shape, *features.shape[1:]), target[back].reshape(*shape, -1)
 
 
-def _given(value: float | None, otherwise: float) -> float:
+def _value_or(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value

@@ -1,4 +1,4 @@
-"""One training step of M fused models, several steps a call, compiled by XLA.
+"""One training step of M fused models, several steps per call, compiled by XLA.
 
 Each model takes the step that `dist_lstm.train.step` would take with it alone: its own mean loss over its own
 observed targets, its own clipping, its own AdamW. Nothing is summed over models but the total that is
@@ -31,7 +31,7 @@ class Rates(NamedTuple):
         weight_decay: Decoupled weight decay, `[M]`, float32.
         dropout: Share of inputs dropped after each layer, `[M]`, float32.
         seed: Seed of dropout, `[M]`, int32.
-        limit: Steps at most, `[M]`, int32; a model that has made them stays as it is.
+        limit: Maximum number of steps, `[M]`, int32; a model that has taken them no longer changes.
     """
 
     learning_rate: Any
@@ -48,7 +48,7 @@ class State(NamedTuple):
         weights: By path, each `[M, ...]`.
         mean: Running mean of gradients, like the weights.
         square: Running mean of their squares, like the weights.
-        step: Steps each model has made, `[M]`, int32.
+        step: Steps that each model has taken, `[M]`, int32.
     """
 
     weights: Weights
@@ -65,8 +65,8 @@ class FusedSteps:
         normalise: `normalise_windows` of any number of windows.
         train: A state, rates, features `[K, M, B, T, F]` and targets `[K, M, B, H]` as `normalise` gives them, and
             how many of the K steps to take, to the next state; and the loss summed over the counted targets
-            of these steps, and their number, `[M, 2]`, float64. A step whose loss or gradient is no number is
-            not applied; it makes the sum NaN.
+            of these steps, and their number, `[M, 2]`, float64. A step whose loss or gradient is non-finite
+            is not applied; it makes the sum NaN.
         loss: Weights, features `[M, B, T, F]` and targets `[M, B, H]` to the summed loss without dropout and its
             number, `[M, 2]`, float64.
     """
@@ -142,7 +142,7 @@ def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: MeasuredTrainSe
     """The schedule of `dist_lstm.train.optimizer` for models at different steps.
 
     Args:
-        step: Steps each model has made, `[M]`.
+        step: Steps that each model has taken, `[M]`.
         highest: Highest learning rate of each, `[M]`.
         train: Warm-up and steps.
 
@@ -158,7 +158,7 @@ def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: MeasuredTrainSe
 
 
 def _clip(gradients: dict[str, Any], norm: float) -> tuple[Weights, tf.Tensor]:
-    """Scale each model's gradient down to a greatest norm; returns the norms before as well, `[M]`."""
+    """Scale each model's gradient down to a maximum norm; returns the norms before as well, `[M]`."""
     squares = [
         # In float32 the square of a gradient above 1e19 is infinite, and all would become NaN.
         tf.reduce_sum(tf.square(tf.cast(one, tf.float64)), axis=list(range(1, one.shape.rank)))
@@ -198,5 +198,5 @@ def _apply(state: State, gradients: Weights, rates: tuple[tf.Tensor, tf.Tensor],
 
 
 def _beside(vector: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """One number a model, `[M]`, in as many axes as a weight."""
+    """One number per model, `[M]`, with as many axes as a weight."""
     return tf.reshape(vector, (-1,) + (1,) * (weight.shape.rank - 1))
