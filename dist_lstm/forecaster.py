@@ -25,6 +25,7 @@ from rich.console import Console
 
 from dist_lstm import run as job
 from dist_lstm.config.load import override, parse_config
+from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
 from dist_lstm.layout import RunLayout, part_files
 from dist_lstm.storage import publish
@@ -129,19 +130,19 @@ class Forecaster:
             job.open_run(self._folder, self._console) as run,
         ):
             settings, task = run.config.backtest, run.task
-            windows, stride = n_windows or settings.windows, step_size or settings.stride
-            needed = task.horizon + (windows - 1) * stride
+            rolling = Rolling(n_windows or settings.windows, step_size or settings.stride)
+            needed = task.horizon + (rolling.windows - 1) * rolling.stride
             if needed > task.test:
                 raise UserError(
                     "cross_validation",
                     (
-                        f"{windows} windows, {stride} steps apart, need {needed} steps held out from training, "
-                        f"there are {task.test}"
+                        f"{rolling.windows} windows, {rolling.stride} steps apart, need {needed} steps held out from "
+                        f"training, there are {task.test}"
                     ),
                     f"fit with overrides={{'split.test': {needed}}}",
                 )
             folder = Path(scratch) / "backtest"
-            job.roll(run, (windows, stride), folder)
+            job.roll(run, rolling, folder)
             return _read_parts(folder)
 
     @property

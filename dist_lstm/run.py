@@ -29,6 +29,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.prepare import describe, ingest
 from dist_lstm.data.shards import Shards
+from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
 from dist_lstm.forecast.table import refuse_other_files
 from dist_lstm.layout import ForecastLayout, RunLayout
@@ -244,7 +245,7 @@ def backtest(run: Run) -> None:
     from dist_lstm.evaluate.backtest import summarise
 
     settings = run.config.backtest
-    result = roll(run, (settings.windows, settings.stride), run.files.backtest)
+    result = roll(run, Rolling(settings.windows, settings.stride), run.files.backtest)
     with publish(run.files.scores) as temporary:
         result.scores.to_parquet(temporary, index=False)
     counts = {"windows": result.windows, "series": result.series, "series_too_short": result.too_short}
@@ -253,20 +254,20 @@ def backtest(run: Run) -> None:
     run.console.print(f"backtest  {result.windows:,} windows of {result.series:,} series{short}")
 
 
-def roll(run: Run, cutoffs: tuple[int, int], folder: Path) -> Any:
+def roll(run: Run, rolling: Rolling, folder: Path) -> Any:
     """Forecast from rolling cutoffs with the model that never saw the test range.
 
     Args:
         run: A trained run.
-        cutoffs: Cutoffs per series, and steps between two of them.
+        rolling: Number of cutoffs per series and their stride.
         folder: The folder into which `part-*.parquet` are written.
 
     Returns:
         The `dist_lstm.evaluate.backtest.Backtest`.
     """
-    from dist_lstm.evaluate import backtest as rolling
+    from dist_lstm.evaluate.backtest import backtest as roll_forward
 
-    return rolling.backtest(run.shards, run.task, cutoffs, _predictor(run, run.files.scored_model), folder)
+    return roll_forward(run.shards, run.task, rolling, _predictor(run, run.files.scored_model), folder)
 
 
 @timed("forecast")
@@ -342,9 +343,8 @@ def report(run: Run) -> Path:
         task=run.task,
         shards=run.shards,
         metrics=run.metrics,
-        environment=run.files.environment,
-        history=run.files.history,
-        backtest=(run.files.backtest, run.files.scores) if run.is_scored else None,
+        files=run.files,
+        scored=run.is_scored,
     )
     write_text(run.files.report, render_report(source))
     return run.files.report

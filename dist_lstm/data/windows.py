@@ -117,19 +117,33 @@ def validation_cutoffs(length: np.ndarray, task: Task) -> Cutoffs:
     return _last_cutoffs(last, windows, task.horizon, task.min_context)
 
 
-def backtest_cutoffs(length: np.ndarray, task: Task, windows: int, stride: int) -> Cutoffs:
+@dataclass(frozen=True)
+class Rolling:
+    """The cutoffs of a backtest.
+
+    Attributes:
+        windows: Cutoffs per series.
+        stride: Steps between two cutoffs.
+    """
+
+    windows: int
+    stride: int
+
+
+def backtest_cutoffs(length: np.ndarray, task: Task, rolling: Rolling) -> Cutoffs:
     """Cutoffs whose targets lie inside the test range, the last one horizon before the end.
 
     Args:
         length: Steps of each series, `[N]`.
         task: The task.
-        windows: Cutoffs per series.
-        stride: Steps between two cutoffs.
+        rolling: Number of cutoffs and their stride.
 
     Returns:
         Cutoffs; none for a series in which the first would have fewer than `min_context` steps before it.
     """
-    return _last_cutoffs(length - task.horizon, windows if task.test else 0, stride, task.min_context)
+    return _last_cutoffs(
+        length - task.horizon, rolling.windows if task.test else 0, rolling.stride, task.min_context
+    )
 
 
 def _last_cutoffs(last: np.ndarray, windows: int, stride: int, least: int) -> Cutoffs:

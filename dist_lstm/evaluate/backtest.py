@@ -15,7 +15,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import Shards
-from dist_lstm.data.windows import Cutoffs, WindowCutter, backtest_cutoffs, split_ranges
+from dist_lstm.data.windows import Cutoffs, Rolling, WindowCutter, backtest_cutoffs, split_ranges
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_columns
 from dist_lstm.metrics import Rows, series_scores, skill, total_scores
@@ -48,7 +48,7 @@ class Backtest:
 def backtest(
     shards: Shards,
     task: Task,
-    rolling: tuple[int, int],
+    rolling: Rolling,
     predict: "Predictor",
     folder: Path,
 ) -> Backtest:
@@ -57,7 +57,7 @@ def backtest(
     Args:
         shards: The series.
         task: The task.
-        rolling: Cutoffs a series, and steps between two of them.
+        rolling: Number of cutoffs per series and their stride.
         predict: The model; not trained on anything after the first cutoff.
         folder: Where `part-*.parquet` are written, one per shard that has windows: `unique_id, ds, cutoff,
             y`, the model's columns, and the baseline's.
@@ -72,7 +72,7 @@ def backtest(
         for name, panels in shards.panels_by_file():
             with PartWriter(temporary / name) as part:
                 for panel in panels:
-                    cutoffs = backtest_cutoffs(panel.length, task, *rolling)
+                    cutoffs = backtest_cutoffs(panel.length, task, rolling)
                     total += len(panel.unique_id)
                     series += int((cutoffs.count > 0).sum())
                     windows += cutoffs.total

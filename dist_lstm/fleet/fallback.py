@@ -16,7 +16,14 @@ import pyarrow as pa
 
 from dist_lstm.config.task import Task
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.windows import Cutoffs, WindowCutter, backtest_cutoffs, forecast_cutoffs, validation_cutoffs
+from dist_lstm.data.windows import (
+    Cutoffs,
+    Rolling,
+    WindowCutter,
+    backtest_cutoffs,
+    forecast_cutoffs,
+    validation_cutoffs,
+)
 from dist_lstm.evaluate.backtest import backtest_columns, naive_forecast, score_windows
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, forecast_columns
@@ -52,11 +59,11 @@ class FallbackSelector:
     Args:
         panel: The series.
         task: Lengths, season and levels; other models than the first may read another context.
-        rolling: Cutoffs of the backtest, and steps between two of them.
+        rolling: Number of cutoffs of the backtest and their stride.
         gate: Least skill on the validation range; None to take every model.
     """
 
-    def __init__(self, panel: Panel, task: Task, rolling: tuple[int, int], gate: float | None) -> None:
+    def __init__(self, panel: Panel, task: Task, rolling: Rolling, gate: float | None) -> None:
         self.panel = panel
         self.task = task
         self._rolling = rolling
@@ -73,7 +80,7 @@ class FallbackSelector:
     def _cutoffs(self, panel: Panel) -> Mapping[str, Cutoffs]:
         return {
             "validation": validation_cutoffs(panel.length, self.task),
-            "test": backtest_cutoffs(panel.length, self.task, *self._rolling),
+            "test": backtest_cutoffs(panel.length, self.task, self._rolling),
             "end": forecast_cutoffs(panel.length),
         }
 

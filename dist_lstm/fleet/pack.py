@@ -20,6 +20,7 @@ from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig
 from dist_lstm.config.task import Task, Vocabulary
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import Shards, open_shards
+from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.fallback import Candidate, FallbackSelector, Predict
 from dist_lstm.fleet.packing import Group, read_pack
@@ -206,7 +207,7 @@ class PackWorker:
 
     def _forecast(self, panel: Panel, trained: Sequence[_Trained], number: int) -> dict[str, int]:
         backtest, fleet = self._job.config.backtest, self._job.config.fleet
-        rolling = (backtest.windows, backtest.stride)
+        rolling = Rolling(backtest.windows, backtest.stride)
         selector = FallbackSelector(
             panel, self._task, rolling, fleet.skill_gate if self._task.validation else None
         )

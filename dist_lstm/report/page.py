@@ -23,6 +23,7 @@ from dist_lstm.data.shards import Shards
 from dist_lstm.data.stationarity import EVIDENCE
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name
+from dist_lstm.layout import RunLayout
 from dist_lstm.report import figures
 from dist_lstm.report.summary import Digest, Example, compare_series, read_digest
 from dist_lstm.report.wording import NAMES, TRANSFORMS, metric_words, number, percent, skill_sentence
@@ -55,9 +56,8 @@ class Source:
         task: The task.
         shards: Folder and manifest of the series.
         metrics: Content of `metrics.json`, with `training`.
-        environment: Path of `environment.json`.
-        history: Path of `history.csv`.
-        backtest: Folder of the backtest and file of its scores; None where there is none.
+        files: The run's files.
+        scored: Whether there is a backtest.
     """
 
     name: str
@@ -65,9 +65,8 @@ class Source:
     task: Task
     shards: Shards
     metrics: Mapping[str, Any]
-    environment: Path
-    history: Path
-    backtest: tuple[Path, Path] | None
+    files: RunLayout
+    scored: bool
 
 
 def render_report(source: Source) -> str:
@@ -86,13 +85,13 @@ def render_report(source: Source) -> str:
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.filters |= {"number": number, "percent": percent}
     page = jinja.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8"))
-    backtest = source.metrics.get("backtest") if source.backtest else None
+    backtest = source.metrics.get("backtest") if source.scored else None
     return page.render(
         style=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of the package)
         name=source.name,
         task=source.task,
         manifest=source.shards.manifest,
-        trained=datetime.fromtimestamp(source.environment.stat().st_mtime, UTC),
+        trained=datetime.fromtimestamp(source.files.environment.stat().st_mtime, UTC),
         training=source.metrics["training"],
         sentence=skill_sentence(backtest, source.task.test),
         backtest=backtest,
@@ -100,19 +99,18 @@ def render_report(source: Source) -> str:
         learning=_learning(source),
         transforms=_transforms(source.shards.manifest),
         rejected=_rejected(source.shards.files.rejected),
-        environment=list(_environment(source.environment)),
+        environment=list(_environment(source.files.environment)),
         settings=list(_settings(source.config)),
     )
 
 
 def _scored(source: Source, totals: Mapping[str, Any] | None) -> dict[str, Any]:
     """The sections that need scores, each None or empty where it has nothing to show."""
-    if source.backtest is None or totals is None:
+    if totals is None:
         return dict.fromkeys(("scores", "examples", "by_step", "residuals", "by_series"))
-    folder, scores = source.backtest
-    series = compare_series(pd.read_parquet(scores, columns=["unique_id", "model", "points", "mase"]))
+    series = compare_series(pd.read_parquet(source.files.scores, columns=["unique_id", "model", "points", "mase"]))
     chosen = _choose(series.index.tolist())
-    digest = read_digest(folder, source.shards, source.task, list(chosen.values()))
+    digest = read_digest(source.files.backtest, source.shards, source.task, list(chosen.values()))
     return {
         "scores": _scores(totals),
         "examples": [
@@ -151,7 +149,7 @@ def _scores(totals: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _learning(source: Source) -> dict[str, Any]:
-    history = pd.read_csv(source.history)
+    history = pd.read_csv(source.files.history)
     epochs = history[history["phase"] == "train"]
     step = epochs["step"].to_numpy()
     losses = {"train": epochs["loss"].to_numpy(np.float64)}

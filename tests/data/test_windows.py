@@ -7,6 +7,7 @@ import pytest
 
 from dist_lstm.data.windows import (
     Cutoffs,
+    Rolling,
     WindowCutter,
     backtest_cutoffs,
     forecast_cutoffs,
@@ -128,7 +129,7 @@ def test_validation_targets_tile_the_end_of_the_validation_range(validation, tes
 @pytest.mark.parametrize(("windows", "stride", "test"), [(1, 3, 3), (2, 3, 6), (4, 1, 6), (3, 2, 9), (2, 5, 8)])
 def test_backtest_targets_lie_inside_the_test_range_the_last_at_its_end(windows, stride, test, make_task):
     task = make_task(test=test)
-    actual = listed(backtest_cutoffs(np.array(LENGTHS), task, windows, stride))
+    actual = listed(backtest_cutoffs(np.array(LENGTHS), task, Rolling(windows, stride)))
     expected = []
     for series, length in enumerate(LENGTHS):
         cutoffs = [length - task.horizon - stride * back for back in range(windows)][::-1]
@@ -139,7 +140,7 @@ def test_backtest_targets_lie_inside_the_test_range_the_last_at_its_end(windows,
 
 
 def test_without_a_test_range_there_is_no_backtest(make_task):
-    assert backtest_cutoffs(np.array(LENGTHS), make_task(test=0), 3, 1).total == 0
+    assert backtest_cutoffs(np.array(LENGTHS), make_task(test=0), Rolling(3, 1)).total == 0
 
 
 def test_every_series_is_forecast_once_from_its_end():
@@ -155,7 +156,7 @@ def test_no_target_belongs_to_two_ranges(make_task):
 
     train = targets(training_cutoffs(lengths, task, 1, whole=False))
     validation = targets(validation_cutoffs(lengths, task))
-    test = targets(backtest_cutoffs(lengths, task, 2, 3))
+    test = targets(backtest_cutoffs(lengths, task, Rolling(2, 3)))
     assert train
     assert validation
     assert test
@@ -169,7 +170,7 @@ def test_no_series_give_no_windows(make_panel_of, make_task):
     for cutoffs in (
         training_cutoffs(none, make_task(), 1, whole=False),
         validation_cutoffs(none, make_task()),
-        backtest_cutoffs(none, make_task(), 2, 3),
+        backtest_cutoffs(none, make_task(), Rolling(2, 3)),
         forecast_cutoffs(none),
     ):
         assert cutoffs.total == 0

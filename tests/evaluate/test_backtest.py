@@ -8,7 +8,7 @@ import pytest
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
 
-from dist_lstm.data.windows import WindowCutter
+from dist_lstm.data.windows import Rolling, WindowCutter
 from dist_lstm.evaluate.backtest import Backtest, backtest, naive_forecast, summarise
 from dist_lstm.storage import is_marked
 from tests.evaluate.conftest import exact, series, spread, zoned
@@ -45,7 +45,7 @@ def prepared(request, prepare_frame):
 @pytest.fixture
 def run(prepared, tmp_path):
     def make(predictor) -> tuple[Backtest, pd.DataFrame]:
-        rolling = (WINDOWS, STRIDE)
+        rolling = Rolling(WINDOWS, STRIDE)
         result = backtest(prepared.shards, prepared.task, rolling, predictor(prepared.task), tmp_path / "backtest")
         return result, pd.read_parquet(tmp_path / "backtest")
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.windows import WindowCutter
+from dist_lstm.data.windows import Rolling, WindowCutter
 from dist_lstm.fleet.fallback import Candidate, FallbackSelector
 from tests.data.conftest import _make_panel, _make_task
 
@@ -41,7 +41,7 @@ def silent(part, cutoffs):
 
 
 def make(series: Panel, gate: float | None = 0.0) -> FallbackSelector:
-    return FallbackSelector(series, TASK, (2, TASK.horizon), gate)
+    return FallbackSelector(series, TASK, Rolling(2, TASK.horizon), gate)
 
 
 GOOD, BAD = Candidate("own", knowing(1)), Candidate("own", knowing(0))

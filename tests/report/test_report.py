@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dist_lstm.data.windows import Rolling
 from dist_lstm.evaluate.backtest import backtest, summarise
+from dist_lstm.layout import RunLayout
 from dist_lstm.report import figures
 from dist_lstm.report.page import Source, render_report
 from dist_lstm.report.summary import compare_series, read_digest
@@ -87,25 +89,22 @@ def source_of(prepared: Prepared, folder: Path, predict: Any = None, validated: 
     write_json(folder / "environment.json", environment)
     training = {"steps": 10, "validation_loss": 0.3, "stopped_early": True, "parameters": 1234, "refit": True}
     metrics: dict[str, Any] = {"training": training}
-    scored = None
     if predict is not None:
         settings = prepared.config.backtest
-        rolling = (settings.windows or 1, settings.stride or prepared.task.horizon)
+        rolling = Rolling(settings.windows or 1, settings.stride or prepared.task.horizon)
         result = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest")
         result.scores.to_parquet(folder / "scores.parquet", index=False)
         counts = {"windows": result.windows, "series": result.series, "series_too_short": result.too_short}
         write_json(folder / "metrics.json", metrics | {"backtest": summarise(result.scores) | counts})
         metrics = json.loads((folder / "metrics.json").read_text())
-        scored = (folder / "backtest", folder / "scores.parquet")
     return Source(
         "a run",
         prepared.config,
         prepared.task,
         prepared.shards,
         metrics,
-        folder / "environment.json",
-        folder / "history.csv",
-        scored,
+        RunLayout(folder),
+        scored="backtest" in metrics,
     )
 
 
