@@ -183,7 +183,7 @@ class Forecaster:
         """
         forecaster = cls(Path(folder), verbose)
         with job.open_run(forecaster._folder, forecaster._console) as run:
-            if "training" not in run.metrics:
+            if not run.is_done("train"):
                 raise UserError(folder, "there is no model", "train one first")
         return forecaster
 

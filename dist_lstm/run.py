@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from rich.console import Console
@@ -36,6 +36,9 @@ from dist_lstm.layout import ForecastLayout, RunLayout
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import is_marked, listing, lock, mark, publish, remove, shown, write_json, write_text
 from dist_lstm.timing import timed
+
+#: The stages of a run after `prepare`, and the run itself.
+Stage = Literal["train", "backtest", "forecast", "run"]
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,18 @@ class Run:
         """The shards of the series."""
         return Shards(self.files.shards, self.manifest)
 
-    @property
-    def is_trained(self) -> bool:
-        """Whether training is complete."""
-        return "training" in self.metrics and self.files.model.exists()
-
-    @property
-    def is_scored(self) -> bool:
-        """Whether the backtest is complete."""
-        return "backtest" in self.metrics and is_marked(self.files.backtest) and self.files.scores.exists()
+    def is_done(self, stage: Stage) -> bool:
+        """Whether a stage, or the whole run, has left all its results; an interrupted one has not."""
+        files = self.files
+        match stage:
+            case "train":
+                return "training" in self.metrics and files.model.exists()
+            case "backtest":
+                return "backtest" in self.metrics and is_marked(files.backtest) and files.scores.exists()
+            case "forecast":
+                return is_marked(files.forecasts)
+            case "run":
+                return is_marked(self.folder)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def run_all(run: Run, train_stage: Callable[[Run], Run] | None = None) -> None:
     run = (train_stage or train)(run)
     for stage in (backtest, forecast, report):
         stage(run)
-    if not is_marked(run.folder):
+    if not run.is_done("run"):
         mark(run.folder)
 
 
@@ -181,7 +187,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     Raises:
         UserError: If training diverges.
     """
-    if run.is_trained:
+    if run.is_done("train"):
         run.console.print("train     already done")
         return run
     start_tensorflow()
@@ -239,7 +245,7 @@ def backtest(run: Run) -> None:
     if not run.task.test:
         run.console.print("backtest  none: split.test is 0")
         return
-    if run.is_scored:
+    if run.is_done("backtest"):
         run.console.print("backtest  already done")
         return
     from dist_lstm.evaluate.backtest import summarise
@@ -290,7 +296,7 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
     folder = out or run.files.forecasts
     if data is not None and out is None:
         raise UserError("--data", "forecasts of another table need their own folder", "give --out DIR")
-    if out is None and is_marked(folder):
+    if out is None and run.is_done("forecast"):
         run.console.print("forecast  already done")
         return folder
     refuse_other_files(folder)
@@ -333,18 +339,11 @@ def report(run: Run) -> Path:
     Raises:
         UserError: If the run is not trained.
     """
-    if "training" not in run.metrics:
+    if not run.is_done("train"):
         raise UserError(run.folder, "there is nothing to report: there is no model", "train one first")
     from dist_lstm.report.page import Source, render_report
 
-    source = Source(
-        name=run.folder.absolute().name,
-        config=run.config,
-        task=run.task,
-        shards=run.shards,
-        metrics=run.metrics,
-        files=run.files,
-        scored=run.is_scored,
-    )
+    name, scored = run.folder.absolute().name, run.is_done("backtest")
+    source = Source(name, run.config, run.task, run.shards, run.metrics, run.files, scored)
     write_text(run.files.report, render_report(source))
     return run.files.report

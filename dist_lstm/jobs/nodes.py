@@ -155,7 +155,7 @@ class Work:
 
 def _train(run: Run, share: dict[str, float]) -> Run:
     """Train a run on the nodes, from its last checkpoint where there is one."""
-    if run.is_trained:
+    if run.is_done("train"):
         return train(run)
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -167,7 +167,7 @@ def _train(run: Run, share: dict[str, float]) -> Run:
     write_text(run.folder / _SEEN, token)
     try:
         with HeldSignals() as held:
-            while not run.is_trained and held.number is None:
+            while not run.is_done("train") and held.number is None:
                 run = _as_measured(run)
                 before = _checkpoints(run)
                 work = Work(run.folder.absolute(), run.config, run.manifest, run.task, token, coordinator)
