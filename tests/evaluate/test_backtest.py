@@ -140,7 +140,7 @@ def test_time_stamps_and_cutoffs_of_a_table_with_a_zone_are_in_the_zone(
     generator = np.random.default_rng(0)
     frame = pd.concat([zoned(name, generator.normal(9, 1, 60), start, freq, zone) for name in ("one", "two")])
     prepared = prepare_frame(frame.reset_index(drop=True), task__freq=freq, **SETTINGS)
-    backtest(prepared.shards, prepared.task, (WINDOWS, STRIDE), exact(prepared.task), tmp_path / "backtest")
+    backtest(prepared.shards, prepared.task, Rolling(WINDOWS, STRIDE), exact(prepared.task), tmp_path / "backtest")
     read = pd.read_parquet(tmp_path / "backtest")
     assert read["ds"].dtype == read["cutoff"].dtype == pd.DatetimeTZDtype("us", zone)
     offsets = {one.utcoffset() for one in read["ds"]}
@@ -227,12 +227,12 @@ def test_a_failing_predictor_leaves_no_folder(prepared, tmp_path):
         raise RuntimeError("the model failed")
 
     with pytest.raises(RuntimeError, match="the model failed"):
-        backtest(prepared.shards, prepared.task, (WINDOWS, STRIDE), predict, tmp_path / "backtest")
+        backtest(prepared.shards, prepared.task, Rolling(WINDOWS, STRIDE), predict, tmp_path / "backtest")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_series_long_enough_gives_no_scores(prepared, tmp_path):
-    result = backtest(prepared.shards, prepared.task, (100, 1), exact(prepared.task), tmp_path / "backtest")
+    result = backtest(prepared.shards, prepared.task, Rolling(100, 1), exact(prepared.task), tmp_path / "backtest")
     assert (result.windows, result.series, result.too_short) == (0, 0, 6)
     assert summarise(result.scores) == {}
     assert [path.name for path in (tmp_path / "backtest").iterdir()] == ["_SUCCESS"]
@@ -241,7 +241,7 @@ def test_no_series_long_enough_gives_no_scores(prepared, tmp_path):
 def test_a_point_head_is_scored_without_quantiles(prepare_frame, tmp_path):
     prepared = prepare_frame(table("D"), task__freq="D", model__head="mae", **SETTINGS)
     result = backtest(
-        prepared.shards, prepared.task, (WINDOWS, STRIDE), spread(prepared.task), tmp_path / "backtest"
+        prepared.shards, prepared.task, Rolling(WINDOWS, STRIDE), spread(prepared.task), tmp_path / "backtest"
     )
     assert list(pd.read_parquet(tmp_path / "backtest").columns) == [*COLUMNS[:5], "SeasonalNaive"]
     assert set(summarise(result.scores)["LSTM"]) == {"mae", "rmse", "smape", "mase", "rmsse"}
@@ -254,7 +254,7 @@ def test_the_baseline_is_nan_where_the_last_four_seasons_are_missing(prepare_fra
         pd.concat([series("hole", y), series("whole", np.arange(80.0) % 10)]), task__freq="D",
         **(SETTINGS | {"backtest__windows": 1}),
     )  # fmt: skip
-    backtest(prepared.shards, prepared.task, (1, 1), exact(prepared.task), tmp_path / "backtest")
+    backtest(prepared.shards, prepared.task, Rolling(1, 1), exact(prepared.task), tmp_path / "backtest")
     read = pd.read_parquet(tmp_path / "backtest").set_index("unique_id")["SeasonalNaive"]
     assert read["hole"].isna().all()
     assert read["whole"].notna().all()

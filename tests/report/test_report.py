@@ -237,7 +237,7 @@ class TestData:
     def test_examples_show_the_local_clock(self, prepare_frame, tmp_path, freq, zone):
         frame = zoned("a", np.random.default_rng(0).normal(size=90), "2018-08-15", freq, zone)
         prepared = prepare_frame(frame, **SETTINGS)
-        backtest(prepared.shards, prepared.task, (3, 4), exact(prepared.task), tmp_path / "backtest")
+        backtest(prepared.shards, prepared.task, Rolling(3, 4), exact(prepared.task), tmp_path / "backtest")
         example = read_digest(tmp_path / "backtest", prepared.shards, prepared.task, ["a"]).examples["a"]
         local = frame["ds"].dt.tz_localize(None).tolist()
         assert pd.Series(example.past.ds).tolist() == local[-4 - len(example.past.ds) : -4]
@@ -355,7 +355,7 @@ class TestDigest:
         frame.loc[(frame["unique_id"] == "b") & (frame["ds"] > "2024-03-25"), "y"] = np.nan
         prepared = prepare_frame(frame, **SETTINGS)
         task = prepared.task
-        result = backtest(prepared.shards, task, (3, 4), spread(task), tmp_path / "backtest")
+        result = backtest(prepared.shards, task, Rolling(3, 4), spread(task), tmp_path / "backtest")
         digest = read_digest(tmp_path / "backtest", prepared.shards, task, ["b", "c"])
 
         table = pd.read_parquet(tmp_path / "backtest")
