@@ -136,8 +136,8 @@ class Forecaster:
                 raise UserError(
                     "cross_validation",
                     (
-                        f"{rolling.windows} windows, {rolling.stride} steps apart, need {needed} steps held out from "
-                        f"training, there are {task.test}"
+                        f"{rolling.windows} windows, {rolling.stride} steps apart, need {needed} steps held out "
+                        f"from training, there are {task.test}"
                     ),
                     f"fit with overrides={{'split.test': {needed}}}",
                 )
