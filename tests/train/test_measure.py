@@ -22,7 +22,7 @@ def measure(training: Training) -> dict[str, float]:
 
 
 def speeds(monkeypatch: pytest.MonkeyPatch, windows_per_second: dict[int, float]) -> list[int]:
-    """The sizes tried, on a machine that trains so many windows a second at each; memory ends after the last."""
+    """The sizes tried, on a machine that trains so many windows per second at each; memory ends after the last."""
     tried: list[int] = []
 
     def steps_per_second(_: object, batches: object, __: object) -> float:
