@@ -86,14 +86,14 @@ def submit(
     from dist_lstm.jobs.submit import submit as submit_order
 
     console = make_console()
-    client = connect(address, insecure)
-    job = submit_order(client, order, name, tuple(shared or ()), console)
+    dashboard = connect(address, insecure)
+    job = submit_order(dashboard, order, name, tuple(shared or ()), console)
     hint = f"`dist-lstm jobs logs {job.name} --follow` follows it, `dist-lstm jobs stop {job.name}` stops it"
     if not follow:
         console.print(hint)
         return
     try:
-        status = follow_job(client, job, console, pending_timeout)
+        status = follow_job(dashboard, job, console, pending_timeout)
     except KeyboardInterrupt:
         console.print(f"\n{job.name} goes on; {hint}")
         raise
@@ -163,11 +163,11 @@ def logs(
     from dist_lstm.jobs.follow import clean, find_job
     from dist_lstm.jobs.follow import follow as follow_job
 
-    client, console = connect(address, insecure), make_console()
-    job = find_job(client, name)
+    dashboard, console = connect(address, insecure), make_console()
+    job = find_job(dashboard, name)
     if follow:
-        raise typer.Exit(follow_job(client, job, console))
-    console.print(clean(client.get_job_logs(job.job_id)), end="")
+        raise typer.Exit(follow_job(dashboard, job, console))
+    console.print(clean(dashboard.logs(job.job_id)), end="")
 
 
 @jobs.command()
@@ -184,6 +184,6 @@ def stop(
     from dist_lstm.jobs.follow import find_job
     from dist_lstm.jobs.follow import stop as stop_job
 
-    client = connect(address, insecure)
-    if not stop_job(client, find_job(client, name), make_console(), timeout):
+    dashboard = connect(address, insecure)
+    if not stop_job(dashboard, find_job(dashboard, name), make_console(), timeout):
         raise typer.Exit(1)

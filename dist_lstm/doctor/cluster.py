@@ -6,7 +6,7 @@ from typing import Any
 from dist_lstm.doctor.machine import Check
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import GIB
-from dist_lstm.jobs.client import ask, connect
+from dist_lstm.jobs.client import connect
 from dist_lstm.jobs.preflight import ask_cluster, versions
 from dist_lstm.jobs.submit import compare_versions, make_runtime_env
 
@@ -27,11 +27,11 @@ def examine_cluster(address: str | None, insecure: bool, storage: str | None) ->
         The checks, in the order in which they are shown.
     """
     try:
-        client = connect(address, insecure)
-        mode = ask(client, "/api/authentication_mode")["authentication_mode"]
-        checks = [check_reach(client.get_address(), mode)]
+        dashboard = connect(address, insecure)
+        mode = dashboard.state("/api/authentication_mode")["authentication_mode"]
+        checks = [check_reach(dashboard.url, mode)]
         with make_runtime_env() as (runtime_env, _):
-            answer = ask_cluster(client, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
+            answer = ask_cluster(dashboard, runtime_env, {"nodes": True, "storage": storage}, _SECONDS)
     except UserError as error:
         return [Check("cluster", error.what, "problem", error.advice or "correct this and run the doctor again")]
     here = versions()
@@ -112,7 +112,7 @@ def check_nccl(name: str, gpus: int, answer: Mapping[str, Any]) -> Check:
     Args:
         name: What is checked.
         gpus: GPUs that Ray offers on the node.
-        answer: Of `dist_lstm.jobs.nccl.sum_through_nccl`; only `error` where it could not be tried.
+        answer: Of `dist_lstm.jobs.preflight.sum_through_nccl`; only `error` where it could not be tried.
 
     Returns:
         A problem where it is wrong, or TensorFlow sees fewer GPUs than Ray; a warning where it could not be tried.

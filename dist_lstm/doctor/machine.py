@@ -31,7 +31,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (read, not written)
 _ONLY_FOR = {
     "ray": "tune, fleet, submit, jobs and training on several nodes",
     "optuna": "tune",
-    "aiohttp": "submit and jobs",
+    "requests": "submit and jobs",
     "nvidia-ml-py": "the driver's version and the memory of GPUs",
 }
 

@@ -10,9 +10,10 @@ Tune's own state is not read again.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from dist_lstm.fleet.pack import (
     small_task,
 )
 from dist_lstm.fleet.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
+from dist_lstm.fleet.tune import run_packs
 from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.session import Cluster, hide_gpus_not_given, join_cluster
 from dist_lstm.layout import FleetLayout, RunLayout
@@ -187,78 +189,31 @@ def _work(job: FleetJob, stage: str, console: Console) -> None:
             return
         if attempt:
             console.print(f"{stage:<10}tried again: {len(waiting)} of {total} packs")
-        errors = _try(job, stage, waiting, _lines(stage, total - len(waiting), total, console))
+        errors = _try(job, stage, waiting, _Lines(stage, total - len(waiting), total, console))
         waiting = undone(waiting) if errors else []
     if waiting:
         raise errors[0]
 
 
-def _try(job: FleetJob, stage: str, packs: list[int], lines: Any) -> list[Exception]:
-    """Do packs, each as a trial, once; returns what ended those that were cut short.
+def _try(job: FleetJob, stage: str, packs: list[int], lines: "_Lines") -> list[Exception]:
+    """Do packs once; returns what ended those that were interrupted.
 
-    Tune itself tries none again: it gives up one that it hands to an actor which dies just then.
+    Tune itself tries none again: it gives up a pack that it hands to an actor which dies just then.
     """
-    from ray import tune
-
     state = job.files.ray
     remove(state)
     state.mkdir(mode=0o700)
-    fleet = job.config.fleet
-    trial = tune.with_resources(
-        tune.with_parameters(_trial(), job=job, stage=stage), {"cpu": fleet.cpus, "gpu": fleet.gpus}
+    resources = {"cpu": job.config.fleet.cpus, "gpu": job.config.fleet.gpus}
+    return run_packs(
+        packs, partial(_open_worker, job, stage), resources, state / stage, lines.on_end, lines.on_death
     )
-    results = tune.Tuner(
-        trial,
-        param_space={"pack": tune.grid_search(packs)},
-        tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(name=stage, storage_path=str(state), verbose=0, callbacks=[lines]),
-    ).fit()
-    problems = [one.metrics["problem"] for one in results if one.metrics and one.metrics.get("problem")]
-    if problems:
-        raise min(problems, key=str)
-    return results.errors
 
 
-def _trial() -> type:
-    """The trial of a pack; a class in a function, since Ray is imported where it is needed alone."""
-    from ray.tune import Trainable
-
-    class PackTrial(Trainable):
-        """Works through one pack after the other, in a process that compiles once."""
-
-        def setup(self, config: dict[str, Any], job: FleetJob, stage: str) -> None:  # pyright: ignore
-            self._pack, self._stage, self._job = config["pack"], stage, job
-            self._resources = ExitStack()
-            self._worker: PackWorker | None = None
-            self._problem: UserError | None = None
-            hide_gpus_not_given()
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._pack = new_config["pack"]
-            return True
-
-        def step(self) -> dict[str, Any]:
-            if self._problem is None:
-                try:
-                    # Not in `setup`: Tune ends an actor that is slow to start once another has time for its pack.
-                    if self._worker is None:
-                        here = self._resources.enter_context(_here(self._job, self._stage))
-                        self._worker = PackWorker(here)
-                    return {"done": True, "counts": self._worker.work(self._stage, self._pack)}
-                except UserError as error:
-                    self._problem = error
-            return {"done": True, "problem": self._problem}
-
-        def cleanup(self) -> None:
-            self._resources.close()
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing: a pack that was cut short is done again."""
-
-        def load_checkpoint(self, checkpoint: Any) -> None:
-            """Nothing was saved."""
-
-    return PackTrial
+@contextmanager
+def _open_worker(job: FleetJob, stage: str) -> Iterator[Callable[[int], dict[str, int]]]:
+    """Compile once in a worker's process, and then do packs of a stage there."""
+    with _here(job, stage) as here:
+        yield partial(PackWorker(here).work, stage)
 
 
 @contextmanager
@@ -271,33 +226,34 @@ def _here(job: FleetJob, stage: str) -> Iterator[FleetJob]:
         yield replace(job, folder=folder, global_folder=folder if own_model else job.global_folder)
 
 
-def _lines(stage: str, done: int, total: int, console: Console) -> Any:
-    """A callback of Tune that prints a line a pack."""
-    from ray.tune import Callback
+class _Lines:
+    """Prints a line per pack.
 
-    class Lines(Callback):
-        """Tells of packs as they end."""
+    Args:
+        stage: Stage of the packs.
+        done: Packs that were done before.
+        total: All packs of the stage.
+        console: Where the lines are printed.
+    """
 
-        def __init__(self) -> None:
-            self._done = done
+    def __init__(self, stage: str, done: int, total: int, console: Console) -> None:
+        self._stage = stage
+        self._done = done
+        self._total = total
+        self._console = console
 
-        def __reduce__(self) -> tuple[type, tuple[()]]:
-            """Tune writes its callbacks down; a console can't be."""
-            return Callback, ()
+    def on_end(self, _pack: int, counts: dict[str, int], seconds: float) -> None:
+        """Print the counts and seconds of a pack that is done."""
+        self._done += 1
+        models = counts.pop("models")
+        by = "".join(f", {level} {number}" for level, number in counts.items())
+        self._console.print(
+            f"{self._stage:<10}{self._done} of {self._total}: {models} models in {seconds:.0f} s{by}"
+        )
 
-        def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
-            counts = dict((trial.last_result or {}).get("counts") or {})
-            if counts:
-                self._done += 1
-                models = counts.pop("models")
-                seconds = trial.last_result["time_this_iter_s"]
-                by = "".join(f", {level} {number}" for level, number in counts.items())
-                console.print(f"{stage:<10}{self._done} of {total}: {models} models in {seconds:.0f} s{by}")
-
-        def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
-            console.print(f"{stage:<10}pack {trial.config['pack']} was cut short")
-
-    return Lines()
+    def on_death(self, pack: int) -> None:
+        """Print that a pack was interrupted."""
+        self._console.print(f"{self._stage:<10}pack {pack} was cut short")
 
 
 def _finish(run: Run) -> None:

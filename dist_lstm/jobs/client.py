@@ -1,28 +1,28 @@
-"""The way into a Ray cluster from outside: its address, the token, a client that does not wait for ever.
+"""Access to a Ray cluster from outside: its address, its token, and its dashboard's REST API with deadlines.
 
-Whoever reaches Ray's jobs can run programs, so a token is asked for unless `RAY_AUTH_MODE=disabled`, and
-it goes over plain http to this machine alone (a forwarded port), or elsewhere when that is said to be meant.
+Anyone who reaches Ray's jobs can run programs, so a token is required unless `RAY_AUTH_MODE=disabled`. It is sent
+over plain http to this machine only (a forwarded port), or elsewhere where the user allows it.
 """
 
 import ipaddress
-import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.session import RAY_ENVIRONMENT
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    import requests
 
 ADDRESS = "http://127.0.0.1:8265"
-#: A request may take this long; Ray's own client waits for ever.
+#: Seconds in which each request must be answered.
 _SECONDS = 20.0
-_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Token:
 
     Attributes:
         value: The secret; not shown with the rest.
-        source: Where it was found.
+        source: The variable or file that it comes from.
     """
 
     value: str = field(repr=False)
@@ -39,7 +39,7 @@ class Token:
 
 
 def find_token() -> Token | None:
-    """The token, found where Ray looks for it.
+    """Find the token where Ray looks for it.
 
     Source: https://docs.ray.io/en/latest/ray-security/token-auth.html
 
@@ -80,18 +80,22 @@ def _checked(text: str, source: str) -> Token:
 
 
 def check_address(address: str, token: Token | None, insecure: bool) -> str:
-    """Whether a token may go to an address.
+    """Check that a token may be sent to an address.
 
     Args:
         address: A URL, or host and port.
         token: The token; None for a cluster that asks for none.
-        insecure: Whether the user says that plain http to another machine is meant.
+        insecure: Whether plain http to another machine is allowed.
 
     Returns:
         The URL, without a slash at its end.
 
     Raises:
-        UserError: If it is no URL of http or https, or the way is open to others.
+        UserError: If it is no URL of http or https, or others could read what is sent.
+
+    Example:
+        >>> check_address("localhost:8265/", token=None, insecure=False)
+        'http://localhost:8265'
     """
     url = (address if "://" in address else f"http://{address}").rstrip("/")
     try:
@@ -123,72 +127,130 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def connect(address: str | None = None, insecure: bool = False) -> "JobSubmissionClient":
-    """A client of a cluster's jobs.
+@dataclass(frozen=True)
+class Dashboard:
+    """The dashboard of a Ray cluster, through its documented REST API.
+
+    Each request ends with an answer or a `UserError` within 20 seconds of silence.
+
+    Source: https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html
+
+    Attributes:
+        url: Its URL, without a slash at the end.
+        token: The cluster's token; None where it asks for none.
+    """
+
+    url: str
+    token: Token | None = None
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Details of all jobs."""
+        return self._request("GET", "/api/jobs/").json()
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Details of a job: `status`, `message`, `entrypoint`, `metadata`, times and others."""
+        return self._request("GET", f"/api/jobs/{job_id}").json()
+
+    def logs(self, job_id: str) -> str:
+        """All that a job has printed so far."""
+        return self._request("GET", f"/api/jobs/{job_id}/logs").json()["logs"]
+
+    def stop(self, job_id: str) -> None:
+        """Ask a job to end."""
+        self._request("POST", f"/api/jobs/{job_id}/stop")
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job that has ended from the list."""
+        self._request("DELETE", f"/api/jobs/{job_id}")
+
+    def state(self, endpoint: str) -> Any:
+        """The `data` of the answer of another endpoint, such as `/api/cluster_status`."""
+        answer = self._request("GET", endpoint).json()
+        return answer.get("data", answer)
+
+    def submit(self, **job: Any) -> None:
+        """Upload what a job needs and submit it.
+
+        Args:
+            **job: Arguments of `ray.job_submission.JobSubmissionClient.submit_job`.
+
+        Raises:
+            UserError: If the cluster can't be reached or refuses the job.
+        """
+        from dist_lstm.jobs.ray_private import submission_client
+
+        # Read by Ray, and stronger than the address that it is given.
+        os.environ.update(RAY_ENVIRONMENT | {"RAY_API_SERVER_ADDRESS": self.url})
+        headers = {"Authorization": self._authorization} if self.token else {}
+        with self._errors():
+            submission_client(self.url, headers, _SECONDS).submit_job(**job)
+
+    @property
+    def _authorization(self) -> str:
+        return f"Bearer {self.token.value}" if self.token else ""
+
+    def _request(self, method: str, endpoint: str) -> "requests.Response":
+        import requests
+
+        def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            # As `auth`, since requests prefers a password from ~/.netrc to a header.
+            if self.token:
+                request.headers["Authorization"] = self._authorization
+            return request
+
+        with self._errors():
+            answer = requests.request(
+                method, self.url + endpoint, auth=authorize, timeout=_SECONDS, allow_redirects=False
+            )
+        if answer.status_code in (401, 403):
+            raise self._refused()
+        if answer.status_code != 200:
+            said = (answer.text.strip().splitlines() or [""])[-1]
+            raise UserError(self.url, f"answers {answer.status_code} to {endpoint}: {said[:500]}")
+        return answer
+
+    def _refused(self) -> UserError:
+        problem = f"refuses the token of {self.token.source}" if self.token else "asks for a token"
+        return UserError(self.url, problem, "it must be the one that the cluster was started with")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        import requests
+        from ray.exceptions import AuthenticationError
+
+        try:
+            yield
+        except AuthenticationError as error:
+            raise self._refused() from error
+        except (requests.exceptions.RequestException, ConnectionError) as error:
+            problem = "no answer in time" if isinstance(error, requests.exceptions.Timeout) else "no connection"
+            advice = "start the cluster or forward its dashboard's port, and check --address"
+            raise UserError(self.url, problem, advice) from error
+        except RuntimeError as error:
+            said = (str(error).strip().splitlines() or [""])[-1]
+            raise UserError(self.url, said[:500]) from error
+
+
+def connect(address: str | None = None, insecure: bool = False) -> Dashboard:
+    """Connect to the dashboard of a cluster.
 
     Args:
         address: URL of its dashboard; None for `RAY_API_SERVER_ADDRESS`, else this machine.
-        insecure: Whether plain http to another machine is meant.
+        insecure: Whether plain http to another machine is allowed.
 
     Returns:
-        The client; each request ends with an answer or a `UserError` within 20 seconds.
+        The dashboard, which has answered once.
 
     Raises:
-        UserError: If the address is open to others, there is no token, or no cluster answers that takes it.
+        UserError: If the address is open to others, there is no token, or no cluster answers that accepts it.
     """
     token = find_token()
     url = check_address(address or os.environ.get("RAY_API_SERVER_ADDRESS") or ADDRESS, token, insecure)
-    # Read by Ray, and stronger than the address it is given.
-    os.environ.update(RAY_ENVIRONMENT | {"RAY_API_SERVER_ADDRESS": url})
-    headers = {"Authorization": f"Bearer {token.value}"} if token else {}
-    return _client(url, headers, token.source if token else "")
-
-
-def _client(url: str, headers: dict[str, str], source: str) -> "JobSubmissionClient":
-    import requests
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    for name in _LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-    class Client(JobSubmissionClient):
-        def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
-            try:
-                return super()._do_request(method, endpoint, timeout=_SECONDS, **options)
-            except AuthenticationError as error:
-                problem = f"refuses the token of {source}" if source else "asks for a token"
-                raise UserError(url, problem, "it must be the one that the cluster was started with") from error
-            except requests.exceptions.RequestException as error:
-                reason = "no answer in time" if isinstance(error, requests.exceptions.Timeout) else "no connection"
-                raise UserError(
-                    url, reason, "start the cluster or forward its dashboard's port, and look at --address"
-                ) from error
-
-        def _raise_error(self, r: requests.Response) -> NoReturn:
-            said = (r.text.strip().splitlines() or [""])[-1]
-            raise UserError(url, f"answers {r.status_code}: {said[:500]}")
-
+    dashboard = Dashboard(url, token)
     try:
-        return Client(url, headers=headers)
-    except (RuntimeError, ValueError, KeyError, requests.exceptions.RequestException) as error:
+        version = dashboard.state("/api/version").get("ray_version")
+    except (ValueError, AttributeError) as error:
         raise UserError(url, f"is not the dashboard of a Ray cluster: {error}") from error
-
-
-def ask(client: "JobSubmissionClient", endpoint: str) -> Any:
-    """What a cluster answers to a question of its dashboard.
-
-    Args:
-        client: Its client.
-        endpoint: Such as `/api/cluster_status`.
-
-    Returns:
-        The `data` of the answer.
-
-    Raises:
-        UserError: If it does not answer.
-    """
-    answer = cast("Any", client)._do_request("GET", endpoint)  # noqa: SLF001 (it has no other way)
-    if answer.status_code != 200:
-        raise UserError(f"{client.get_address()}", f"answers {answer.status_code} to {endpoint}")
-    return answer.json().get("data", answer.json())
+    if version is None:
+        raise UserError(url, "is not the dashboard of a Ray cluster: it has no version of Ray")
+    return dashboard

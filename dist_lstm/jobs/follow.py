@@ -1,30 +1,28 @@
-"""Jobs of a cluster: which there are, what they print, and how they end.
+"""Jobs of a cluster: their list, their logs, and how they end.
 
-Ray's own client waits without end for a job that is never placed, and calls a stopped job a success.
+Ray's own command waits without end for a job that is never started, and exits with 0 for a stopped one.
 """
 
-import asyncio
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from dist_lstm.errors import UserError
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+from dist_lstm.jobs.client import Dashboard
+from dist_lstm.jobs.ray_private import job_actor
 
 #: Exit statuses of a job that ended.
 STATUS = {"succeeded": 0, "failed": 1, "stopped": 130}
 _POLL = 1.0
-#: A log that is silent for so long is asked whether its job is still there.
-_SILENCE = 30.0
-#: A cluster may be out of reach for so long (a laptop that sleeps, a port that is forwarded anew).
+#: Pause between two reads of a log, in units of the time that the last one took.
+_PAUSE = 10.0
+#: Seconds for which a cluster may be out of reach (a laptop that sleeps, a port that is forwarded anew).
 _OUT_OF_REACH = 120.0
 
 
@@ -33,13 +31,13 @@ class Job:
     """A job that this package submitted.
 
     Attributes:
-        name: What it is called; a name may be used again when its job has ended.
-        job_id: The name, and a number of its own.
+        name: Its name, which may be used again when the job has ended.
+        job_id: The name and a number, unique on the cluster.
         state: `pending`, `running`, `succeeded`, `failed` or `stopped`.
-        verb: What it does.
-        begin: When it was submitted, seconds since 1970; None for unknown.
-        end: When it ended.
-        message: What Ray says of it.
+        verb: The verb that it runs.
+        begin: When it was submitted, in seconds since 1970; None where unknown.
+        end: When it ended, likewise.
+        message: Ray's message about it.
     """
 
     name: str
@@ -52,44 +50,45 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, however."""
+        """Whether it has succeeded, failed or been stopped."""
         return self.state in STATUS
 
     @property
     def number(self) -> int:
-        """Which of the jobs of its name it is."""
+        """Its number among the jobs of its name, from 1."""
         return int(self.job_id.rpartition("-")[2])
 
 
-def _job(details: Any) -> Job:
-    words = shlex.split(details.entrypoint)
+def _job(details: Mapping[str, Any]) -> Job:
+    words = shlex.split(details["entrypoint"])
+    begin, end = (details.get(key) for key in ("start_time", "end_time"))
     return Job(
-        name=details.metadata["job_name"],
-        job_id=details.submission_id,
-        state=details.status.value.lower(),
+        name=details["metadata"]["job_name"],
+        job_id=details["submission_id"],
+        state=details["status"].lower(),
         verb=words[words.index("dist_lstm") + 1],
-        begin=details.start_time and details.start_time / 1000,
-        end=details.end_time and details.end_time / 1000,
-        message=details.message or "",
+        begin=begin and begin / 1000,
+        end=end and end / 1000,
+        message=details.get("message") or "",
     )
 
 
-def list_jobs(client: "JobSubmissionClient") -> list[Job]:
+def list_jobs(dashboard: Dashboard) -> list[Job]:
     """The jobs that this package submitted to a cluster, the latest last."""
-    mine = [_job(one) for one in client.list_jobs() if "dist_lstm" in (one.metadata or {})]
+    mine = [_job(one) for one in dashboard.jobs() if "dist_lstm" in (one.get("metadata") or {})]
     return sorted(mine, key=lambda job: job.begin or 0.0)
 
 
-def jobs_called(client: "JobSubmissionClient", name: str) -> list[Job]:
+def jobs_called(dashboard: Dashboard, name: str) -> list[Job]:
     """Jobs of a name, the latest last."""
-    return [job for job in list_jobs(client) if job.name == name]
+    return [job for job in list_jobs(dashboard) if job.name == name]
 
 
-def find_job(client: "JobSubmissionClient", name: str) -> Job:
+def find_job(dashboard: Dashboard, name: str) -> Job:
     """The latest job of a name.
 
     Args:
-        client: The cluster's.
+        dashboard: The cluster's.
         name: The name.
 
     Returns:
@@ -98,10 +97,10 @@ def find_job(client: "JobSubmissionClient", name: str) -> Job:
     Raises:
         UserError: If there is none.
     """
-    matching = jobs_called(client, name)
+    matching = jobs_called(dashboard, name)
     if not matching:
-        names = ", ".join(dict.fromkeys(job.name for job in list_jobs(client))) or "none"
-        raise UserError(name, f"{client.get_address()} has no job of that name", f"known are: {names}")
+        names = ", ".join(dict.fromkeys(job.name for job in list_jobs(dashboard))) or "none"
+        raise UserError(name, f"{dashboard.url} has no job of that name", f"its jobs are: {names}")
     return matching[-1]
 
 
@@ -115,21 +114,19 @@ def show_jobs(jobs: list[Job], console: Console) -> None:
     console.print(table)
 
 
-def follow(
-    client: "JobSubmissionClient", job: Job, console: Console, pending_seconds: float = float("inf")
-) -> int:
+def follow(dashboard: Dashboard, job: Job, console: Console, pending_seconds: float = float("inf")) -> int:
     """Print what a job prints, until it ends.
 
-    A connection that breaks is made anew; one that stays broken for 2 minutes is given up, not the job.
+    A connection that breaks is tried again for 2 minutes; the job goes on in any case.
 
     Args:
-        client: The cluster's.
+        dashboard: The cluster's.
         job: The job.
-        console: Where to.
-        pending_seconds: A job that has no place after so long is withdrawn.
+        console: Where its output is printed.
+        pending_seconds: Seconds after which a job that has no resources yet is withdrawn.
 
     Returns:
-        An exit status: 0 succeeded, 1 failed or never placed, 130 stopped.
+        An exit status: 0 succeeded, 1 failed or never started, 130 stopped.
 
     Raises:
         UserError: If the cluster is out of reach.
@@ -138,10 +135,10 @@ def follow(
     def show(text: str) -> None:
         console.print(clean(text), end="")
 
-    ended = asyncio.run(_follow(client, job, show, pending_seconds))
+    ended = _until_end(dashboard, job, show, pending_seconds)
     if not ended.ended:
-        console.print(f"{job.name} found no place in {pending_seconds:,.0f} s: {first_line(ended.message)}")
-        stop(client, job, console)
+        console.print(f"{job.name} got no resources in {pending_seconds:,.0f} s: {first_line(ended.message)}")
+        stop(dashboard, job, console)
         return STATUS["failed"]
     minutes = f" after {(ended.end - ended.begin) / 60:,.1f} minutes" if ended.begin and ended.end else ""
     # Where the command itself failed, Ray's message is the end of the log that stands above.
@@ -153,74 +150,52 @@ def follow(
 
 
 def clean(text: str) -> str:
-    """Text of a job, less what would steer a terminal."""
+    """Text of a job without characters that control a terminal."""
     return "".join(char for char in text.replace("\r", "\n") if char.isprintable() or char in "\n\t")
 
 
 def first_line(text: str) -> str:
-    """The first line of a text, less what leads to the lines after it."""
+    """The first line of a text, without the words that introduce the lines after it."""
     return clean(text).strip().split("\n")[0].partition(", last available logs")[0]
 
 
-async def _follow(
-    client: "JobSubmissionClient", job: Job, show: Callable[[str], None], pending_seconds: float
-) -> Job:
-    """The job as it is when it has ended, or when it has no place in time."""
-    import aiohttp
-
-    shown, placed_by, lost = 0, time.monotonic() + pending_seconds, None
+def _until_end(dashboard: Dashboard, job: Job, show: Callable[[str], None], pending_seconds: float) -> Job:
+    """The job when it has ended, or when it has waited for resources for too long."""
+    shown, start_by, lost = 0, time.monotonic() + pending_seconds, None
     while True:
+        began = time.monotonic()
         try:
-            now = await asyncio.to_thread(_look, client, job)
-            if now.state == "pending":
-                if time.monotonic() > placed_by:
-                    return now
-                await asyncio.sleep(_POLL)
-                continue
-            position = 0
-            async for text in _tail(client, job):
-                show(text[max(0, shown - position) :])
-                position += len(text)
-                shown = max(shown, position)
-                lost = None
-            if (now := await asyncio.to_thread(_look, client, job)).ended:
+            now = _current(dashboard, job)
+            if now.state == "pending" and began > start_by:
                 return now
-        except (UserError, RuntimeError, OSError, aiohttp.ClientError) as error:
-            lost = lost or time.monotonic()
-            if time.monotonic() > lost + _OUT_OF_REACH:
+            if now.state != "pending":
+                # Read after the state, so that the log of a job that has ended is complete.
+                text = dashboard.logs(job.job_id)
+                show(text[shown:])
+                shown = max(shown, len(text))
+            if now.ended:
+                return now
+            lost = None
+        except UserError as error:
+            lost = lost or began
+            if began > lost + _OUT_OF_REACH:
                 advice = f"{job.name} goes on: `dist-lstm jobs logs {job.name} --follow`"
                 raise UserError("", error, advice) from error
-            await asyncio.sleep(_POLL)
+        # Each answer holds the log from its beginning: a long one is asked for less often.
+        time.sleep(max(_POLL, _PAUSE * (time.monotonic() - began)))
 
 
-def _look(client: "JobSubmissionClient", job: Job) -> Job:
-    return _job(client.get_job_info(job.job_id))
+def _current(dashboard: Dashboard, job: Job) -> Job:
+    return _job(dashboard.job(job.job_id))
 
 
-async def _tail(client: "JobSubmissionClient", job: Job) -> AsyncIterator[str]:
-    """A job's log from its beginning, until the job ends or the connection does, be it in silence."""
-    lines = aiter(client.tail_job_logs(job.job_id))
-    while True:
-        waiting = asyncio.ensure_future(anext(lines, None))
-        while not (await asyncio.wait({waiting}, timeout=_SILENCE))[0]:
-            try:
-                await asyncio.to_thread(_look, client, job)
-            except UserError:
-                waiting.cancel()
-                raise
-        text = waiting.result()
-        if text is None:
-            return
-        yield text
-
-
-def stop(client: "JobSubmissionClient", job: Job, console: Console, seconds: float = 90.0) -> bool:
-    """End a job: one that runs is told to and saves its work, one that waits is withdrawn.
+def stop(dashboard: Dashboard, job: Job, console: Console, seconds: float = 90.0) -> bool:
+    """End a job: one that runs is interrupted and saves its work, one that waits is withdrawn.
 
     Args:
-        client: The cluster's.
+        dashboard: The cluster's.
         job: The job.
-        console: Where it is told.
+        console: Where progress is printed.
         seconds: How long to wait for its end.
 
     Returns:
@@ -230,7 +205,7 @@ def stop(client: "JobSubmissionClient", job: Job, console: Console, seconds: flo
         UserError: If the cluster does not answer.
     """
     end, asked = time.monotonic() + seconds, ""
-    while not (now := _look(client, job)).ended:
+    while not (now := _current(dashboard, job)).ended:
         if time.monotonic() > end:
             console.print(
                 f"{job.name} has not ended in {seconds:g} s: it is {now.state}; ask again, or end its node"
@@ -238,22 +213,19 @@ def stop(client: "JobSubmissionClient", job: Job, console: Console, seconds: flo
             return False
         if now.state != asked:
             asked = now.state
-            client.stop_job(job.job_id)
+            dashboard.stop(job.job_id)
             if asked == "pending":
-                _withdraw(client, job)
+                _withdraw(dashboard, job)
         time.sleep(_POLL / 4)
     outcome = "withdrawn before it began" if asked == "pending" else f"{now.state}"
     console.print(f"{job.name} {outcome}" if asked else f"{job.name} had ended already: {now.state}")
     return True
 
 
-def _withdraw(client: "JobSubmissionClient", job: Job) -> None:
-    """End the actor that waits for a place: until it has one it does not read Ray's stop."""
-    from ray.dashboard.modules.job.common import JOB_ACTOR_NAME_TEMPLATE, SUPERVISOR_ACTOR_RAY_NAMESPACE
-
-    actor = JOB_ACTOR_NAME_TEMPLATE.format(job_id=job.job_id)
+def _withdraw(dashboard: Dashboard, job: Job) -> None:
+    """End the actor that waits for resources: until it has them it does not read Ray's request to stop."""
+    actor, namespace = job_actor(job.job_id)
     code = (
-        "import ray; ray.init(logging_level='ERROR'); "
-        f"ray.kill(ray.get_actor({actor!r}, namespace={SUPERVISOR_ACTOR_RAY_NAMESPACE!r}))"
+        f"import ray; ray.init(logging_level='ERROR'); ray.kill(ray.get_actor({actor!r}, namespace={namespace!r}))"
     )
-    client.submit_job(entrypoint=shlex.join(["exec", "python", "-c", code]))
+    dashboard.submit(entrypoint=shlex.join(["exec", "python", "-c", code]))

@@ -16,16 +16,16 @@ import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dist_lstm.errors import UserError
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+from dist_lstm.jobs.client import Dashboard
+from dist_lstm.startup import start_tensorflow
 
 PACKAGES = ("ray", "tensorflow", "keras")
 _MARK = "dist-lstm survey: "
 _POLL = 0.2
+_ENDED = ("succeeded", "failed", "stopped")
 #: How long GPUs of a node are waited for that others work on.
 _BUSY_SECONDS = 60.0
 
@@ -42,12 +42,12 @@ def versions() -> dict[str, str]:
 
 
 def ask_cluster(
-    client: "JobSubmissionClient", runtime_env: Mapping[str, Any], questions: Mapping[str, Any], seconds: float
+    dashboard: Dashboard, runtime_env: Mapping[str, Any], questions: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """Run the survey on a cluster's head.
 
     Args:
-        client: The cluster's.
+        dashboard: The cluster's.
         runtime_env: With this package in it.
         questions: As `answer` takes them.
         seconds: How long to wait for it.
@@ -59,27 +59,25 @@ def ask_cluster(
         UserError: If there is no answer.
     """
     name = f"dist-lstm-survey-{secrets.token_hex(8)}"
-    client.submit_job(
+    dashboard.submit(
         entrypoint=f"exec python -P -m dist_lstm.jobs.preflight {shlex.quote(json.dumps(questions))}",
         submission_id=name,
         runtime_env=dict(runtime_env),
     )
     end = time.monotonic() + seconds
-    while not (info := client.get_job_info(name)).status.is_terminal():
+    while (info := dashboard.job(name))["status"].lower() not in _ENDED:
         if time.monotonic() > end:
-            client.stop_job(name)
-            raise UserError(
-                f"{client.get_address()}", f"its head runs no job within {seconds:g} s", "see `ray status` there"
-            )
+            dashboard.stop(name)
+            raise UserError(dashboard.url, f"its head runs no job within {seconds:g} s", "see `ray status` there")
         time.sleep(_POLL)
-    lines = client.get_job_logs(name).splitlines()
-    client.delete_job(name)
+    lines = dashboard.logs(name).splitlines()
+    dashboard.delete(name)
     for line in lines:
         if line.startswith(_MARK):
             return json.loads(line.removeprefix(_MARK))
-    said = (lines or [info.message or ""])[-1]
+    said = (lines or [info.get("message") or ""])[-1]
     raise UserError(
-        f"{client.get_address()}",
+        dashboard.url,
         f"a job there can't use this package: {said}",
         (
             f"a node's `python` must be {metadata.metadata('dist-lstm')['Requires-Python']} with the packages "
@@ -161,8 +159,6 @@ def _look_around(storage: str | None) -> list[dict[str, Any]]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from dist_lstm.jobs.nccl import sum_through_nccl
-
     ray.init(logging_level=logging.ERROR, log_to_driver=False)
     alive = [node for node in ray.nodes() if node["Alive"]]
     facts = {}
@@ -188,6 +184,48 @@ def _look_around(storage: str | None) -> list[dict[str, Any]]:
         }
         for node in alive
     ]
+
+
+def sum_through_nccl() -> dict[str, Any]:
+    """Add up a vector over all GPUs by the op that `MirroredStrategy` trains with.
+
+    Returns:
+        `gpus`, how many TensorFlow sees; `nccl`, the version of the library that pip installed, empty for
+        another one; `error`, empty where the sum was right.
+    """
+    start_tensorflow()
+    import tensorflow as tf
+
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    result = {"gpus": gpus, "nccl": _nccl_version(), "error": ""}
+    if not gpus:
+        return result | {"error": "TensorFlow sees no GPU"}
+
+    @tf.function
+    def add() -> list[Any]:
+        sums = []
+        for number in range(gpus):
+            with tf.device(f"GPU:{number}"):
+                ones = tf.ones([1024])
+                sums.append(
+                    tf.raw_ops.NcclAllReduce(input=ones, reduction="sum", num_devices=gpus, shared_name="doctor")
+                )
+        return sums
+
+    try:
+        wrong = [one for one in add() if not (one.numpy() == gpus).all()]
+    except tf.errors.OpError as error:
+        return result | {"error": error.message.splitlines()[0]}
+    return result | {"error": "the sum is wrong"} if wrong else result
+
+
+def _nccl_version() -> str:
+    for name in ("nvidia-nccl-cu13", "nvidia-nccl-cu12"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
 
 
 def _answer_of(ref: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import MIB, cpus, hide_gpus
+from dist_lstm.jobs.ray_private import start_local
 from dist_lstm.storage import local_path, without_keys
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
@@ -119,19 +120,8 @@ def _own(options: dict[str, Any]) -> Iterator[None]:
     saved = {key: os.environ.get(key) for key in mine}
     try:
         os.environ.update(mine)
-        import ray
-        from ray._raylet import Config  # type: ignore
-
-        Config.initialize("")  # Ray read the mode at its import, which may lie behind us
-        ray.init(
-            "local",
-            num_cpus=max(1, int(cpus()[0])),
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(folder),
-            **options,
-        )
+        limits = {"num_cpus": max(1, int(cpus()[0])), "object_store_memory": _STORE_BYTES}
+        start_local(folder, options | limits | {"include_dashboard": False})
         yield
     finally:
         for key, value in saved.items():

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -22,14 +22,11 @@ from dist_lstm.config.load import flatten, load_config
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import KIB
-from dist_lstm.jobs.client import ask
+from dist_lstm.jobs.client import Dashboard
 from dist_lstm.jobs.follow import Job, jobs_called
 from dist_lstm.jobs.nodes import node_share
 from dist_lstm.jobs.preflight import ask_cluster, versions
 from dist_lstm.jobs.session import RAY_ENVIRONMENT, require_shared_folder
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
 
 #: Verbs that train or predict; with `auto` they take the whole node they run on.
 _WHOLE_NODE = ("run", "train", "backtest", "forecast")
@@ -75,13 +72,11 @@ class Order:
     out: str | None = None
 
 
-def submit(
-    client: "JobSubmissionClient", order: Order, name: str | None, shared: tuple[str, ...], console: Console
-) -> Job:
+def submit(dashboard: Dashboard, order: Order, name: str | None, shared: tuple[str, ...], console: Console) -> Job:
     """Check an order, ship it and hand it to the cluster.
 
     Args:
-        client: The cluster's.
+        dashboard: The cluster's.
         order: What to run.
         name: What to call the job; None for the name of the config or the run.
         shared: Folders that this machine's user knows every node of the cluster to see.
@@ -98,7 +93,7 @@ def submit(
         raise UserError(f"--name {name}", "expected up to 60 letters, digits, '.', '_' or '-'")
     config = load_config(order.config, order.settings) if order.config else None
     questions = _locations(order, config, shared)
-    former = jobs_called(client, name)
+    former = jobs_called(dashboard, name)
     for job in former:
         if not job.ended:
             raise UserError(
@@ -109,24 +104,24 @@ def submit(
                     f"{name}`, or give another --name"
                 ),
             )
-    resources = choose_resources(order.verb, config, read_cluster(client), console)
+    resources = choose_resources(order.verb, config, read_cluster(dashboard), console)
     with make_runtime_env(order.config) as (runtime_env, shipped):
         console.print(f"shipping  {shipped}")
-        answer = ask_cluster(client, runtime_env, questions, _SURVEY_SECONDS)
+        answer = ask_cluster(dashboard, runtime_env, questions, _SURVEY_SECONDS)
         for problem in compare_versions(versions(), answer["versions"]):
             console.print(f"warning   {problem}")
         if answer["refused"]:
             listing = "; ".join(f"{purpose}: {why}" for purpose, why in answer["refused"].items())
-            raise UserError("", f"{listing} (as seen from the head of {client.get_address()})")
+            raise UserError("", f"{listing} (as seen from the head of {dashboard.url})")
         job_id = f"{name}-{1 + max((job.number for job in former), default=0)}"
-        client.submit_job(
+        dashboard.submit(
             entrypoint=shlex.join([*_COMMAND, *_words(order, config)]),
             submission_id=job_id,
             runtime_env=runtime_env,
             metadata={"job_name": name, "dist_lstm": dist_lstm.__version__},
             **resources,
         )
-    console.print(f"job       {name}: {_summary(resources)}, on {client.get_address()}")
+    console.print(f"job       {name}: {_summary(resources)}, on {dashboard.url}")
     return Job(name, job_id, "pending", order.verb)
 
 
@@ -219,10 +214,10 @@ class Nodes:
         return max((node.get(resource, 0.0) for node in self.resources), default=0.0)
 
 
-def read_cluster(client: "JobSubmissionClient") -> Nodes:
+def read_cluster(dashboard: Dashboard) -> Nodes:
     """What there is on a cluster, from its dashboard."""
-    nodes = ask(client, "/api/v0/nodes?detail=1&limit=10000")["result"]["result"]
-    status = ask(client, "/api/cluster_status")["clusterStatus"]
+    nodes = dashboard.state("/api/v0/nodes?detail=1&limit=10000")["result"]["result"]
+    status = dashboard.state("/api/cluster_status")["clusterStatus"]
     # Where no autoscaler is at work, each node is a type of its own that is called after it.
     kinds = (status or {}).get("autoscalerReport", {}).get("nodeTypeMapping") or {"": ""}
     alive = tuple(node["resources_total"] for node in nodes if node["state"] == "ALIVE")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dist_lstm.config.search import Domain
+from dist_lstm.jobs.ray_private import last_result, trial_error
 from dist_lstm.search.samples import Sample, changes_of
 from dist_lstm.search.trial import DONE, FAILED
 
@@ -67,24 +67,16 @@ def outcome_of(trial: Any) -> Outcome:
     Returns:
         The outcome.
     """
-    last_result = trial.run_metadata.last_result
+    result = last_result(trial)
     reason = ""
-    if last_result.get("status") == FAILED:
-        reason = str(last_result["reason"])
+    if result.get("status") == FAILED:
+        reason = str(result["reason"])
     elif trial.status == trial.ERROR:
-        reason = reason_of(_error_of(trial))
-    elif trial.status == trial.TERMINATED and "score" not in last_result:
+        reason = reason_of(trial_error(trial))
+    elif trial.status == trial.TERMINATED and "score" not in result:
         reason = "ended before its first epoch"
     number = int(Path(trial.path).name.split("-")[0])
-    return Outcome(number, trial.config["sample"], last_result, reason, trial.is_finished(), trial.checkpoint)
-
-
-def _error_of(trial: Any) -> Exception | None:
-    # Tune writes it here, and copies it later to where `get_pickled_error` looks.
-    path = trial.pickled_error_file
-    if path and Path(path).exists():
-        return pickle.loads(Path(path).read_bytes())  # noqa: S301 (this process wrote it)
-    return trial.get_pickled_error() or trial.get_error()
+    return Outcome(number, trial.config["sample"], result, reason, trial.is_finished(), trial.checkpoint)
 
 
 def reason_of(error: Exception | None) -> str:

@@ -120,7 +120,7 @@ def _work(config: Config, folder: Path, console: Console) -> None:
     with join_cluster() as cluster:
         if not files.trials.exists():
             job = Job(config, files.shards, resolved.task.min_context)
-            _search(job, manifest, folder, (cluster, console))
+            _search(job, manifest, folder, cluster, console)
         if files.best.exists():
             console.print("best      goes on to its end, is backtested, and forecasts")
             _finish(config.search, folder)
@@ -130,10 +130,10 @@ def _work(config: Config, folder: Path, console: Console) -> None:
     write_text(files.page, page)
 
 
-def _search(job: Job, manifest: Manifest, folder: Path, shown: tuple[Cluster, Console]) -> None:
+def _search(job: Job, manifest: Manifest, folder: Path, cluster: Cluster, console: Console) -> None:
     """Run the trials; leaves `best.yaml`, `best/` with what its run begins with, and last `trials.parquet`."""
     files = SearchLayout(folder)
-    config, (cluster, console) = job.config, shown
+    config = job.config
     _check_resources(config.search, cluster)
     contradiction = contradictions(config, manifest.statistics)
     if contradiction:
@@ -199,7 +199,7 @@ def _finish(settings: SearchSettings, folder: Path) -> None:
 
     task = ray.remote(max_calls=1, num_cpus=settings.cpus, num_gpus=settings.gpus)(finish_run)
     try:
-        ray.get(task.remote(origin(folder), (SearchLayout.best_config, SearchLayout.best)))
+        ray.get(task.remote(origin(folder)))
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from error

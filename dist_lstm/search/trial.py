@@ -22,7 +22,7 @@ from dist_lstm.config.schema import Config
 from dist_lstm.data.shards import open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.session import hide_gpus_not_given
-from dist_lstm.layout import TrialLayout
+from dist_lstm.layout import SearchLayout, TrialLayout
 from dist_lstm.search.samples import Sample, trial_config
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import mirrored, write_text
@@ -243,19 +243,18 @@ class _Report:
             tune.report(self._reported | {"status": DONE})
 
 
-def finish_run(where: str, names: tuple[str, str]) -> None:
-    """Bring a run to its end, as `dist-lstm run` does, on the devices that Ray gave.
+def finish_run(where: str) -> None:
+    """Bring the run of the best trial to its end, as `dist-lstm run` does, on the devices that Ray gave.
 
     Args:
         where: Path or URI of the search.
-        names: Of the config file and the run directory in it, which holds what of it is there already.
     """
     hide_gpus_not_given()
     from rich.console import Console
 
     from dist_lstm.run import run_all, start_run
 
-    with mirrored(where, own=False, fetch=names) as search:
-        config, folder = (search / name for name in names)
-        with start_run(load_config(config), folder, Console(quiet=True)) as run:
+    with mirrored(where, own=False, fetch=(SearchLayout.best_config, SearchLayout.best)) as search:
+        files = SearchLayout(search)
+        with start_run(load_config(files.best_config), files.best, Console(quiet=True)) as run:
             run_all(run)

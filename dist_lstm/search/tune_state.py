@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from dist_lstm.errors import UserError
+from dist_lstm.jobs.ray_private import saved_checkpoints
 
 _STATES, _CHECKPOINTS = "experiment_state-*.json", "checkpoint_*"
 
@@ -63,15 +64,9 @@ def mend_checkpoints(state: Path) -> None:
     Args:
         state: A folder that was claimed.
     """
-    from ray.tune.experiment import Trial
-
     noted: dict[str, set[int]] = defaultdict(set)
-    for trial, runtime in json.loads(max(state.glob(_STATES)).read_text(encoding="utf-8"))["trial_data"]:
-        read = Trial.from_json_state(trial, stub=True)
-        read.restore_run_metadata(runtime)
-        if read.checkpoint is not None:
-            path = Path(read.checkpoint.path)
-            noted[path.parent.name].add(_number(path))
+    for path in saved_checkpoints(json.loads(max(state.glob(_STATES)).read_text(encoding="utf-8"))):
+        noted[path.parent.name].add(_number(path))
     for folder in {path.parent for path in state.glob(f"*/{_CHECKPOINTS}")}:
         there = {_number(path): path for path in folder.glob(_CHECKPOINTS)}
         needed = noted[folder.name]

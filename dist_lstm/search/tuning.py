@@ -13,6 +13,7 @@ from typing import Any
 
 from dist_lstm.config.schema import Config
 from dist_lstm.config.search import Domain, labels_of
+from dist_lstm.jobs.ray_private import trials_of
 from dist_lstm.layout import SearchLayout
 from dist_lstm.search.importance import distribution_of
 from dist_lstm.search.outcomes import Outcome, outcome_of
@@ -82,9 +83,7 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outc
                 tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True)
             else:
                 tuner = _new_tuner(trainable, job.config, own, folder)
-            # Its public results lose the settings of a trial that never reported.
-            trials = tuner.fit()._experiment_analysis.trials  # noqa: SLF001
-        return [outcome_of(trial) for trial in trials]
+            return [outcome_of(trial) for trial in trials_of(tuner.fit())]
     finally:
         _WATCHER.reset(token)
 

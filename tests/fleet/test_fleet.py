@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from dist_lstm.config.load import parse_config
 from dist_lstm.fleet import run as fleet
+from dist_lstm.fleet import tune
 from dist_lstm.fleet.pack import OWN, FleetJob
 from dist_lstm.fleet.packing import Group, write_packs
 from dist_lstm.layout import FleetLayout, part_files
@@ -140,35 +142,30 @@ def test_the_models_table_holds_the_weights_of_each_model(undisturbed):
 
 def test_a_pack_whose_worker_dies_on_the_way_to_it_is_tried_again(cluster, tmp_path, monkeypatch):
     """Tune itself gives up a trial whose reused actor dies while it is handed over."""
-    from ray.tune import Trainable
-
     config = parse_config({"task": {"horizon": 1}, "data": {"path": "none"}, "fleet": {"max_failures": 1}})
     job = FleetJob(tmp_path, str(tmp_path), config, config, None, None)
     packs = [[Group(str(number), np.array([number]))] for number in range(5)]
     write_packs(packs, job.packs(OWN))
     job.models(OWN, 0).parent.mkdir()
 
-    class Mortal(Trainable):
-        def setup(self, config, job, stage):
-            self._number, self._job = config["pack"], job
-
+    class Mortal(tune._trial()):
         def reset_config(self, new_config):
-            self._number = new_config["pack"]
-            died = self._job.folder / f"died-{self._number}"
-            if self._number == 3 and not died.exists():
+            died = tmp_path / f"died-{new_config['pack']}"
+            if new_config["pack"] == 3 and not died.exists():
                 died.touch()
                 os._exit(1)
-            return True
+            return super().reset_config(new_config)
 
-        def step(self):
-            self._job.models(OWN, self._number).touch()
-            return {"done": True, "counts": {"models": 1}}
+    @contextmanager
+    def open_worker(job, stage):
+        def work(number):
+            job.models(stage, number).touch()
+            return {"models": 1}
 
-        def save_checkpoint(self, checkpoint_dir): ...
+        yield work
 
-        def load_checkpoint(self, checkpoint): ...
-
-    monkeypatch.setattr(fleet, "_trial", lambda: Mortal)
+    monkeypatch.setattr(tune, "_trial", lambda: Mortal)
+    monkeypatch.setattr(fleet, "_open_worker", open_worker)
     with (tmp_path / "text").open("w") as text:
         fleet._work(job, OWN, Console(file=text, width=200))
     assert (tmp_path / "died-3").exists()

@@ -195,10 +195,7 @@ def nodes_of(kinds, state="ALIVE"):
         },
         "/api/cluster_status": {"clusterStatus": kinds and {"autoscalerReport": {"nodeTypeMapping": kinds}}},
     }
-    client = SimpleNamespace(
-        _do_request=lambda _, endpoint: SimpleNamespace(status_code=200, json=lambda: {"data": answers[endpoint]})
-    )
-    return submit.read_cluster(client)
+    return submit.read_cluster(SimpleNamespace(state=answers.__getitem__))
 
 
 def test_nodes_that_are_gone_count_no_more_and_only_an_autoscaler_brings_new_ones():
@@ -334,10 +331,10 @@ def test_the_reason_of_a_failure_is_its_first_line_without_the_log():
 
 def test_a_job_is_known_by_its_name_its_number_and_its_verb():
     entrypoint = shlex.join([*submit._COMMAND, "train", "a b.yaml"])
-    details = SimpleNamespace(
-        metadata={"job_name": "a-7"}, submission_id="a-7-12", status=SimpleNamespace(value="RUNNING"),
-        entrypoint=entrypoint, start_time=1000, end_time=None, message=None,
-    )  # fmt: skip
+    details = {
+        "metadata": {"job_name": "a-7"}, "submission_id": "a-7-12", "status": "RUNNING",
+        "entrypoint": entrypoint, "start_time": 1000, "end_time": None, "message": None,
+    }  # fmt: skip
     job = follow._job(details)
     assert (job.name, job.number, job.verb, job.begin, job.ended) == ("a-7", 12, "train", 1.0, False)
 

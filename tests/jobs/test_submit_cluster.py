@@ -244,7 +244,7 @@ def test_a_job_that_finds_no_place_is_withdrawn_and_ends_with_1(head, running):
     )
     status, output, err = head.run("submit", *words)
     assert (status, err) == (1, "")
-    assert "late found no place in 1 s: " in output
+    assert "late got no resources in 1 s: " in output
     assert "late withdrawn before it began" in output
     assert not (head.shared / "late").exists()
     assert head.run("jobs", "stop", "late")[1] == "late had ended already: failed\n"
@@ -266,7 +266,7 @@ def test_a_name_that_no_job_has_is_told_with_those_there_are(head):
     for verb in ("logs", "stop"):
         status, _, err = head.run("jobs", verb, "nobody")
         assert status == 2
-        assert "has no job of that name; known are: job" in err
+        assert "has no job of that name; its jobs are: job" in err
 
 
 def test_the_doctor_looks_at_the_cluster(head, monkeypatch):

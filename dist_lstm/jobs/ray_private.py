@@ -1,0 +1,131 @@
+"""All uses of Ray that its documentation does not promise, so that a new version of Ray can break one file alone.
+
+`tests/jobs/test_ray_private.py` compares them with the installed Ray; `CHECKED` are the versions it passed on.
+"""
+
+import logging
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+#: Versions of Ray on which these uses were checked.
+CHECKED = ("2.60.0",)
+#: Loggers that report each step of an upload.
+_UPLOAD_LOGGERS = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env",
+)
+
+
+def start_local(folder: Path, options: Mapping[str, Any]) -> None:
+    """Start Ray on this machine, with the authentication mode that the environment now asks for.
+
+    Args:
+        folder: Folder for Ray's own files, sockets among them.
+        options: Further arguments of `ray.init`.
+    """
+    import ray
+    from ray._raylet import Config  # type: ignore
+
+    # Ray reads the mode when it is imported, which may have been before the variable was set.
+    Config.initialize("")
+    ray.init("local", _node_ip_address="127.0.0.1", _temp_dir=str(folder), **options)
+
+
+def submission_client(url: str, headers: dict[str, str], seconds: float) -> "JobSubmissionClient":
+    """Ray's client for submitting, whose requests have a deadline; Ray's own wait without one.
+
+    Args:
+        url: URL of the dashboard.
+        headers: Headers of each request.
+        seconds: Deadline of a request for each part of its answer.
+
+    Returns:
+        The client.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    for name in _UPLOAD_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+            return super()._do_request(method, endpoint, timeout=seconds, **options)
+
+    return Client(url, headers=headers)
+
+
+def job_actor(job_id: str) -> tuple[str, str]:
+    """Name and namespace of the actor that supervises a submitted job."""
+    from ray.dashboard.modules.job.common import JOB_ACTOR_NAME_TEMPLATE, SUPERVISOR_ACTOR_RAY_NAMESPACE
+
+    return JOB_ACTOR_NAME_TEMPLATE.format(job_id=job_id), SUPERVISOR_ACTOR_RAY_NAMESPACE
+
+
+def trials_of(results: Any) -> Sequence[Any]:
+    """Tune's records of all trials; its public results lose the settings of a trial that never reported.
+
+    Args:
+        results: What `Tuner.fit` returned.
+
+    Returns:
+        The records.
+    """
+    return results._experiment_analysis.trials  # noqa: SLF001
+
+
+def last_result(trial: Any) -> dict[str, Any]:
+    """The last result that a trial reported, from Tune's record; empty where there is none."""
+    return trial.run_metadata.last_result
+
+
+def trial_error(trial: Any) -> Exception | None:
+    """The exception that ended a trial, from Tune's record."""
+    # Tune writes it to this file, and copies it later to where `get_pickled_error` looks.
+    path = trial.pickled_error_file
+    if path and Path(path).exists():
+        return pickle.loads(Path(path).read_bytes())  # noqa: S301 (this process wrote it)
+    return trial.get_pickled_error() or trial.get_error()
+
+
+def saved_checkpoints(state: Mapping[str, Any]) -> Iterator[Path]:
+    """The latest checkpoint of each trial in Tune's saved state.
+
+    Args:
+        state: Content of `experiment_state-*.json`.
+
+    Yields:
+        The checkpoints' paths; trials without one are left out.
+    """
+    from ray.tune.experiment import Trial
+
+    for settings, metadata in state["trial_data"]:
+        trial = Trial.from_json_state(settings, stub=True)
+        trial.restore_run_metadata(metadata)
+        if trial.checkpoint is not None:
+            yield Path(trial.checkpoint.path)
+
+
+@contextmanager
+def tune_without_state() -> Iterator[None]:
+    """While the block runs, Tune does not save its state, which takes milliseconds per trial."""
+    from ray.tune.execution import tune_controller
+
+    controller_type: Any = tune_controller.TuneController
+
+    def save_nothing(controller: Any) -> None:
+        # Tune copies this folder afterwards.
+        Path(controller._storage.experiment_driver_staging_path).mkdir(parents=True, exist_ok=True)  # noqa: SLF001
+
+    saves = controller_type.save_to_dir
+    controller_type.save_to_dir = save_nothing
+    try:
+        yield
+    finally:
+        controller_type.save_to_dir = saves
