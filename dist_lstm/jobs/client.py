@@ -1,7 +1,7 @@
 """Access to a Ray cluster from outside: its address, its token, and its dashboard's REST API with deadlines.
 
 Anyone who reaches Ray's jobs can run programs, so a token is required unless `RAY_AUTH_MODE=disabled`. It is sent
-over plain http to this machine only (a forwarded port), or elsewhere where the user allows it.
+over plain http to this machine only (a forwarded port), unless the user allows other machines.
 """
 
 import ipaddress
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     import requests
 
 ADDRESS = "http://127.0.0.1:8265"
-#: Seconds in which each request must be answered.
+#: Seconds of silence after which a request fails.
 _SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Token:
-    """The secret of a cluster.
+    """The authentication token of a cluster.
 
     Attributes:
-        value: The secret; not shown with the rest.
-        source: The variable or file that it comes from.
+        value: The token; left out of `repr`.
+        source: The environment variable or file that it was read from.
     """
 
     value: str = field(repr=False)
@@ -39,7 +39,7 @@ class Token:
 
 
 def find_token() -> Token | None:
-    """Find the token where Ray looks for it.
+    """Find the token where Ray looks for it: `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, `~/.ray/auth_token`.
 
     Source: https://docs.ray.io/en/latest/ray-security/token-auth.html
 
@@ -47,7 +47,7 @@ def find_token() -> Token | None:
         The token; None where `RAY_AUTH_MODE` is `disabled`.
 
     Raises:
-        UserError: If there is none, or others can read its file.
+        UserError: If there is none, others can read its file, or `RAY_AUTH_MODE` is not a mode.
     """
     mode = os.environ.get("RAY_AUTH_MODE", "token").lower()
     if mode == "disabled":
@@ -84,14 +84,14 @@ def check_address(address: str, token: Token | None, insecure: bool) -> str:
 
     Args:
         address: A URL, or host and port.
-        token: The token; None for a cluster that asks for none.
+        token: The token; None for a cluster without authentication.
         insecure: Whether plain http to another machine is allowed.
 
     Returns:
-        The URL, without a slash at its end.
+        The URL, without a trailing slash.
 
     Raises:
-        UserError: If it is no URL of http or https, or others could read what is sent.
+        UserError: If it is not an http or https URL, or others could read what is sent.
 
     Example:
         >>> check_address("localhost:8265/", token=None, insecure=False)
@@ -131,13 +131,13 @@ def _is_loopback(host: str) -> bool:
 class Dashboard:
     """The dashboard of a Ray cluster, through its documented REST API.
 
-    Each request ends with an answer or a `UserError` within 20 seconds of silence.
+    Each request returns an answer or raises a `UserError`, at the latest after 20 seconds of silence.
 
     Source: https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html
 
     Attributes:
-        url: Its URL, without a slash at the end.
-        token: The cluster's token; None where it asks for none.
+        url: Its URL, without a trailing slash.
+        token: The cluster's token; None for a cluster without authentication.
     """
 
     url: str
@@ -152,11 +152,11 @@ class Dashboard:
         return self._request("GET", f"/api/jobs/{job_id}").json()
 
     def logs(self, job_id: str) -> str:
-        """All that a job has printed so far."""
+        """All output of a job so far."""
         return self._request("GET", f"/api/jobs/{job_id}/logs").json()["logs"]
 
     def stop(self, job_id: str) -> None:
-        """Ask a job to end."""
+        """Request that a job stops; returns before it has."""
         self._request("POST", f"/api/jobs/{job_id}/stop")
 
     def delete(self, job_id: str) -> None:
@@ -164,12 +164,12 @@ class Dashboard:
         self._request("DELETE", f"/api/jobs/{job_id}")
 
     def state(self, endpoint: str) -> Any:
-        """The `data` of the answer of another endpoint, such as `/api/cluster_status`."""
+        """`data` in the answer of an endpoint such as `/api/cluster_status`; the whole answer if it has none."""
         answer = self._request("GET", endpoint).json()
         return answer.get("data", answer)
 
     def submit(self, **job: Any) -> None:
-        """Upload what a job needs and submit it.
+        """Upload the files of a job's runtime environment and submit it.
 
         Args:
             **job: Arguments of `ray.job_submission.JobSubmissionClient.submit_job`.
@@ -179,7 +179,7 @@ class Dashboard:
         """
         from dist_lstm.jobs.ray_private import submission_client
 
-        # Read by Ray, and stronger than the address that it is given.
+        # Ray reads this variable and prefers it to the address that it is given.
         os.environ.update(RAY_ENVIRONMENT | {"RAY_API_SERVER_ADDRESS": self.url})
         headers = {"Authorization": self._authorization} if self.token else {}
         with self._errors():
@@ -193,7 +193,7 @@ class Dashboard:
         import requests
 
         def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            # As `auth`, since requests prefers a password from ~/.netrc to a header.
+            # As `auth`, since requests prefers a password in ~/.netrc to a header.
             if self.token:
                 request.headers["Authorization"] = self._authorization
             return request
@@ -205,8 +205,8 @@ class Dashboard:
         if answer.status_code in (401, 403):
             raise self._refused()
         if answer.status_code != 200:
-            said = (answer.text.strip().splitlines() or [""])[-1]
-            raise UserError(self.url, f"answers {answer.status_code} to {endpoint}: {said[:500]}")
+            reason = (answer.text.strip().splitlines() or [""])[-1]
+            raise UserError(self.url, f"answers {answer.status_code} to {endpoint}: {reason[:500]}")
         return answer
 
     def _refused(self) -> UserError:
@@ -227,22 +227,23 @@ class Dashboard:
             advice = "start the cluster or forward its dashboard's port, and check --address"
             raise UserError(self.url, problem, advice) from error
         except RuntimeError as error:
-            said = (str(error).strip().splitlines() or [""])[-1]
-            raise UserError(self.url, said[:500]) from error
+            reason = (str(error).strip().splitlines() or [""])[-1]
+            raise UserError(self.url, reason[:500]) from error
 
 
 def connect(address: str | None = None, insecure: bool = False) -> Dashboard:
     """Connect to the dashboard of a cluster.
 
     Args:
-        address: URL of its dashboard; None for `RAY_API_SERVER_ADDRESS`, else this machine.
+        address: URL of its dashboard; None for `RAY_API_SERVER_ADDRESS` or, if that is not set, this machine.
         insecure: Whether plain http to another machine is allowed.
 
     Returns:
         The dashboard, which has answered once.
 
     Raises:
-        UserError: If the address is open to others, there is no token, or no cluster answers that accepts it.
+        UserError: If the token may not be sent there (`check_address`), there is no token, or no cluster there
+            accepts it.
     """
     token = find_token()
     url = check_address(address or os.environ.get("RAY_API_SERVER_ADDRESS") or ADDRESS, token, insecure)

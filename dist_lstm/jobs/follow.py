@@ -1,6 +1,6 @@
-"""Jobs of a cluster: their list, their logs, and how they end.
+"""Jobs on a cluster: their list, their logs, and how they end.
 
-Ray's own command waits without end for a job that is never started, and exits with 0 for a stopped one.
+Ray's own command waits forever for a job that is never started, and exits with 0 for a stopped one.
 """
 
 import shlex
@@ -17,12 +17,12 @@ from dist_lstm.errors import UserError
 from dist_lstm.jobs.client import Dashboard
 from dist_lstm.jobs.ray_private import job_actor
 
-#: Exit statuses of a job that ended.
+#: Exit status for each state of a job that has ended.
 STATUS = {"succeeded": 0, "failed": 1, "stopped": 130}
 _POLL = 1.0
-#: Pause between two reads of a log, in units of the time that the last one took.
+#: Pause between two reads of a log, as a multiple of the duration of the last one.
 _PAUSE = 10.0
-#: Seconds for which a cluster may be out of reach (a laptop that sleeps, a port that is forwarded anew).
+#: Seconds for which a cluster may be unreachable (a laptop that sleeps, a port that is forwarded again).
 _OUT_OF_REACH = 120.0
 
 
@@ -31,13 +31,13 @@ class Job:
     """A job that this package submitted.
 
     Attributes:
-        name: Its name, which may be used again when the job has ended.
-        job_id: The name and a number, unique on the cluster.
+        name: Its name, which may be reused when the job has ended.
+        job_id: The name and a number, such as `load-2`; unique on the cluster.
         state: `pending`, `running`, `succeeded`, `failed` or `stopped`.
-        verb: The verb that it runs.
-        begin: When it was submitted, in seconds since 1970; None where unknown.
-        end: When it ended, likewise.
-        message: Ray's message about it.
+        verb: The command of `dist-lstm` that it runs.
+        begin: Time of its submission, in seconds since 1970; None if unknown.
+        end: Time of its end, in seconds since 1970; None if unknown.
+        message: Ray's message about its state.
     """
 
     name: str
@@ -75,27 +75,27 @@ def _job(details: Mapping[str, Any]) -> Job:
 
 def list_jobs(dashboard: Dashboard) -> list[Job]:
     """The jobs that this package submitted to a cluster, the latest last."""
-    mine = [_job(one) for one in dashboard.jobs() if "dist_lstm" in (one.get("metadata") or {})]
-    return sorted(mine, key=lambda job: job.begin or 0.0)
+    jobs = [_job(details) for details in dashboard.jobs() if "dist_lstm" in (details.get("metadata") or {})]
+    return sorted(jobs, key=lambda job: job.begin or 0.0)
 
 
 def jobs_called(dashboard: Dashboard, name: str) -> list[Job]:
-    """Jobs of a name, the latest last."""
+    """Jobs with a name, the latest last."""
     return [job for job in list_jobs(dashboard) if job.name == name]
 
 
 def find_job(dashboard: Dashboard, name: str) -> Job:
-    """The latest job of a name.
+    """The latest job with a name.
 
     Args:
-        dashboard: The cluster's.
+        dashboard: Dashboard of the cluster.
         name: The name.
 
     Returns:
         The job.
 
     Raises:
-        UserError: If there is none.
+        UserError: If no job has that name; it lists the names of all jobs.
     """
     matching = jobs_called(dashboard, name)
     if not matching:
@@ -115,21 +115,21 @@ def show_jobs(jobs: list[Job], console: Console) -> None:
 
 
 def follow(dashboard: Dashboard, job: Job, console: Console, pending_seconds: float = float("inf")) -> int:
-    """Print what a job prints, until it ends.
+    """Print a job's output until it ends.
 
-    A connection that breaks is tried again for 2 minutes; the job goes on in any case.
+    A lost connection is retried for 2 minutes; the job continues in any case.
 
     Args:
-        dashboard: The cluster's.
+        dashboard: Dashboard of the cluster.
         job: The job.
         console: Where its output is printed.
-        pending_seconds: Seconds after which a job that has no resources yet is withdrawn.
+        pending_seconds: Seconds after which a job that still has no resources is withdrawn.
 
     Returns:
-        An exit status: 0 succeeded, 1 failed or never started, 130 stopped.
+        Exit status: 0 succeeded, 1 failed or never started, 130 stopped.
 
     Raises:
-        UserError: If the cluster is out of reach.
+        UserError: If the cluster can't be reached for longer than that.
     """
 
     def show(text: str) -> None:
@@ -141,7 +141,7 @@ def follow(dashboard: Dashboard, job: Job, console: Console, pending_seconds: fl
         stop(dashboard, job, console)
         return STATUS["failed"]
     minutes = f" after {(ended.end - ended.begin) / 60:,.1f} minutes" if ended.begin and ended.end else ""
-    # Where the command itself failed, Ray's message is the end of the log that stands above.
+    # For a command that failed, Ray's message goes on with the end of the log, which has been printed already.
     why = f": {first_line(ended.message)}" if ended.state == "failed" else ""
     console.print(f"{job.name} {ended.state}{minutes}{why}")
     if ended.state == "stopped":
@@ -150,23 +150,23 @@ def follow(dashboard: Dashboard, job: Job, console: Console, pending_seconds: fl
 
 
 def clean(text: str) -> str:
-    """Text of a job without characters that control a terminal."""
+    """Text without characters that control a terminal."""
     return "".join(char for char in text.replace("\r", "\n") if char.isprintable() or char in "\n\t")
 
 
 def first_line(text: str) -> str:
-    """The first line of a text, without the words that introduce the lines after it."""
+    """The first line of a message of Ray's, without the words that introduce the log after it."""
     return clean(text).strip().split("\n")[0].partition(", last available logs")[0]
 
 
 def _until_end(dashboard: Dashboard, job: Job, show: Callable[[str], None], pending_seconds: float) -> Job:
-    """The job when it has ended, or when it has waited for resources for too long."""
-    shown, start_by, lost = 0, time.monotonic() + pending_seconds, None
+    """Wait until the job has ended, or has waited for resources for too long; returns its last state."""
+    shown, deadline, lost = 0, time.monotonic() + pending_seconds, None
     while True:
         began = time.monotonic()
         try:
             now = _current(dashboard, job)
-            if now.state == "pending" and began > start_by:
+            if now.state == "pending" and began > deadline:
                 return now
             if now.state != "pending":
                 # Read after the state, so that the log of a job that has ended is complete.
@@ -181,7 +181,7 @@ def _until_end(dashboard: Dashboard, job: Job, show: Callable[[str], None], pend
             if began > lost + _OUT_OF_REACH:
                 advice = f"{job.name} goes on: `dist-lstm jobs logs {job.name} --follow`"
                 raise UserError("", error, advice) from error
-        # Each answer holds the log from its beginning: a long one is asked for less often.
+        # Each answer holds the whole log from its start, so a long one is requested less often.
         time.sleep(max(_POLL, _PAUSE * (time.monotonic() - began)))
 
 
@@ -190,13 +190,13 @@ def _current(dashboard: Dashboard, job: Job) -> Job:
 
 
 def stop(dashboard: Dashboard, job: Job, console: Console, seconds: float = 90.0) -> bool:
-    """End a job: one that runs is interrupted and saves its work, one that waits is withdrawn.
+    """Stop a job: a running one is terminated and saves its work, a pending one is withdrawn.
 
     Args:
-        dashboard: The cluster's.
+        dashboard: Dashboard of the cluster.
         job: The job.
         console: Where progress is printed.
-        seconds: How long to wait for its end.
+        seconds: Seconds to wait for its end.
 
     Returns:
         Whether it has ended.
@@ -223,7 +223,7 @@ def stop(dashboard: Dashboard, job: Job, console: Console, seconds: float = 90.0
 
 
 def _withdraw(dashboard: Dashboard, job: Job) -> None:
-    """End the actor that waits for resources: until it has them it does not read Ray's request to stop."""
+    """Kill the actor that waits for resources: until it has them it does not read Ray's request to stop."""
     actor, namespace = job_actor(job.job_id)
     code = (
         f"import ray; ray.init(logging_level='ERROR'); ray.kill(ray.get_actor({actor!r}, namespace={namespace!r}))"

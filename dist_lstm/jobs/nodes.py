@@ -1,12 +1,12 @@
-"""One model on several nodes: the training of `dist_lstm.run`, a process a node.
+"""One model on several nodes: the training of `dist_lstm.run` with one process per node.
 
-The command prepares the data, then Ray Train's `TensorflowTrainer` starts a worker on each node and tells all of
-them of each other. A worker runs `dist_lstm.run.train`. The chief works in the run directory, which all nodes
-must see; the others in a folder of their own that is thrown away: so only the chief ever writes. When a worker
-dies, all are started anew and go on from the last checkpoint.
+The command prepares the data. Then Ray Train's `TensorflowTrainer` starts one worker per node and gives each the
+addresses of all. A worker runs `dist_lstm.run.train`. The chief works in the run directory, which all nodes must
+see; the others work in temporary folders, so that only the chief writes results. When a worker dies, all are
+restarted and continue from the last checkpoint.
 
-Importing `ray.train.tensorflow` imports TensorFlow, and `fit` there takes SIGINT for good. So the trainer itself
-is started in a process of Ray's, and the command's process stays light and keeps its signals.
+Importing `ray.train.tensorflow` imports TensorFlow, and its `fit` replaces the handler of SIGINT for good. So the
+trainer runs in a Ray task, and the process of the command stays small and keeps its signal handlers.
 """
 
 import contextlib
@@ -36,25 +36,25 @@ from dist_lstm.run import Run, train
 from dist_lstm.signals import HeldSignals
 from dist_lstm.storage import local_path, remove, write_text
 
-#: Times in a row that all workers are started without coming to another checkpoint.
+#: Consecutive starts of all workers without a new checkpoint, after which training fails.
 _ATTEMPTS = 3
-#: Seconds between two looks at what the workers say.
-_LOOK = 0.5
-#: Seconds in which lost nodes may be replaced, as an autoscaler does it.
+#: Seconds between two reads of the workers' output.
+_POLL = 0.5
+#: Seconds for lost nodes to be replaced, for instance by an autoscaler.
 _REPLACED_WITHIN = 600
-_SEEN = ".nodes"
+_MARKER = ".nodes"
 
 
 @contextmanager
 def nodes_trainer(resources: ResourceSettings, where: str | Path) -> Iterator[Callable[[Run], Run]]:
-    """Join the cluster whose nodes are to train together.
+    """Join the cluster whose nodes train together.
 
     Args:
-        resources: How many nodes, and what of each.
+        resources: Number of nodes, and CPUs and GPUs of each.
         where: The run directory.
 
     Yields:
-        What trains a run on them, in place of `dist_lstm.run.train`.
+        A function that trains a run on them, in place of `dist_lstm.run.train`.
 
     Raises:
         UserError: If there is no cluster, it has too few nodes, or the run directory is on an object store.
@@ -80,33 +80,34 @@ def nodes_trainer(resources: ResourceSettings, where: str | Path) -> Iterator[Ca
 
 
 def node_share(nodes: Sequence[Mapping[str, float]], resources: ResourceSettings) -> dict[str, float]:
-    """What a worker may take of its node, so that enough nodes have it.
+    """Resources per worker, which enough nodes have.
 
     Args:
-        nodes: `CPU`, `GPU` and others of each node that is up.
-        resources: How many nodes, and what of each; `auto` is as much as the least of the best nodes has.
+        nodes: `CPU`, `GPU` and other resources of each node that is up.
+        resources: Number of nodes, and CPUs and GPUs of each; `auto` is what the smallest of the `nodes` largest
+            nodes has.
 
     Returns:
-        Whole CPUs and GPUs.
+        `CPU` and `GPU` per worker, whole numbers.
 
     Raises:
         UserError: If there are too few nodes.
     """
     gpus = 0 if resources.gpus == "auto" else resources.gpus
-    able = [(int(one.get("GPU", 0)), int(one.get("CPU", 0))) for one in nodes]
-    able = sorted((one for one in able if one[0] >= gpus and one[1] >= 1), reverse=True)[: resources.nodes]
-    if len(able) < resources.nodes:
+    sizes = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
+    usable = sorted((size for size in sizes if size[0] >= gpus and size[1] >= 1), reverse=True)[: resources.nodes]
+    if len(usable) < resources.nodes:
         needed = f"1 CPU and {gpus} GPUs" if gpus else "1 CPU"
         raise UserError(
             "resources.nodes",
             (
-                f"{resources.nodes} nodes asked for, {len(able)} of the cluster's {len(nodes)} have {needed}: "
-                f"start {resources.nodes - len(able)} more, or lower resources.nodes"
+                f"{resources.nodes} nodes asked for, {len(usable)} of the cluster's {len(nodes)} have {needed}: "
+                f"start {resources.nodes - len(usable)} more, or lower resources.nodes"
             ),
         )
-    cpus = min(number for _, number in able)
+    cpus = min(number for _, number in usable)
     threads = cpus if resources.threads == "auto" else min(resources.threads, cpus)
-    return {"CPU": threads, "GPU": able[-1][0] if resources.gpus == "auto" else gpus}
+    return {"CPU": threads, "GPU": usable[-1][0] if resources.gpus == "auto" else gpus}
 
 
 def _share(resources: ResourceSettings) -> dict[str, float]:
@@ -116,13 +117,13 @@ def _share(resources: ResourceSettings) -> dict[str, float]:
 
 
 def refuse_nodes(resources: ResourceSettings) -> None:
-    """Refuse several nodes a model, where many models are spread over the nodes.
+    """Refuse several nodes per model for commands that spread many models over the nodes.
 
     Args:
-        resources: Those of the job.
+        resources: Resources of the job.
 
     Raises:
-        UserError: If there are several.
+        UserError: If `resources.nodes` is above 1.
     """
     if resources.nodes > 1:
         raise UserError(
@@ -134,15 +135,15 @@ def refuse_nodes(resources: ResourceSettings) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker has to know.
+    """Arguments of a worker.
 
     Attributes:
         folder: The run directory.
-        config: The job, as far as it is measured.
-        manifest: What the shards hold.
+        config: Settings of the job, with those that have been measured so far.
+        manifest: Manifest of the shards.
         task: The task.
-        token: What a file in the run directory says, seen from a node that shares it.
-        coordinator: The actor.
+        token: Content of a file in the run directory, by which a node recognises that it shares the directory.
+        coordinator: Handle of the `Coordinator` actor.
     """
 
     folder: Path
@@ -154,7 +155,7 @@ class Work:
 
 
 def _train(run: Run, share: dict[str, float]) -> Run:
-    """Train a run on the nodes, from its last checkpoint where there is one."""
+    """Train a run on the nodes, from its last checkpoint if there is one."""
     if run.is_done("train"):
         return train(run)
     import ray
@@ -164,7 +165,7 @@ def _train(run: Run, share: dict[str, float]) -> Run:
     coordinator: Any = ray.remote(Coordinator).options(num_cpus=0, scheduling_strategy=beside).remote()  # type: ignore
     launch: Any = ray.remote(_launch).options(num_cpus=0, max_retries=0, scheduling_strategy=beside)
     token, failures = secrets.token_hex(8), 0
-    write_text(run.folder / _SEEN, token)
+    write_text(run.folder / _MARKER, token)
     try:
         with HeldSignals() as held:
             while not run.is_done("train") and held.number is None:
@@ -172,23 +173,23 @@ def _train(run: Run, share: dict[str, float]) -> Run:
                 before = _checkpoints(run)
                 work = Work(run.folder.absolute(), run.config, run.manifest, run.task, token, coordinator)
                 failure = _follow(launch.remote(work, share), coordinator, run.console, held)
-                mistake: UserError | None = ray.get(coordinator.get_error.remote())
-                if mistake is not None:
-                    raise mistake
+                error: UserError | None = ray.get(coordinator.get_error.remote())
+                if error is not None:
+                    raise error
                 if not failure or held.number is not None:
                     continue
                 failures = failures + 1 if _checkpoints(run) == before else 0
                 if failures == _ATTEMPTS:
-                    _share(run.config.resources)  # nodes that are gone are what there is to mend
+                    _share(run.config.resources)  # if nodes are missing, that is the error to report
                     raise RuntimeError(f"training on {run.config.resources.nodes} nodes failed: {failure}")
                 run.console.print(f"nodes     {failure}; going on from the last checkpoint")
     finally:
-        remove(run.folder / _SEEN)
+        remove(run.folder / _MARKER)
     return _as_measured(run)
 
 
 def _as_measured(run: Run) -> Run:
-    """With what the workers have measured `auto` to be."""
+    """The run with the values that the workers measured for settings that are `auto`."""
     measured = measured_before(run.config, load_config(run.files.config))
     return replace(run, config=override(run.config, measured)) if measured else run
 
@@ -199,15 +200,15 @@ def _checkpoints(run: Run) -> set[str]:
 
 
 def _follow(attempt: Any, coordinator: Any, console: Console, held: HeldSignals) -> str:
-    """Print what the workers say until they have ended, and pass on a signal; why they failed, if they did."""
+    """Print the workers' output until they end, and pass a signal on; returns why they failed, if they did."""
     import ray
 
     started = signalled = False
     while True:
-        ended, _ = ray.wait([attempt], timeout=_LOOK)
-        said = ray.get(coordinator.take_output.remote())
-        console.print(said, end="")
-        started = started or bool(said)
+        ended, _ = ray.wait([attempt], timeout=_POLL)
+        output = ray.get(coordinator.take_output.remote())
+        console.print(output, end="")
+        started = started or bool(output)
         if ended:
             return ray.get(attempt)
         if held.number is not None and not signalled:
@@ -218,7 +219,7 @@ def _follow(attempt: Any, coordinator: Any, console: Console, held: HeldSignals)
 
 
 def _reason(failure: Exception) -> str:
-    """What failed, in a line a worker: of an exception its last line, less what Ray adds in further sentences."""
+    """Why each worker failed: the last line of its exception, without the further sentences that Ray adds."""
     of_workers = getattr(failure, "worker_failures", {}).items()
     reasons = [(f"worker {rank}: ", one) for rank, one in of_workers] or [("", failure)]
     return "; ".join(who + _last_sentence(str(one)) for who, one in reasons)
@@ -234,18 +235,18 @@ def _last_sentence(text: str) -> str:
 
 
 def _launch(work: Work, share: dict[str, float]) -> str:
-    """Start a worker on each node, and wait for them; why they failed, if they did.
+    """Start one worker per node and wait for them; returns why they failed, empty if they did not.
 
-    As text: an exception of TensorFlow's would bring TensorFlow to whoever unpickles it.
+    The reason is text, since whoever unpickles an exception of TensorFlow's would import TensorFlow.
     """
-    # Read by Ray Train: as long as a node may be waited for.
+    # Read by Ray Train: seconds to wait for the nodes.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(_REPLACED_WITHIN)
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.tensorflow import TensorflowTrainer
 
     with tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch:
-        # Checkpoints are the run directory's; what Ray Train notes down is of no use afterwards.
+        # Checkpoints are in the run directory; Ray Train's own state is not needed afterwards.
         trainer = TensorflowTrainer(
             _work,
             train_loop_config={"work": work},
@@ -269,7 +270,7 @@ def _launch(work: Work, share: dict[str, float]) -> str:
 
 
 def _work(settings: dict[str, Work]) -> None:
-    """What each worker does."""
+    """Train as one of the workers; Ray Train calls it in each."""
     work = settings["work"]
     import ray
     from ray.train import get_context
@@ -287,7 +288,7 @@ def _work(settings: dict[str, Work]) -> None:
             folder, file = (own, io.StringIO()) if rank else (work.folder, line)
             console = Console(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)  # type: ignore
             run = Run(folder, work.config, work.manifest, work.task, console)
-            # All of them leave training together, when the chief was told to.
+            # All workers leave training together when the chief gets the signal.
             with contextlib.suppress(SystemExit):
                 train(run, (lambda: None) if rank else lambda: ray.get(work.coordinator.get_signal.remote()))
     except UserError as error:
@@ -296,19 +297,19 @@ def _work(settings: dict[str, Work]) -> None:
 
 
 def check_folder(work: Work) -> None:
-    """Check that this node sees the run directory, and not another one of that name.
+    """Check that this node sees the run directory, and not another folder with the same path.
 
     Args:
-        work: What the command wrote into it.
+        work: Arguments of the worker; `token` is what the command wrote into the directory.
 
     Raises:
         UserError: If it does not.
     """
     try:
-        seen = (work.folder / _SEEN).read_text(encoding="utf-8")
+        token = (work.folder / _MARKER).read_text(encoding="utf-8")
     except OSError:
-        seen = ""
-    if seen != work.token:
+        token = ""
+    if token != work.token:
         raise UserError(
             work.folder,
             f"{socket.gethostname()} does not see this folder",

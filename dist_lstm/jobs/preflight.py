@@ -1,9 +1,9 @@
-"""What a cluster says of itself: a program that is sent there as a job and prints one line of JSON.
+"""Survey of a cluster: a program that is submitted there as a job and prints one line of JSON.
 
     python -m dist_lstm.jobs.preflight QUESTIONS
 
-`ask_cluster` sends it and reads the line. On the cluster's head it tells versions and whether places can be
-reached; with `nodes` it looks at every node as well.
+`ask_cluster` submits it and reads the line. On the head it reports versions and which paths and URIs can be used;
+with `nodes` it inspects every node as well.
 """
 
 import json
@@ -26,12 +26,12 @@ PACKAGES = ("ray", "tensorflow", "keras")
 _MARK = "dist-lstm survey: "
 _POLL = 0.2
 _ENDED = ("succeeded", "failed", "stopped")
-#: How long GPUs of a node are waited for that others work on.
+#: Seconds to wait for nodes whose GPUs other work holds.
 _BUSY_SECONDS = 60.0
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what a job stands on; packages that are not installed are left out."""
+    """Versions of Python and of the packages that a job depends on; those that are not installed are left out."""
     result = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -47,16 +47,16 @@ def ask_cluster(
     """Run the survey on a cluster's head.
 
     Args:
-        dashboard: The cluster's.
-        runtime_env: With this package in it.
-        questions: As `answer` takes them.
-        seconds: How long to wait for it.
+        dashboard: Dashboard of the cluster.
+        runtime_env: Ray's runtime environment, which contains this package.
+        questions: Argument of `answer`.
+        seconds: Seconds to wait for the result.
 
     Returns:
-        What `answer` returns there.
+        The result of `answer` there.
 
     Raises:
-        UserError: If there is no answer.
+        UserError: If the head runs no job in that time, or a job there can't use this package.
     """
     name = f"dist-lstm-survey-{secrets.token_hex(8)}"
     dashboard.submit(
@@ -75,10 +75,10 @@ def ask_cluster(
     for line in lines:
         if line.startswith(_MARK):
             return json.loads(line.removeprefix(_MARK))
-    said = (lines or [info.get("message") or ""])[-1]
+    reason = (lines or [info.get("message") or ""])[-1]
     raise UserError(
         dashboard.url,
-        f"a job there can't use this package: {said}",
+        f"a job there can't use this package: {reason}",
         (
             f"a node's `python` must be {metadata.metadata('dist-lstm')['Requires-Python']} with the packages "
             "of cluster/requirements.lock"
@@ -90,11 +90,12 @@ def answer(questions: Mapping[str, Any]) -> dict[str, Any]:
     """Answer the questions, on the cluster.
 
     Args:
-        questions: `tables`, `reads` and `writes`, each places by what they are for; `nodes`, whether to look
-            at each of them; `storage`, a place that each of them should be able to write to, or None.
+        questions: `tables`, `reads` and `writes`, each a mapping of purpose to path or URI; `nodes`, whether to
+            inspect each node; `storage`, a path or URI that each node should be able to write to, or None.
 
     Returns:
-        `versions`; `refused`, why a place can't be used, by what it is for; `nodes`, as `_look_around` tells.
+        `versions`; `refused`, why a path or URI can't be used, by its purpose; `nodes`, the result of
+        `_inspect_nodes`, empty unless asked for.
     """
     checks = {"tables": _find_table, "reads": _find, "writes": _find_parent}
     refused = {}
@@ -103,17 +104,17 @@ def answer(questions: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 check(location)
             except UserError as error:
-                # The setting that the place stands in is named by the purpose.
+                # The purpose names the setting already.
                 where = "" if error.where == "data.path" else error.where
                 refused[purpose] = _one_line(str(UserError(where, error.problem, error.advice)))
             except (OSError, ValueError) as error:
                 refused[purpose] = _one_line(str(error))
-    nodes = _look_around(questions.get("storage")) if questions.get("nodes") else []
+    nodes = _inspect_nodes(questions.get("storage")) if questions.get("nodes") else []
     return {"versions": versions(), "refused": refused, "nodes": nodes}
 
 
 def _one_line(text: str) -> str:
-    """A text without its line breaks."""
+    """A text in one line."""
     return " ".join(text.split())
 
 
@@ -131,7 +132,7 @@ def _find(location: str) -> None:
 
 
 def _find_parent(location: str) -> None:
-    """Whether a folder could be made there; on a store, which has no folders, whether it takes a file."""
+    """Require that a folder could be created there; on a store, which has no folders, that it accepts a file."""
     from dist_lstm.storage import local_path, try_to_write
 
     path = local_path(location)
@@ -144,7 +145,7 @@ def _find_parent(location: str) -> None:
 
 
 def try_storage(location: str) -> str:
-    """Why this process can't write to a place; empty where it can."""
+    """Why this process can't write to a path or URI; empty if it can."""
     from dist_lstm.storage import try_to_write
 
     try:
@@ -154,27 +155,25 @@ def try_storage(location: str) -> str:
     return ""
 
 
-def _look_around(storage: str | None) -> list[dict[str, Any]]:
-    """Facts of each node: `name`, `head`, `resources`, `versions`, `storage` (why not; empty: fine), `nccl`."""
+def _inspect_nodes(storage: str | None) -> list[dict[str, Any]]:
+    """Per node `name`, `head`, `resources`, `versions`, `nccl`, and `storage`: why it can't write, else empty."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ray.init(logging_level=logging.ERROR, log_to_driver=False)
     alive = [node for node in ray.nodes() if node["Alive"]]
-    facts = {}
+    refs = {}
     for node in alive:
         here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         gpus = node["Resources"].get("GPU", 0)
         location = {"scheduling_strategy": here, "num_cpus": 0, "max_retries": 0}
-        facts[node["NodeID"], "versions"] = ray.remote(versions).options(**location).remote()
+        refs[node["NodeID"], "versions"] = ray.remote(versions).options(**location).remote()
         if storage:
-            facts[node["NodeID"], "storage"] = ray.remote(try_storage).options(**location).remote(storage)
+            refs[node["NodeID"], "storage"] = ray.remote(try_storage).options(**location).remote(storage)
         if gpus:
-            facts[node["NodeID"], "nccl"] = (
-                ray.remote(sum_through_nccl).options(**location, num_gpus=gpus).remote()
-            )
-    ray.wait(list(facts.values()), num_returns=len(facts), timeout=_BUSY_SECONDS)
-    answers = {key: _answer_of(ref) for key, ref in facts.items()}
+            refs[node["NodeID"], "nccl"] = ray.remote(sum_through_nccl).options(**location, num_gpus=gpus).remote()
+    ray.wait(list(refs.values()), num_returns=len(refs), timeout=_BUSY_SECONDS)
+    answers = {key: _answer_of(ref) for key, ref in refs.items()}
     return [
         {
             "name": node["NodeManagerAddress"],
@@ -187,11 +186,11 @@ def _look_around(storage: str | None) -> list[dict[str, Any]]:
 
 
 def sum_through_nccl() -> dict[str, Any]:
-    """Add up a vector over all GPUs by the op that `MirroredStrategy` trains with.
+    """Sum a vector over all GPUs with the op that `MirroredStrategy` trains with.
 
     Returns:
-        `gpus`, how many TensorFlow sees; `nccl`, the version of the library that pip installed, empty for
-        another one; `error`, empty where the sum was right.
+        `gpus`, the number that TensorFlow sees; `nccl`, the version of NCCL that pip installed, empty if pip
+        installed none; `error`, empty if the sum was right.
     """
     start_tensorflow()
     import tensorflow as tf
@@ -229,7 +228,7 @@ def _nccl_version() -> str:
 
 
 def _answer_of(ref: Any) -> Any:
-    """What a task said; `{"error": why}` where it has not."""
+    """Result of a task; `{"error": reason}` if it has none."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError
 

@@ -1,6 +1,6 @@
-"""All uses of Ray that its documentation does not promise, so that a new version of Ray can break one file alone.
+"""All uses of Ray's private API, so that a new version of Ray can break this file only.
 
-`tests/jobs/test_ray_private.py` compares them with the installed Ray; `CHECKED` are the versions it passed on.
+`tests/jobs/test_ray_private.py` checks them against the installed Ray; it passed with the versions in `CHECKED`.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-#: Versions of Ray on which these uses were checked.
+#: Versions of Ray with which these uses were checked.
 CHECKED = ("2.60.0",)
 #: Loggers that report each step of an upload.
 _UPLOAD_LOGGERS = (
@@ -24,10 +24,10 @@ _UPLOAD_LOGGERS = (
 
 
 def start_local(folder: Path, options: Mapping[str, Any]) -> None:
-    """Start Ray on this machine, with the authentication mode that the environment now asks for.
+    """Start Ray on this machine, with the authentication mode that `RAY_AUTH_MODE` has now.
 
     Args:
-        folder: Folder for Ray's own files, sockets among them.
+        folder: Folder for Ray's own files, such as its sockets.
         options: Further arguments of `ray.init`.
     """
     import ray
@@ -39,12 +39,12 @@ def start_local(folder: Path, options: Mapping[str, Any]) -> None:
 
 
 def submission_client(url: str, headers: dict[str, str], seconds: float) -> "JobSubmissionClient":
-    """Ray's client for submitting, whose requests have a deadline; Ray's own wait without one.
+    """Ray's client for submitting, with a deadline for each request, which Ray's own does not have.
 
     Args:
         url: URL of the dashboard.
         headers: Headers of each request.
-        seconds: Deadline of a request for each part of its answer.
+        seconds: Seconds of silence after which a request fails.
 
     Returns:
         The client.
@@ -114,7 +114,7 @@ def saved_checkpoints(state: Mapping[str, Any]) -> Iterator[Path]:
 
 @contextmanager
 def tune_without_state() -> Iterator[None]:
-    """While the block runs, the state that Tune saves is empty: that of each trial takes milliseconds."""
+    """Let Tune save an empty state while the block runs: saving that of each trial takes milliseconds."""
     from ray.tune.execution import tune_controller
 
     controller_type: Any = tune_controller.TuneController

@@ -1,4 +1,4 @@
-"""A Ray cluster to work on: the one this process belongs to, or one of its own on this machine."""
+"""Session on a Ray cluster: the one that `RAY_ADDRESS` names, or a new one on this machine."""
 
 import atexit
 import logging
@@ -20,9 +20,9 @@ from dist_lstm.hardware import MIB, cpus, hide_gpus
 from dist_lstm.jobs.ray_private import start_local
 from dist_lstm.storage import local_path, without_keys
 
-#: Read by Ray when it is imported and by every process it starts: no usage statistics, no file set a trial, and
-#: no uv hook, which can hang. A trial whose actor was slow to leave the one before would be lost: give it time.
-#: A submitted job was given the same variables already, which Ray refuses unless they are to be combined.
+#: Read by Ray when it is imported and by every process it starts: no usage statistics, no log files per trial, and
+#: no uv hook, which can hang. A trial is lost if the actor that it reuses is slow to end the last one: allow 60 s.
+#: A submitted job has the same variables already, which Ray refuses unless it may override them.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -35,19 +35,19 @@ RAY_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-#: Processes hand each other references to shards, not shards: there is little to keep in shared memory.
+#: Processes exchange references to shards, not their content, so little shared memory is needed.
 _STORE_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What there is to work with.
+    """Resources of a Ray cluster.
 
     Attributes:
-        address: Of its head; None for a cluster of this process alone.
-        cpus: Processors of all nodes.
-        gpus: GPUs of all nodes.
-        nodes: Nodes that are alive.
+        address: Address of its head; None for a cluster on this machine that ends with the session.
+        cpus: Number of CPUs of all nodes.
+        gpus: Number of GPUs of all nodes.
+        nodes: Number of nodes that are alive.
     """
 
     address: str | None
@@ -57,16 +57,16 @@ class Cluster:
 
     @property
     def summary(self) -> str:
-        """It in a few words."""
+        """Nodes, address, CPUs and GPUs in a few words."""
         where = f"{self.nodes:,} nodes at {self.address}" if self.address else "this machine"
         return f"{where}, {self.cpus:g} CPUs, {self.gpus:g} GPUs"
 
 
 @contextmanager
 def join_cluster() -> Iterator[Cluster]:
-    """Join the cluster that `RAY_ADDRESS` names, as it is set in a submitted job; or start Ray on this machine.
+    """Join the cluster that `RAY_ADDRESS` names (a submitted job has it set), or start Ray on this machine.
 
-    A cluster of one's own asks for a token that nobody else can read, and ends with the block.
+    A cluster that is started here requires a token that only this user can read, and ends with the block.
 
     Yields:
         The cluster.
@@ -86,7 +86,7 @@ def join_cluster() -> Iterator[Cluster]:
         import ray
 
         if threading.current_thread() is threading.main_thread():
-            # Ray takes it, and would end the process with status 15.
+            # Ray replaces the handler by one that ends the process with status 15.
             signal.signal(signal.SIGTERM, on_sigterm)
         try:
             resources = ray.cluster_resources()
@@ -114,7 +114,7 @@ def _joined(address: str, options: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _own(options: dict[str, Any]) -> Iterator[None]:
-    # The system limits the path of a socket to about 100 characters, so it can't lie in the run directory.
+    # The system limits the path of a socket to about 100 characters, so it can't be in the run directory.
     folder = Path(tempfile.mkdtemp(prefix="dist-lstm-"))
     mine = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token())}
     saved = {key: os.environ.get(key) for key in mine}
@@ -132,7 +132,7 @@ def _own(options: dict[str, Any]) -> Iterator[None]:
 
 @cache
 def _token() -> Path:
-    """A secret in a folder that nobody else can look into; Ray keeps the first one it reads in a process."""
+    """File of a token that only this user can read; one per process, as Ray keeps the first that it reads."""
     folder = tempfile.TemporaryDirectory(prefix="dist-lstm-token-")
     atexit.register(folder.cleanup)
     path = Path(folder.name) / "token"
@@ -142,14 +142,14 @@ def _token() -> Path:
 
 
 def require_shared_folder(where: str | Path, on_cluster: bool) -> None:
-    """Refuse to search on a cluster without a folder that its nodes share, where trials keep their checkpoints.
+    """Refuse a search on a cluster without a shared folder, in which trials keep their checkpoints.
 
     Args:
-        where: A path, or a URI.
+        where: A path, or the URI of an object store.
         on_cluster: Whether trials may run on other nodes.
 
     Raises:
-        UserError: If it is the URI of a store and they may.
+        UserError: If it is a URI and they may.
     """
     if on_cluster and local_path(where) is None:
         raise UserError(
@@ -160,9 +160,9 @@ def require_shared_folder(where: str | Path, on_cluster: bool) -> None:
 
 
 def hide_gpus_not_given() -> None:
-    """Hide all GPUs, in a worker and before TensorFlow is imported, where Ray gave the worker none.
+    """Hide all GPUs from a worker to which Ray assigned none; call it before TensorFlow is imported.
 
-    Ray leaves all of them visible to a worker that asks for none.
+    Ray leaves all GPUs visible to a worker that requests none.
     """
     import ray
 

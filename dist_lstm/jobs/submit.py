@@ -1,7 +1,7 @@
-"""A command of this package, run on a Ray cluster: what is checked, what is shipped, what is asked for.
+"""Submission of a command of this package to a Ray cluster: checks, the files that are shipped, resources.
 
-Shipped are the installed package and the config file, so that the cluster runs the code of the laptop. Tables
-and results are not: they lie where the nodes see them.
+The installed package and the config file are shipped, so that the cluster runs the code of the laptop. Tables
+and results are not: they must be where all nodes see them.
 """
 
 import json
@@ -28,17 +28,17 @@ from dist_lstm.jobs.nodes import node_share
 from dist_lstm.jobs.preflight import ask_cluster, versions
 from dist_lstm.jobs.session import RAY_ENVIRONMENT, require_shared_folder
 
-#: Verbs that train or predict; with `auto` they take the whole node they run on.
+#: Verbs that train or predict; with `auto` they use the whole node they run on.
 _WHOLE_NODE = ("run", "train", "backtest", "forecast")
-#: Verbs that train on `resources.nodes` together; the job itself then runs on the head and holds no resources.
+#: Verbs that train on `resources.nodes` nodes; the job itself then runs on the head and holds no resources.
 _TOGETHER = ("run", "train")
-#: Verbs that hand out work over Ray, and the section that says what a trial takes: they themselves run on the head
-#: and hold no resources.
+#: Verbs that distribute trials over the cluster, and the config section with the resources per trial; the job
+#: itself runs on the head and holds no resources.
 _SPREAD = {"tune": "search", "fleet": "fleet"}
-#: Seconds between SIGTERM and SIGKILL when a job is stopped: enough for a checkpoint. Ray's default is 3.
+#: Seconds between SIGTERM and SIGKILL when a job is stopped, enough to save a checkpoint. Ray's default is 3.
 STOP_SECONDS = 60
 _SURVEY_SECONDS = 120.0
-#: Ray sets OMP_NUM_THREADS to the processors a job holds, one for a job that holds GPUs, and Arrow obeys it.
+#: Ray sets OMP_NUM_THREADS to the CPUs of a job, to 1 for a job with GPUs, and Arrow would use that many threads.
 _COMMAND = ("exec", "env", "-u", "OMP_NUM_THREADS", "python", "-P", "-m", "dist_lstm")
 
 _BREAKS = {
@@ -51,16 +51,16 @@ _BREAKS = {
 
 @dataclass(frozen=True)
 class Order:
-    """A command to run on a cluster, as it was written.
+    """A command to run on a cluster, as the user wrote it.
 
     Attributes:
         verb: The verb.
-        words: Words after it.
+        words: The arguments after it.
         config: The config file among them; None for a verb that takes a run.
-        settings: Texts of `--set` among them.
-        tables: Tables among them that are read, by what they are for.
-        reads: Folders among them that are read, by what they are for.
-        out: `--out` among them.
+        settings: Values of `--set` among them.
+        tables: Tables among them that are read, by purpose.
+        reads: Folders among them that are read, by purpose.
+        out: Value of `--out` among them.
     """
 
     verb: str
@@ -73,17 +73,17 @@ class Order:
 
 
 def submit(dashboard: Dashboard, order: Order, name: str | None, shared: tuple[str, ...], console: Console) -> Job:
-    """Check an order, ship it and hand it to the cluster.
+    """Check a command, ship its files and submit it to a cluster.
 
     Args:
-        dashboard: The cluster's.
-        order: What to run.
-        name: What to call the job; None for the name of the config or the run.
-        shared: Folders that this machine's user knows every node of the cluster to see.
-        console: Where it is told.
+        dashboard: Dashboard of the cluster.
+        order: The command.
+        name: Name of the job; None for that of the config or the run.
+        shared: Folders that every node of the cluster sees, as the user states.
+        console: Where progress is printed.
 
     Returns:
-        The job, which may still wait for a place.
+        The job, which may still wait for resources.
 
     Raises:
         UserError: If it can't run there, or a job of that name has not ended.
@@ -126,7 +126,7 @@ def submit(dashboard: Dashboard, order: Order, name: str | None, shared: tuple[s
 
 
 def _locations(order: Order, config: Config | None, shared: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Questions about places, all of which the cluster may see."""
+    """Paths and URIs of a command as questions of the survey; one that the cluster can't see is refused."""
     tables = dict(order.tables) | ({"data.path": config.data.path} if config else {})
     if config and order.out is None and order.verb != "plan":
         raise UserError(
@@ -146,7 +146,7 @@ def _check_location(purpose: str, location: str, shared: tuple[str, ...]) -> Non
     if "://" in location and not location.startswith("file:"):
         return
     path = Path(location.removeprefix("file://"))
-    # Not resolved: a link of this machine says nothing about the cluster.
+    # Not resolved, since symbolic links of this machine need not exist on the cluster.
     if path.is_absolute() and ".." not in path.parts and any(path.is_relative_to(one) for one in shared):
         return
     folders = " or ".join(shared) or "none is named"
@@ -161,7 +161,7 @@ def _check_location(purpose: str, location: str, shared: tuple[str, ...]) -> Non
 
 
 def _words(order: Order, config: Config | None) -> list[str]:
-    """The command as it is run: its config by the name it is shipped under, its table by the path checked here."""
+    """The command as it runs there: the config by its shipped name, the table by the path that was checked."""
     if config is None or order.config is None:
         return [order.verb, *order.words]
     words = [Path(word).name if word == order.config else word for word in order.words]
@@ -172,13 +172,13 @@ def _words(order: Order, config: Config | None) -> list[str]:
 
 @contextmanager
 def make_runtime_env(config: str | None = None) -> Iterator[tuple[dict[str, Any], str]]:
-    """What is shipped: the installed package, and a config in a folder of its own.
+    """Copy the installed package and a config into a temporary folder, to be shipped.
 
     Args:
         config: The config file; None for none.
 
     Yields:
-        Ray's runtime environment, and what is in it in a few words. The files are there until the block ends.
+        Ray's runtime environment, and a short description of it. The files exist until the block ends.
     """
     with tempfile.TemporaryDirectory(prefix="dist-lstm-") as temporary:
         package, folder = Path(temporary) / "package" / "dist_lstm", Path(temporary) / "config"
@@ -190,57 +190,58 @@ def make_runtime_env(config: str | None = None) -> Iterator[tuple[dict[str, Any]
             shutil.copy(config, folder)
             runtime_env["working_dir"] = str(folder)
         sizes = [path.stat().st_size for path in Path(temporary).rglob("*") if path.is_file()]
-        beside = f" and {Path(config).name}" if config else ""
+        and_config = f" and {Path(config).name}" if config else ""
         yield (
             runtime_env,
-            f"dist_lstm {dist_lstm.__version__}{beside}: {len(sizes)} files, {sum(sizes) / KIB:,.0f} KiB",
+            f"dist_lstm {dist_lstm.__version__}{and_config}: {len(sizes)} files, {sum(sizes) / KIB:,.0f} KiB",
         )
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """What there is on a cluster, and whether there may be more.
+    """Nodes of a cluster.
 
     Attributes:
-        resources: `CPU`, `GPU` and others of each node that is up.
-        grows: Whether nodes are started when they are asked for.
+        resources: `CPU`, `GPU` and other resources of each node that is up.
+        grows: Whether an autoscaler may start more nodes.
     """
 
     resources: tuple[Mapping[str, float], ...]
     grows: bool
 
     def most(self, resource: str) -> float:
-        """The most that one node has of a resource."""
+        """The largest amount of a resource that one node has; 0 without nodes."""
         return max((node.get(resource, 0.0) for node in self.resources), default=0.0)
 
 
 def read_cluster(dashboard: Dashboard) -> Nodes:
-    """What there is on a cluster, from its dashboard."""
+    """Read the nodes of a cluster from its dashboard."""
     nodes = dashboard.state("/api/v0/nodes?detail=1&limit=10000")["result"]["result"]
     status = dashboard.state("/api/cluster_status")["clusterStatus"]
-    # Where no autoscaler is at work, each node is a type of its own that is called after it.
-    kinds = (status or {}).get("autoscalerReport", {}).get("nodeTypeMapping") or {"": ""}
+    # Without an autoscaler each node is its own type, with a name made from its id.
+    types = (status or {}).get("autoscalerReport", {}).get("nodeTypeMapping") or {"": ""}
     alive = tuple(node["resources_total"] for node in nodes if node["state"] == "ALIVE")
-    return Nodes(alive, any(not kind.startswith("node_") for kind in kinds.values()))
+    return Nodes(alive, any(not name.startswith("node_") for name in types.values()))
 
 
 def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Console) -> dict[str, Any]:
-    """What a job holds while it runs: GPUs of one node, or processors.
+    """Resources that a job holds while it runs: GPUs or CPUs of one node.
 
     Args:
-        verb: What it does.
-        config: Its config; None for a verb that takes a run, which takes what `auto` takes.
-        nodes: What there is.
-        console: Where a guess is told.
+        verb: The verb that it runs.
+        config: Its config; None for a verb that takes a run, which gets the resources of `auto`.
+        nodes: Nodes of the cluster.
+        console: Where a warning about `auto` without any GPU is printed.
 
     Returns:
-        Arguments of Ray's `submit_job`; none for a job that hands out work and runs on the head.
+        Arguments of Ray's `submit_job`; none for a job that distributes work and runs on the head.
 
     Raises:
-        UserError: If no node has what it needs, and none will; or there are too few to train together.
+        UserError: If no node has these resources and no node will be added, or too few nodes are up for
+            `resources.nodes`.
     """
     if config and config.resources.nodes > 1 and verb in _TOGETHER:
-        # Not even an autoscaler helps: the workers' share is that of nodes that are up.
+        # An autoscaler does not help: resources per worker depend on the nodes that are up.
         node_share(nodes.resources, config.resources)
         return {}
     settings = dict(flatten(config)) if config else {}
@@ -265,7 +266,7 @@ def choose_resources(verb: str, config: Config | None, nodes: Nodes, console: Co
 
 
 def _refuse_more(setting: str, asked: float, nodes: Nodes, kind: str) -> None:
-    """Refuse what no node has, where none will come that has it."""
+    """Refuse more of a resource than any node has, unless an autoscaler may start larger nodes."""
     most = nodes.most(kind)
     if asked > most and not nodes.grows:
         raise UserError(
@@ -276,24 +277,24 @@ def _refuse_more(setting: str, asked: float, nodes: Nodes, kind: str) -> None:
 
 
 def _summary(resources: Mapping[str, Any]) -> str:
-    listing = {"entrypoint_num_gpus": "GPU", "entrypoint_num_cpus": "CPU"}
-    words = [f"{value:g} {listing[key]}{'s' * (value != 1)} of one node" for key, value in resources.items()]
-    return ", ".join(words) or "from the head"
+    units = {"entrypoint_num_gpus": "GPU", "entrypoint_num_cpus": "CPU"}
+    parts = [f"{value:g} {units[key]}{'s' * (value != 1)} of one node" for key, value in resources.items()]
+    return ", ".join(parts) or "from the head"
 
 
 def compare_versions(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """What may break because two machines differ.
+    """Warn about what may break because versions differ.
 
     Args:
-        here: Versions at this machine, as `dist_lstm.jobs.preflight.versions` gives them.
-        there: Versions at the other.
+        here: Versions on this machine, as `dist_lstm.jobs.preflight.versions` returns them.
+        there: Versions on the cluster.
 
     Returns:
-        A line a package whose first two numbers differ.
+        One line per package whose major or minor version differs.
     """
-    answer = []
+    warnings = []
     for name, breaks in _BREAKS.items():
         mine, other = here.get(name, "none"), there.get(name, "none")
         if mine.split(".")[:2] != other.split(".")[:2]:
-            answer.append(f"{name} is {other} on the cluster, {mine} here: {breaks}")
-    return answer
+            warnings.append(f"{name} is {other} on the cluster, {mine} here: {breaks}")
+    return warnings

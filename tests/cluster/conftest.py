@@ -1,4 +1,4 @@
-"""Where the definitions lie, and the schemas they are held against."""
+"""The folder of the definitions, and the schemas that they are validated with."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def read(name: str) -> dict:
 
 
 def locked() -> dict[str, str]:
-    """Package -> version, as in the lock file, for the Python of this process."""
+    """Versions by package in the lock file, for the Python of this process."""
     from packaging.requirements import Requirement
 
     requirements = [Requirement(line) for line in (CLUSTER / "requirements.lock").read_text().splitlines()]

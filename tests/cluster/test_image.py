@@ -1,4 +1,4 @@
-"""The image: linted, made from the lock file, and the one that every definition names."""
+"""The image passes its linter, is built from the lock file, and is the one that every definition names."""
 
 import importlib.metadata
 import json
@@ -25,7 +25,7 @@ LOCK = CLUSTER / "requirements.lock"
 NAMES = ("ray-aws.yaml", "ray-gcp.yaml", "ray-onprem.yaml", "kubernetes/raycluster.yaml", "kubernetes/rayjob.yaml")
 
 
-def test_hadolint_has_no_complaint():
+def test_hadolint_reports_nothing():
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     if not (hadolint := shutil.which("hadolint", path=path)):
         pytest.skip("no hadolint for this machine")
@@ -33,7 +33,7 @@ def test_hadolint_has_no_complaint():
     assert json.loads(done.stdout) == []
 
 
-def test_the_image_has_a_python_that_the_package_takes():
+def test_the_image_has_a_python_that_the_package_supports():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert PYTHON
     assert f"{PYTHON[1]}.0" in SpecifierSet(project["requires-python"])
@@ -50,7 +50,7 @@ def test_the_lock_file_names_each_package_once_for_the_python_of_the_image():
     assert {"ray", "tensorflow", "boto3", "google-api-python-client", "nvidia-cudnn-cu12"} <= set(chosen)
 
 
-def test_the_lock_file_holds_nothing_that_nobody_needs():
+def test_the_lock_file_has_no_package_that_is_not_required():
     if os.environ.get("UV_RESOLUTION") == "lowest-direct":
         pytest.skip("the oldest versions need other packages than those of the lock file")
     locked = {canonicalize_name(Requirement(line).name) for line in LOCK.read_text().splitlines()}
@@ -67,7 +67,7 @@ def test_the_lock_file_holds_nothing_that_nobody_needs():
 
 
 def requirements_of(requirement: Requirement) -> list[Requirement]:
-    """What a package needs on any platform, with its extras; nothing is known of one that is not installed."""
+    """Requirements of a package on any platform, with its extras; none if it is not installed."""
     try:
         texts = importlib.metadata.requires(requirement.name) or []
     except importlib.metadata.PackageNotFoundError:
@@ -88,12 +88,12 @@ def test_packages_come_from_the_lock_file_alone():
     assert "--requirement /tmp/requirements.lock" in installs[0]
 
 
-def test_the_context_of_the_build_holds_what_is_copied_and_nothing_else():
+def test_the_build_context_has_the_copied_files_and_no_others():
     ignored = (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines()
     assert ignored[0] == "*"
-    let_in = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    included = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     copied = {name for line in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()}
-    assert let_in == copied
+    assert included == copied
     assert all((ROOT / name).exists() for name in copied)
 
 

@@ -1,4 +1,4 @@
-"""The manifests for KubeRay: against its custom resource definitions, and as Ray's autoscaler reads them."""
+"""The manifests for KubeRay fit its custom resource definitions, and Ray's autoscaler reads what they mean."""
 
 import copy
 from pathlib import Path
@@ -26,7 +26,7 @@ def strict(schema: object) -> object:
     return closed
 
 
-def complaints(folder: Path, manifest: dict, plural: str) -> list[str]:
+def errors_of(folder: Path, manifest: dict, plural: str) -> list[str]:
     definition = yaml.load((folder / f"ray.io_{plural}.yaml").read_text(), Loader=yaml.CSafeLoader)
     versions = {one["name"]: one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"]}
     schema = strict(versions[manifest["apiVersion"].removeprefix("ray.io/")])
@@ -45,8 +45,8 @@ def pods(name: str) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize(("name", "plural"), MANIFESTS.items())
-def test_kuberay_knows_every_field(kuberay, name, plural):
-    assert complaints(kuberay, read(name), plural) == []
+def test_every_field_is_in_the_schema_of_kuberay(kuberay, name, plural):
+    assert errors_of(kuberay, read(name), plural) == []
 
 
 def test_an_unknown_field_is_refused_at_any_depth(kuberay):
@@ -54,7 +54,7 @@ def test_an_unknown_field_is_refused_at_any_depth(kuberay):
     broken = copy.deepcopy(manifest)
     broken["spec"]["autoscaling"] = True
     broken["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["volumeMount"] = []
-    messages = " ".join(complaints(kuberay, broken, "rayclusters"))
+    messages = " ".join(errors_of(kuberay, broken, "rayclusters"))
     assert "'autoscaling' was unexpected" in messages
     assert "'volumeMount' was unexpected" in messages
 
@@ -101,16 +101,16 @@ def test_all_pods_share_a_folder_and_run_without_privileges(name):
         assert pod["restartPolicy"] == "Never"
 
 
-def test_only_the_head_may_speak_to_the_api_server():
+def test_only_the_head_may_access_the_api_server():
     for group, pod in pods("kubernetes/raycluster.yaml").items():
         assert pod["automountServiceAccountToken"] is (group == "head")
 
 
 def test_the_cluster_of_a_job_equals_the_permanent_cluster_except_for_the_dashboard():
-    standing, of_job = cluster_of("kubernetes/raycluster.yaml"), cluster_of("kubernetes/rayjob.yaml")
-    hosts = [one["headGroupSpec"]["rayStartParams"].pop("dashboard-host") for one in (standing, of_job)]
+    permanent, of_job = cluster_of("kubernetes/raycluster.yaml"), cluster_of("kubernetes/rayjob.yaml")
+    hosts = [one["headGroupSpec"]["rayStartParams"].pop("dashboard-host") for one in (permanent, of_job)]
     assert hosts == ["127.0.0.1", "0.0.0.0"]
-    assert standing == of_job
+    assert permanent == of_job
 
 
 def test_a_job_takes_a_whole_node_ends_in_bounded_time_and_leaves_no_cluster():

@@ -1,4 +1,4 @@
-"""The definitions for `ray up`, through Ray's own checks and, where Ray looks away, the providers' schemas."""
+"""The definitions for `ray up` pass Ray's own checks and, for fields that Ray ignores, the providers' schemas."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from tests.cluster.conftest import read
 
 PROVIDERS = ("aws", "gcp", "onprem")
-# What the providers say of these machines, from their own tables.
+# Resources of these machine types in the providers' own tables.
 MACHINES = {
     "g6.12xlarge": {"CPU": 48, "GPU": 4},
     "g2-standard-48": {"CPU": 48, "GPU": 4},
@@ -21,7 +21,7 @@ MACHINES = {
 
 
 def prepared(provider: str) -> dict:
-    """The definition as `ray up` sees it, Ray's defaults filled in."""
+    """The definition with Ray's defaults, as `ray up` reads it."""
     return prepare_config(copy.deepcopy(read(f"ray-{provider}.yaml")))
 
 
@@ -86,7 +86,7 @@ def test_workers_on_premises_show_all_gpus_and_the_head_none():
     assert docker["head_run_options"] == ["--env=CUDA_VISIBLE_DEVICES="]
 
 
-def test_ec2_knows_every_field_and_type_of_machine():
+def test_every_field_is_and_machine_type_is_in_the_schema_of_ec2():
     import botocore.session
     from botocore.validate import ParamValidator
 
@@ -110,12 +110,12 @@ def json_schema(discovery: object) -> object:
     if isinstance(schema.get("properties"), dict):
         schema["additionalProperties"] = False
     if schema.get("format") == "int64":
-        # It travels as a string; a number is taken as well.
+        # Sent as a string; a number is accepted as well.
         schema["type"] = ["string", "integer"]
     return schema
 
 
-def test_compute_engine_knows_every_field():
+def test_every_field_is_in_the_schema_of_compute_engine():
     import googleapiclient
 
     folder = Path(googleapiclient.__file__).parent / "discovery_cache" / "documents"

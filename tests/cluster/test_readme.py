@@ -1,4 +1,4 @@
-"""The README beside the definitions: its commands exist, its numbers are theirs."""
+"""Commands in the README of the definitions exist, and its numbers are those of the definitions."""
 
 import re
 import subprocess
@@ -46,7 +46,7 @@ def test_every_placeholder_of_the_readme_is_in_its_definition():
                 assert re.search(pattern.replace("\\{", "{").replace("\\}", "}"), text), (name[1], pattern)
 
 
-def test_the_table_of_costs_is_what_the_definitions_say():
+def test_the_table_of_costs_has_the_numbers_of_the_definitions():
     rows = dict(re.findall(r"^\| \[`([\w/.-]+)`].*?\|.*?\| (.*) \|$", README, re.MULTILINE))
     expected = {}
     for name in ("ray-aws.yaml", "ray-gcp.yaml"):
@@ -65,7 +65,7 @@ def test_the_table_of_costs_is_what_the_definitions_say():
     }
 
 
-def test_a_job_is_submitted_for_a_whole_node():
+def test_submitted_jobs_request_a_whole_node():
     asked = re.findall(r"resources\.gpus=(\d+)", README)
     assert asked
     assert set(asked) == {str(read("ray-aws.yaml")["available_node_types"]["gpu"]["resources"]["GPU"])}

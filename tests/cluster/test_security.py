@@ -1,4 +1,4 @@
-"""What must hold in every definition, whatever it runs on."""
+"""Rules for every definition, on any provider."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, value
 
 
-def test_every_definition_is_held_to_these_rules():
+def test_these_rules_cover_every_definition():
     expected = {*UP, *KUBERAY, "kubernetes/volume.yaml", "slurm.sbatch", "Dockerfile"}
     assert set(DEFINITIONS) == expected
 

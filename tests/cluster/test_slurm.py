@@ -1,4 +1,4 @@
-"""The batch script for Slurm, with stand-ins for `srun` and, but for one test, for Ray."""
+"""The batch script for Slurm, with substitutes for `srun` and, except in one test, for Ray."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.cluster.conftest import CLUSTER
 
 SCRIPT = CLUSTER / "slurm.sbatch"
 TOKEN = "0123456789abcdef-a-token-for-tests"
-# Ray as it is when all goes well: runs what stands behind the first `--`.
+# Substitute for a Ray that works: runs the command after the first `--`.
 RAY = """
 printf '%s\\n' "$@" > ray.arguments
 env > ray.environment
@@ -31,7 +31,7 @@ def program(path: Path, text: str) -> None:
 
 @pytest.fixture
 def submit(tmp_path):
-    """Run the script as the first node of a job of two would; `ray` and `dist_lstm` are shell scripts."""
+    """Run the script as on the first of two nodes; `ray` and `dist_lstm` are texts of shell scripts."""
     secret = tmp_path / "home" / ".ray" / "auth_token"
     secret.parent.mkdir(parents=True)
     secret.write_text(TOKEN)
@@ -52,7 +52,7 @@ def submit(tmp_path):
     shutil.rmtree(f"/tmp/ray-{os.getpid()}", ignore_errors=True)
 
 
-def test_shellcheck_has_no_complaint():
+def test_shellcheck_reports_nothing():
     if not (shellcheck := shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")):
         pytest.skip("no shellcheck for this machine")
     subprocess.run([shellcheck, SCRIPT], check=True)
@@ -64,7 +64,7 @@ def test_the_command_reaches_dist_lstm_word_by_word(submit):
     assert (submit.work / "arguments").read_text().splitlines() == ["run", "my config.yaml", "--set", "a=b"]
 
 
-def test_dist_lstm_works_on_the_ray_that_was_joined(submit):
+def test_dist_lstm_uses_the_ray_cluster_that_was_joined(submit):
     submit("tune", "x.yaml", dist_lstm='printf "%s" "$RAY_ADDRESS" > arguments')
     arguments = (submit.work / "ray.arguments").read_text().splitlines()
     assert f"--address={(submit.work / 'arguments').read_text()}" in arguments
@@ -98,7 +98,7 @@ def test_without_a_token_nothing_starts(submit):
     assert not (submit.work / "ray.arguments").exists()
 
 
-def test_the_status_of_dist_lstm_is_that_of_the_job(submit):
+def test_the_exit_status_of_the_job_is_that_of_dist_lstm(submit):
     assert submit("run", "x.yaml", dist_lstm="exit 2").returncode == 2
 
 
@@ -126,7 +126,7 @@ def test_the_job_takes_whole_nodes():
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [0, 2])
 def test_rays_own_symmetric_run_runs_the_job_and_returns_its_status(submit, status):
-    # In namespaces of its own, since `ray stop` ends every Ray that it sees.
+    # In separate namespaces, since `ray stop` ends every Ray that it sees.
     isolated = ["unshare", "--pid", "--net", "--fork", "--mount-proc"]
     if (
         not shutil.which("unshare")

@@ -1,12 +1,12 @@
-"""Shows that a change of the code changes no result: `python tests/compatibility/compare.py COMMIT [--out DIR]`.
+"""Show that a change of the code changes no result: `python tests/compatibility/compare.py COMMIT [--out DIR]`.
 
-Runs the same jobs with the code of a commit and with the working tree, on this machine, each in a process of its
-own, and compares what they leave byte for byte: losses of seeded trainings, forecasts, backtests, scores, the
-tables of a fleet and of a search. What takes time or names the machine is not compared. Exit status 1 where
+Runs the same jobs with the code of a commit and with that of the working tree, on this machine, each in its own
+process, and compares their results byte for byte: losses of seeded trainings, forecasts, backtests, scores, the
+tables of a fleet and of a search. Durations and facts about the machine are not compared. The exit status is 1 if
 anything differs.
 
-A job that is done is not done again: give `--out` to keep the results of COMMIT for the next comparison. M3
-monthly is skipped where its table is not there (`DIST_LSTM_DATA`).
+A finished job is not repeated: give `--out` to keep the results of COMMIT for the next comparison. M3 monthly is
+skipped without its table (`DIST_LSTM_DATA`).
 """
 
 import argparse
@@ -23,7 +23,7 @@ import pandas as pd
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("DIST_LSTM_DATA", ROOT.parent / "shared" / "data"))
 SMALL = ROOT / "tests" / "compatibility" / "0.1.0"
-#: Name of a job to its command; every `--set` is a setting.
+#: Command of each job, by name.
 JOBS = {
     "quickstart": ["run", "configs/quickstart.yaml", "--set", "train.max_steps=90"],
     "m3_monthly": ["run", "configs/m3_monthly.yaml", "--set", "train.max_steps=60",
@@ -35,14 +35,14 @@ JOBS = {
     "fleet": ["fleet", "fleet.yaml"],
     "search": ["tune", "search.yaml"],
 }  # fmt: skip
-#: Columns that hold a time.
+#: Columns with durations.
 TIMES = ("seconds",)
 
 
 def do_jobs(tree: Path, out: Path, names: list[str]) -> None:
-    """Run jobs with the code of a tree, each where it is not done yet."""
+    """Run the jobs that are not done yet with the code of a tree."""
     for name in names:
-        # Not left to the command: a table of another tree is another table.
+        # Checked here, since to the command a table of another tree is another table.
         if (out / name / "_SUCCESS").exists():
             continue
         verb, config, *words = JOBS[name]
@@ -54,7 +54,7 @@ def do_jobs(tree: Path, out: Path, names: list[str]) -> None:
 
 
 def results(folder: Path) -> dict[str, object]:
-    """What a job left that must not change, by the name of its file: bytes, or a part of them."""
+    """Results of a job that must not change, by file name: bytes, or the part that is compared."""
     contents: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -74,7 +74,7 @@ def main() -> int:
     """Compare a commit with the working tree."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commit")
-    parser.add_argument("--out", type=Path, help="Where the results of the commit are kept.")
+    parser.add_argument("--out", type=Path, help="Folder for the results of the commit.")
     parser.add_argument("--jobs", nargs="*", choices=JOBS, default=list(JOBS))
     given = parser.parse_args()
     names = [name for name in given.jobs if name != "m3_monthly" or DATA.is_dir()]

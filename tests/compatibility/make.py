@@ -1,14 +1,14 @@
-"""Makes the folder of a released version: `python tests/compatibility/make.py tests/compatibility/VERSION`.
+"""Make the folder of a released version: `python tests/compatibility/make.py tests/compatibility/VERSION`.
 
-Run once, when a version is released; what it made stays as it is. Small jobs, through the command line:
+Run once, when a version is released; the files are never changed afterwards. Small jobs, through the command line:
 
-    table.csv, other.csv   six series, and eleven more steps of four of them beside one that was not trained on
+    table.csv, other.csv   six series; the first four with eleven more steps, the last of them under a new name
     run/                   a finished run
-    fleet/                 a finished fleet: a model per series and two of clusters
+    fleet/                 a finished fleet: one model per series and two of clusters
     search/                a finished search; best/ in it is a run
     interrupted/           a training that was interrupted between two checkpoints, of the table as a DataFrame
-    models/                a model of each decoder, with inputs and its forecasts
-    expected/              what that version forecast with the first three for other.csv
+    models/                one model per decoder, with inputs and its forecasts
+    expected/              forecasts of that version for other.csv, and a model exported from the fleet
 """
 
 import shutil
@@ -40,7 +40,7 @@ SEARCH = {
     "num_samples": 3,
     "max_concurrent": 1,
 }
-#: Ray's state is pickle and belongs to one machine; the rest is large and read by no command.
+#: Ray's state is pickled and belongs to one machine; no command reads the others, which are large.
 LEFT_OUT = ("ray", "tensorboard", "report.html", "search.html", ".lock")
 
 
@@ -77,7 +77,7 @@ def call(folder: Path, *words: str) -> None:
 
 
 def interrupt(folder: Path) -> None:
-    """Train until the fourth epoch is nearly over, then end as SIGTERM ends it."""
+    """Train until near the end of the fourth epoch, then end as on SIGTERM."""
     code = f"""
 import pandas as pd
 from pathlib import Path
@@ -135,18 +135,18 @@ for name, (task, settings) in jobs.items():
 
 
 def main(target: Path) -> None:
-    """Make all of it in a temporary folder, then copy what stays."""
+    """Make all files in a temporary folder, then copy those to keep."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         make_all(work)
         shutil.copytree(work, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
         for path in target.rglob("*.yaml"):
-            # Relative paths in place of this machine's.
+            # Relative paths instead of those of this machine.
             path.write_text(path.read_text().replace(f"{work}/", ""))
 
 
 def make_all(work: Path) -> None:
-    """Make all of it."""
+    """Make all files."""
     write_tables(work)
     write_configs(work)
     call(work, "run", "run.yaml", "--out", "run")

@@ -1,4 +1,4 @@
-"""What a released version left can be read: its directories open, and its models forecast what they forecast."""
+"""Directories of released versions can be read, and their models give the same forecasts."""
 
 import re
 import shutil
@@ -14,13 +14,13 @@ import yaml
 from dist_lstm.config.load import load_config
 
 VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", path.name))
-#: What two processors may make of one window, in units of its largest value: the last 4 bits of float32.
+#: Difference between two processors for one window, relative to its largest value: the last 4 bits of float32.
 TOLERANCE = 2.0**-20
 
 
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
 def released(request, tmp_path) -> Path:
-    """A copy of what a released version left."""
+    """A copy of the files of a released version."""
     return Path(shutil.copytree(request.param, tmp_path / "released"))
 
 
@@ -35,7 +35,7 @@ def assert_same_forecasts(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert np.abs(values[0] - values[1]).max() <= TOLERANCE * np.abs(values[1]).max()
 
 
-def test_there_is_a_folder_of_at_least_one_version():
+def test_at_least_one_version_has_a_folder():
     assert VERSIONS
 
 
@@ -44,7 +44,7 @@ def test_configs_of_earlier_versions_load_with_the_same_values(released):
     assert len(files) >= 9
     for path in files:
         config = load_config(path).model_dump(mode="json")
-        # YAML that holds no number in exponents, no `on` and no octal is the same in every version of YAML.
+        # Without exponents, `on` and octal numbers, a document means the same in every version of YAML.
         for section, settings in yaml.safe_load(path.read_text()).items():
             for name, value in settings.items():
                 loaded = config[section][name]
@@ -56,10 +56,10 @@ def test_configs_of_earlier_versions_load_with_the_same_values(released):
 
 @pytest.mark.parametrize(("run", "expected"), [("run", "run"), ("search/best", "search")])
 def test_a_finished_run_gives_the_same_forecasts_of_another_table(released, call, run, expected):
-    words = ("--data", released / "other.csv", "--out", released / "found")
+    words = ("--data", released / "other.csv", "--out", released / "forecasts")
     status, _, error = call("forecast", released / run, *words)
     assert status == 0, error
-    assert_same_forecasts(read(released / "found"), read(released / "expected" / expected))
+    assert_same_forecasts(read(released / "forecasts"), read(released / "expected" / expected))
 
 
 def test_a_finished_run_can_be_reported_and_evaluated(released, call):
@@ -116,7 +116,7 @@ except UserError as error:
 
 
 def test_an_interrupted_training_is_resumed_or_refused_on_one_line(released):
-    # It is deterministic, which can't be switched off again in a process.
+    # In a process of its own, since deterministic ops can't be switched off again.
     ended = subprocess.run(
         [sys.executable, "-c", RESUME], cwd=released, capture_output=True, text=True, check=False
     )

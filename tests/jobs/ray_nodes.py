@@ -1,4 +1,4 @@
-"""Nodes of a Ray cluster on this machine; a mark in the environment tells whose a process is."""
+"""Nodes of a Ray cluster on this machine; an environment variable marks the processes of each."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ from tests.fleet.fleets import without_ray
 
 BIN = Path(sys.executable).parent
 _MARK = "DIST_LSTM_TEST_NODE"
-#: A node that does not answer is given up within seconds, and ends itself when it hears nothing of the head.
-IMPATIENT = {
+#: A node that does not answer is declared dead within seconds, and ends itself when the head is unreachable.
+SHORT_TIMEOUTS = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
@@ -36,11 +36,11 @@ def free_ports(number: int) -> list[int]:
 
 
 class Node:
-    """What `ray start` began, and whatever that began.
+    """The processes of `ray start` and their descendants.
 
     Args:
-        folder: Ray's own files and the token; the path of a socket has a limit.
-        before: Words before those of a command, such as those that enter a network.
+        folder: Folder for Ray's own files and the token; short, as the path of a socket has a limit.
+        before: Words put before each command, such as those that enter a network namespace.
     """
 
     def __init__(self, folder: Path, *before: str) -> None:
@@ -60,11 +60,11 @@ class Node:
         self.user = without_ray() | self.ray_environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def start(self, *words: str) -> subprocess.Popen:
-        """Begin a command of the node's."""
+        """Start a command of the node."""
         with (self._folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [*self._before, *words],
-                env=self.user | IMPATIENT | {_MARK: self._mark},
+                env=self.user | SHORT_TIMEOUTS | {_MARK: self._mark},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -73,7 +73,7 @@ class Node:
         return process
 
     def processes(self, name: str = "") -> list[int]:
-        """Processes of the node, of those whose command line begins with a pattern."""
+        """Ids of the node's processes whose command line begins with a pattern."""
         mark, pids = f"{_MARK}={self._mark}".encode(), []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -82,11 +82,11 @@ class Node:
         return pids
 
     def works(self) -> bool:
-        """Whether it works on a pack."""
+        """Whether it trains a pack."""
         return bool(self.processes(r"ray::ResourceTrainable.train"))
 
     def kill(self) -> None:
-        """As if the machine had lost its power."""
+        """Kill all processes at once, as a power failure does."""
         end = time.monotonic() + 30
         while left := self.processes():
             assert time.monotonic() < end, left
@@ -98,7 +98,7 @@ class Node:
             one.wait()
 
 
-#: What all nodes are started with.
+#: Options of `ray start` for all nodes.
 SMALL = (
     "--num-cpus=1", "--num-gpus=0", f"--object-store-memory={100 * 2**20}", "--disable-usage-stats",
     "--min-worker-port=0", "--max-worker-port=0",

@@ -18,7 +18,7 @@ TOKEN = Token("0123456789abcdef" * 4, "a test")
 
 @contextmanager
 def serving(answer):
-    """A server that answers with `answer(method, path)`: status, headers, text; yields its URL and requests."""
+    """A server that answers with `answer(method, path)`: status, headers, text; yields URL and requests."""
     requests = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -101,7 +101,7 @@ def test_a_refused_token_is_an_error_of_one_line_without_the_token(status, token
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", "{}", '"text"'])
-def test_a_server_that_is_no_dashboard_is_refused(text, monkeypatch):
+def test_a_server_that_is_not_a_dashboard_is_refused(text, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN.value)
     with (
         serving(lambda *_: (200, {}, text)) as (url, _),
@@ -134,7 +134,7 @@ def details(status):
 
 
 @pytest.mark.parametrize(("last", "status"), [("SUCCEEDED", 0), ("FAILED", 1), ("STOPPED", 130)])
-def test_each_character_of_a_log_is_shown_once_although_the_connection_breaks(last, status, monkeypatch, capsys):
+def test_each_character_of_a_log_is_shown_once_when_the_connection_breaks(last, status, monkeypatch, capsys):
     monkeypatch.setattr(follow, "_POLL", 0.0)
     states = iter(["PENDING", "RUNNING", "RUNNING", "RUNNING", last])
     logs = iter(["one\n", None, "one\ntwo\n", "one\ntwo\nthree\n"])
@@ -154,7 +154,7 @@ def test_each_character_of_a_log_is_shown_once_although_the_connection_breaks(la
     assert lines[3] == f"a {last.lower()} after 1.0 minutes{why}"
 
 
-def test_a_cluster_that_stays_out_of_reach_is_given_up_with_how_to_go_on(monkeypatch):
+def test_following_ends_with_the_command_to_continue_it_when_the_cluster_stays_unreachable(monkeypatch):
     monkeypatch.setattr(follow, "_POLL", 0.0)
     monkeypatch.setattr(follow, "_OUT_OF_REACH", 0.05)
     with (

@@ -1,4 +1,4 @@
-"""One model on several nodes: what a node needs, what is refused, and training that loses a worker."""
+"""One model on several nodes: resources per worker, what is refused, and training that loses a worker."""
 
 import json
 import os
@@ -34,7 +34,7 @@ train: {max_steps: 400, steps_per_epoch: 10, batch_size: 16, warmup_steps: 10, s
 
 MINIMAL = {"task": {"horizon": 1}, "data": {"path": "t.csv"}}
 
-#: Two nodes on this machine, of one cluster that asks for a token; they end when the input does.
+#: A cluster of two nodes on this machine that requires a token; it ends when its standard input is closed.
 NODES = """
 import sys
 from ray.cluster_utils import Cluster
@@ -63,20 +63,20 @@ def node(cpus: float, gpus: float = 0) -> dict[str, float]:
         ([node(0), node(4, 1), node(4, 1)], {"gpus": 0}, {"CPU": 4, "GPU": 0}),
     ],
 )
-def test_a_worker_takes_what_the_least_of_the_best_nodes_has(nodes, settings, share):
+def test_a_worker_gets_the_resources_of_the_smallest_of_the_largest_nodes(nodes, settings, share):
     assert node_share(nodes, ResourceSettings(nodes=2, **settings)) == share
 
 
 @pytest.mark.parametrize(
-    ("nodes", "settings", "said"),
+    ("nodes", "settings", "problem"),
     [
         ([node(4)], {}, "3 nodes asked for, 1 of the cluster's 1 have 1 CPU: start 2 more"),
         ([node(4), node(0), node(4)], {}, "2 of the cluster's 3 have 1 CPU: start 1 more"),
         ([node(4, 2)] * 2 + [node(4, 1)], {"gpus": 2}, "2 of the cluster's 3 have 1 CPU and 2 GPUs: start 1 more"),
     ],
 )
-def test_too_few_nodes_are_refused_with_what_is_missing(nodes, settings, said):
-    with pytest.raises(UserError, match=rf"^resources\.nodes: .*{said}"):
+def test_too_few_nodes_are_refused_with_what_is_missing(nodes, settings, problem):
+    with pytest.raises(UserError, match=rf"^resources\.nodes: .*{problem}"):
         node_share(nodes, ResourceSettings(nodes=3, **settings))
 
 
@@ -98,32 +98,32 @@ def test_without_a_cluster_several_nodes_are_refused_before_anything_is_done(
     call, job, tmp_path, monkeypatch, verb
 ):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    status, _, said = call(verb, job, "--out", tmp_path / "out", "--set", "resources.nodes=2")
+    status, _, error = call(verb, job, "--out", tmp_path / "out", "--set", "resources.nodes=2")
     assert status == 2
-    assert said.startswith("error: resources.nodes: 2 nodes asked for, and this machine is one; set RAY_ADDRESS")
+    assert error.startswith("error: resources.nodes: 2 nodes asked for, and this machine is one; set RAY_ADDRESS")
     assert not (tmp_path / "out").exists()
 
 
-def test_several_nodes_share_a_folder_and_no_store(call, job):
-    status, _, said = call("train", job, "--out", "s3://bucket/run", "--set", "resources.nodes=2")
+def test_several_nodes_need_a_shared_folder_and_not_a_store(call, job):
+    status, _, error = call("train", job, "--out", "s3://bucket/run", "--set", "resources.nodes=2")
     assert status == 2
-    assert said.startswith(
+    assert error.startswith(
         "error: --out: s3://bucket/run: with resources.nodes 2 it must be a folder that all nodes"
     )
 
 
-def test_several_nodes_are_not_trained_on_by_what_knows_of_one_alone(monkeypatch):
+def test_a_process_outside_a_training_of_several_nodes_refuses_to_train_on_them(monkeypatch):
     from dist_lstm.train.devices import make_strategy
 
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(UserError, match=r"resources\.nodes: 2 nodes are used by dist-lstm run and train"):
         make_strategy(ResourceSettings(nodes=2), nodes=2)
-    make_strategy(ResourceSettings(nodes=2))  # what forecasts does it here
+    make_strategy(ResourceSettings(nodes=2))  # forecasts are made on one node
 
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """The environment of a process that works on a cluster of two nodes."""
+    """Environment of a process on a cluster of two nodes."""
     token = tmp_path_factory.mktemp("token") / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
@@ -132,9 +132,9 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_worker_niceness": "0",  # else tests that run beside it would come first
+        "RAY_worker_niceness": "0",  # else other tests on this machine get the CPU first
     }
-    # A socket's path may have about 100 characters.
+    # The path of a socket is limited to about 100 characters.
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True) as folder:
@@ -144,7 +144,7 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            # The file of its address lies there too: the default folder is missing where no Ray has run yet.
+            # The file with its address is there too: the default folder is missing before Ray has run once.
             env=environment | {"RAY_TMPDIR": folder},
         )
         yield environment | {"RAY_ADDRESS": process.stdout.readline().strip()}
@@ -153,7 +153,7 @@ def nodes(tmp_path_factory) -> Iterator[dict[str, str]]:
         process.stdout.close()
 
 
-#: The command line, which says at its end whether it has imported TensorFlow.
+#: The command line, which prints at its end whether it has imported TensorFlow.
 MAIN = """
 import atexit, sys
 from dist_lstm.cli.main import main
@@ -164,7 +164,7 @@ main()
 
 
 class Command:
-    """A training on several nodes, whose output is read line by line."""
+    """A training on several nodes, whose output is read line by line into `output`."""
 
     def __init__(self, job: Path, out: Path, environment: dict[str, str], *settings: str) -> None:
         chosen = [word for setting in ("resources.nodes=2", *settings) for word in ("--set", setting)]
@@ -175,17 +175,17 @@ class Command:
             text=True,
             env=environment,
         )
-        self.said = ""
+        self.output = ""
 
     def until(self, pattern: str) -> re.Match[str]:
         for line in self.process.stdout:
-            self.said += line
+            self.output += line
             if match := re.match(pattern, line):
                 return match
-        raise AssertionError(self.said)
+        raise AssertionError(self.output)
 
     def end(self) -> int:
-        self.said += self.process.stdout.read()
+        self.output += self.process.stdout.read()
         self.process.stdout.close()
         return self.process.wait()
 
@@ -212,7 +212,7 @@ def assert_same_models(one: Path, two: Path) -> None:
 def test_two_nodes_end_with_the_weights_of_one_process_and_three_are_refused(job, nodes, tmp_path):
     refused = Command(job, tmp_path / "three", nodes, "resources.nodes=3")
     assert refused.end() == 2
-    first, last = refused.said.splitlines()
+    first, last = refused.output.splitlines()
     assert first.startswith(
         "error: resources.nodes: 3 nodes asked for, 2 of the cluster's 2 have 1 CPU: start 1 more"
     )
@@ -220,8 +220,8 @@ def test_two_nodes_end_with_the_weights_of_one_process_and_three_are_refused(job
     assert not (tmp_path / "three").exists()
 
     together = Command(job, tmp_path / "two", nodes, "train.max_steps=60")
-    assert together.end() == 0, together.said
-    assert together.said.endswith("TensorFlow: False\n")
+    assert together.end() == 0, together.output
+    assert together.output.endswith("TensorFlow: False\n")
     assert json.loads((tmp_path / "two" / RunLayout.environment).read_text())["nodes"] == 2
     train_alone(job, tmp_path / "one", **{"train.max_steps": 60})
     assert_same_models(tmp_path / "one", tmp_path / "two")
@@ -230,7 +230,7 @@ def test_two_nodes_end_with_the_weights_of_one_process_and_three_are_refused(job
 @pytest.mark.slow
 @pytest.mark.fault
 @pytest.mark.timeout(400)
-def test_a_training_that_loses_a_worker_goes_on_and_when_told_to_end_saves_for_any_number_of_nodes(
+def test_a_training_continues_after_a_lost_worker_and_when_terminated_saves_for_any_number_of_nodes(
     job, nodes, tmp_path
 ):
     one, two = tmp_path / "one", tmp_path / "two"
@@ -243,9 +243,9 @@ def test_a_training_that_loses_a_worker_goes_on_and_when_told_to_end_saves_for_a
     assert begun >= 20
     command.until(rf"  step {begun // 10 * 10 + 20} ")
     command.process.send_signal(signal.SIGTERM)
-    assert command.end() == 143, command.said
-    assert "terminated, work saved; continue with: dist-lstm train" in command.said
-    assert "TensorFlow: False" in command.said
+    assert command.end() == 143, command.output
+    assert "terminated, work saved; continue with: dist-lstm train" in command.output
+    assert "TensorFlow: False" in command.output
     assert sorted(path.name for path in two.glob("[!.]*")) == ["checkpoints", "config.yaml", "shards"]
     assert max(int(path.name.split("-")[1]) for path in (two / "checkpoints").iterdir()) > begun
 
@@ -271,19 +271,19 @@ def test_a_run_directory_that_a_node_does_not_see_is_refused(tmp_path):
     ("verb", "more"), [("tune", ["--set", "search.space={train.seed: {choice: [1]}}"]), ("fleet", [])]
 )
 def test_many_models_are_not_trained_on_several_nodes_each(call, job, tmp_path, verb, more):
-    status, _, said = call(verb, job, "--out", tmp_path / "out", "--set", "resources.nodes=2", *more)
+    status, _, error = call(verb, job, "--out", tmp_path / "out", "--set", "resources.nodes=2", *more)
     assert status == 2
-    assert said.startswith("error: resources.nodes: 2 nodes train one model together in dist-lstm run and train")
+    assert error.startswith("error: resources.nodes: 2 nodes train one model together in dist-lstm run and train")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_comes_after_training_takes_the_gpus_it_sees():
+def test_stages_after_training_use_the_gpus_that_they_see():
     assert ResourceSettings(nodes=2, gpus=4).alone.gpus == "auto"
     assert ResourceSettings(nodes=2, gpus=0).alone.gpus == 0
     assert ResourceSettings(gpus=4).alone.gpus == 4
 
 
-def test_why_an_attempt_failed_is_said_in_a_line_without_the_words_of_a_graph():
+def test_the_reason_of_a_failure_is_one_line_without_nodes_of_a_graph():
     aborted = "Collective ops is aborted by: reset by peer\nThe error could be from a previous operation. Restart."
     failure = RuntimeError("failed")
     failure.worker_failures = {
@@ -293,4 +293,4 @@ def test_why_an_attempt_failed_is_said_in_a_line_without_the_words_of_a_graph():
     assert _reason(failure) == (
         "worker 0: Collective ops is aborted by: reset by peer; worker 1: The worker process has died"
     )
-    assert _reason(RuntimeError("no place")) == "no place"
+    assert _reason(RuntimeError("no resources")) == "no resources"

@@ -1,4 +1,4 @@
-"""Private API of Ray: what is used of it stands in one module, and is there in the installed version."""
+"""Private API of Ray is used in one module only, and exists in the installed version."""
 
 import ast
 import inspect
@@ -10,12 +10,12 @@ import pytest
 import dist_lstm
 from dist_lstm.jobs import ray_private
 
-#: Modules of Ray that its documentation promises.
+#: Documented modules of Ray.
 DOCUMENTED = {
     "ray", "ray.exceptions", "ray.job_submission", "ray.train", "ray.train.tensorflow", "ray.tune",
     "ray.tune.schedulers", "ray.tune.search", "ray.tune.search.optuna", "ray.util.scheduling_strategies",
 }  # fmt: skip
-#: Attributes of Tune's records of trials that its documentation does not promise.
+#: Undocumented attributes of Tune's records of trials.
 OF_TRIALS = {"run_metadata", "pickled_error_file", "get_pickled_error", "from_json_state", "restore_run_metadata"}
 PACKAGE = Path(dist_lstm.__file__).parent
 MODULES = [
@@ -68,7 +68,7 @@ def private_uses(source):
         "logging.getLogger('ray._private')",
     ],
 )
-def test_each_kind_of_private_use_is_seen(source):
+def test_each_kind_of_private_use_is_detected(source):
     assert private_uses(source)
 
 
@@ -81,13 +81,13 @@ def test_the_installed_ray_is_one_that_was_checked():
     assert metadata.version("ray") in ray_private.CHECKED
 
 
-def test_starting_ray_takes_a_folder_and_an_address_and_its_mode_can_be_read_again():
+def test_ray_starts_with_a_folder_and_an_address_and_can_reread_the_authentication_mode():
     import ray
     from ray._raylet import Config
 
     parameters = inspect.signature(ray.init).parameters
     assert {"address", "num_cpus", "include_dashboard", "object_store_memory"} <= parameters.keys()
-    # The private ones are keyword arguments of their own, or names that `init` reads from the others.
+    # Private ones are parameters, or keys that `init` takes from its further keyword arguments.
     source = inspect.getsource(ray.init)
     assert {name for name in ("_node_ip_address", "_temp_dir") if name not in source} == set()
     Config.initialize("")
@@ -135,7 +135,7 @@ def test_records_of_trials_keep_their_result_their_error_and_their_checkpoint(tm
     from ray.tune import Checkpoint, PlacementGroupFactory
     from ray.tune.experiment import Trial
 
-    # Where the driver works; a cluster would tell.
+    # The driver's folder, which Ray would ask the cluster for.
     monkeypatch.setattr(
         ray.train._internal.storage, "_get_ray_train_session_dir", lambda: str(tmp_path / "driver")
     )
@@ -166,7 +166,7 @@ def test_results_of_a_tuner_keep_the_records_of_its_trials():
     assert "trials" in inspect.signature(ExperimentAnalysis.__init__).parameters
 
 
-def test_tune_saves_no_state_while_it_is_asked_not_to():
+def test_tune_saves_no_state_inside_the_block_only():
     from ray.tune.execution.tune_controller import TuneController
 
     saves = TuneController.save_to_dir

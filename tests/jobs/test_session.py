@@ -1,4 +1,4 @@
-"""A Ray cluster to work on."""
+"""Sessions on a Ray cluster."""
 
 import os
 import stat
@@ -19,14 +19,14 @@ def test_without_an_address_the_cluster_is_this_machine(cluster):
     assert cluster.summary == f"this machine, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs"
 
 
-def test_it_asks_for_a_token_that_nobody_else_can_read(cluster):
+def test_it_requires_a_token_that_only_its_user_can_read(cluster):
     path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_its_processes_report_nothing_to_others_and_do_not_see_the_secret_itself(cluster):
+def test_its_processes_report_no_usage_and_have_no_token_in_their_environment(cluster):
     import ray
 
     environment = ray.get(ray.remote(lambda: dict(os.environ)).remote())
@@ -35,7 +35,7 @@ def test_its_processes_report_nothing_to_others_and_do_not_see_the_secret_itself
     assert secret not in environment.values()
 
 
-def test_an_address_where_nobody_answers_is_named(monkeypatch):
+def test_an_address_without_a_cluster_is_named(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "not an address")
     with (
         pytest.raises(UserError, match=r"RAY_ADDRESS: not an address: no Ray cluster answers: .*unset"),

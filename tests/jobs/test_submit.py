@@ -1,4 +1,4 @@
-"""What is decided before anything is sent to a cluster."""
+"""Checks and choices before anything is sent to a cluster."""
 
 import json
 import shlex
@@ -25,7 +25,7 @@ TOKEN = Token(SECRET, "a test")
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home without a token, and an environment that says nothing of one."""
+    """A home directory and an environment without a token."""
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -56,21 +56,21 @@ def test_a_token_is_found_where_ray_looks_for_it_in_that_order(home, monkeypatch
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])
-def test_a_token_that_others_can_reach_is_refused(home, mode):
+def test_a_token_that_others_can_read_or_write_is_refused(home, mode):
     write_token(home / ".ray" / "auth_token", mode)
     with pytest.raises(UserError, match="others can read this token; `chmod 600"):
         find_token()
 
 
 @pytest.mark.parametrize("text", ["", " \n", "two words", "line\nline", "tök"])
-def test_what_is_no_token_is_not_sent(home, text):
+def test_text_that_is_not_a_token_is_refused_and_not_repeated(home, text):
     write_token(home / ".ray" / "auth_token", text=text)
     with pytest.raises(UserError, match="holds no token") as refused:
         find_token()
     assert not text.strip() or text not in str(refused.value)
 
 
-def test_a_token_is_not_shown_with_what_holds_it():
+def test_a_token_is_not_in_its_records_text():
     assert SECRET not in f"{TOKEN} {TOKEN!r}"
 
 
@@ -84,14 +84,14 @@ def test_a_token_is_not_shown_with_what_holds_it():
     ],
 )
 @pytest.mark.parametrize("token", [TOKEN, None])
-def test_loopback_and_https_are_ways_for_a_token(address, url, token):
+def test_a_token_may_be_sent_to_loopback_and_over_https(address, url, token):
     assert check_address(address, token, insecure=False) == url
 
 
 @pytest.mark.parametrize(
     "address", ["http://192.0.2.1:8265", "192.0.2.1:8265", "http://127.0.0.1.example", "http://ray"]
 )
-def test_plain_http_to_another_machine_needs_a_token_and_the_users_word(address):
+def test_plain_http_to_another_machine_needs_a_token_and_the_insecure_option(address):
     with pytest.raises(UserError, match=r"shows the token to the network.*--insecure"):
         check_address(address, TOKEN, insecure=False)
     assert check_address(address, TOKEN, insecure=True).startswith("http://")
@@ -101,7 +101,7 @@ def test_plain_http_to_another_machine_needs_a_token_and_the_users_word(address)
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "auto://x", "http://", "http://[::1", "http://a:b"])
-def test_what_is_no_url_of_a_dashboard_is_refused(address):
+def test_an_address_that_is_not_a_dashboards_url_is_refused(address):
     with pytest.raises(UserError, match="--address"):
         check_address(address, TOKEN, insecure=True)
 
@@ -124,7 +124,7 @@ def test_a_path_of_this_machine_is_refused_with_what_to_do(location):
 @pytest.mark.parametrize(
     "location", ["s3://bucket/x", "gs://b/x", "/shared/x/y.csv", "/shared", "file:///shared/x"]
 )
-def test_a_uri_and_a_path_in_a_folder_that_is_named_as_shared_are_taken(location):
+def test_a_uri_and_a_path_in_a_shared_folder_are_accepted(location):
     submit._check_location("--out", location, ("/data", "/shared"))
 
 
@@ -155,12 +155,12 @@ GPUS, CPUS = "entrypoint_num_gpus", "entrypoint_num_cpus"
         ("run", config(), EMPTY, {CPUS: 1}),
     ],
 )
-def test_a_job_asks_for_a_whole_node_or_for_little_where_it_hands_out_work(verb, job, nodes, expected):
+def test_a_job_requests_a_whole_node_or_nothing_where_it_distributes_work(verb, job, nodes, expected):
     assert choose_resources(verb, job, nodes, Console(quiet=True)) == expected
 
 
 @pytest.mark.parametrize("verb", ["run", "tune"])
-def test_more_gpus_than_any_node_has_are_refused_where_no_node_will_come(verb):
+def test_more_gpus_than_any_node_has_are_refused_without_an_autoscaler(verb):
     with pytest.raises(UserError, match=r"resources.gpus: 5: no node of the cluster has more than 4 GPUs"):
         choose_resources(verb, config(gpus=5), TWO, Console(quiet=True))
     with pytest.raises(UserError, match=r"resources.threads: 17: no node .* more than 16 CPUs"):
@@ -168,11 +168,13 @@ def test_more_gpus_than_any_node_has_are_refused_where_no_node_will_come(verb):
 
 
 @pytest.mark.parametrize(("verb", "section"), [("tune", "search"), ("fleet", "fleet")])
-def test_trials_that_take_more_than_any_node_has_are_refused_where_no_node_will_come(verb, section):
-    for setting, asked, said in (("cpus", 17, "more than 16 CPUs"), ("gpus", 1, "more than 0 GPUs")):
+def test_trials_that_need_more_than_any_node_has_are_refused_without_an_autoscaler(verb, section):
+    for setting, asked, problem in (("cpus", 17, "more than 16 CPUs"), ("gpus", 1, "more than 0 GPUs")):
         job = override(config(gpus=0), {f"{section}.{setting}": asked})
         nodes = Nodes(({"CPU": 16.0}, {"CPU": 16.0}), grows=False)
-        with pytest.raises(UserError, match=rf"{section}\.{setting}: {asked}: no node of the cluster has {said}"):
+        with pytest.raises(
+            UserError, match=rf"{section}\.{setting}: {asked}: no node of the cluster has {problem}"
+        ):
             choose_resources(verb, job, nodes, Console(quiet=True))
         assert choose_resources(verb, job, Nodes(nodes.resources, grows=True), Console(quiet=True)) == {}
 
@@ -183,7 +185,7 @@ def test_a_training_on_more_nodes_than_are_up_is_refused(nodes):
         choose_resources("run", config(nodes=3), nodes, Console(quiet=True))
 
 
-def test_a_guess_where_nodes_are_yet_to_come_is_told(capsys):
+def test_a_job_on_a_cpu_is_warned_of_where_an_autoscaler_may_start_gpus(capsys):
     choose_resources("run", config(), EMPTY, Console())
     assert "--set resources.gpus=N" in " ".join(capsys.readouterr().out.split())
 
@@ -198,14 +200,14 @@ def nodes_of(kinds, state="ALIVE"):
     return submit.read_cluster(SimpleNamespace(state=answers.__getitem__))
 
 
-def test_nodes_that_are_gone_count_no_more_and_only_an_autoscaler_brings_new_ones():
+def test_dead_nodes_are_not_counted_and_only_a_cluster_with_an_autoscaler_grows():
     assert nodes_of({"ab12": "node_ab12"}) == Nodes(({"CPU": 2},), grows=False)
     assert nodes_of({"192.0.2.1": "head"}).grows
-    assert nodes_of(None).grows, "who does not know does not refuse"
+    assert nodes_of(None).grows, "an unknown cluster may grow"
     assert nodes_of({"ab12": "node_ab12"}, state="DEAD").resources == ()
 
 
-def test_versions_that_differ_are_told_with_what_may_break():
+def test_versions_that_differ_are_reported_with_what_may_break():
     here = {"Python": "3.11.7", "ray": "2.60.0", "tensorflow": "2.21.0", "keras": "3.15.1"}
     assert compare_versions(here, here | {"Python": "3.11.2", "ray": "2.60.9"}) == []
     lines = compare_versions(here, here | {"Python": "3.12.7", "tensorflow": "2.22.0"})
@@ -216,7 +218,7 @@ def test_versions_that_differ_are_told_with_what_may_break():
     assert compare_versions(here, {})[1].startswith("ray is none on the cluster")
 
 
-def test_what_is_shipped_is_the_installed_package_and_the_config_and_nothing_that_lies_beside_them(tmp_path):
+def test_the_installed_package_and_the_config_are_shipped_and_nothing_else(tmp_path):
     (tmp_path / "job.yaml").write_text("task: {}\n")
     (tmp_path / "table.csv").write_text("x" * 10_000)
     from ray._private.runtime_env.packaging import create_package
@@ -238,9 +240,7 @@ def test_what_is_shipped_is_the_installed_package_and_the_config_and_nothing_tha
     assert not Path(package).exists()
 
 
-def test_what_runs_there_is_the_command_with_the_config_by_its_name_and_the_table_by_its_path(
-    monkeypatch, tmp_path
-):
+def test_the_submitted_command_has_the_config_by_its_name_and_the_table_by_its_path(monkeypatch, tmp_path):
     monkeypatch.setenv("TABLES", "/shared/a b")
     path = tmp_path / "job.yaml"
     path.write_text("task: {horizon: 1}\ndata: {path: $TABLES/x.csv}\n")
@@ -264,14 +264,14 @@ def test_what_runs_there_is_the_command_with_the_config_by_its_name_and_the_tabl
         (["run", "no-such.yaml", "--out", "s3://b/x"], "no-such.yaml: the config can't be read"),
     ],
 )
-def test_a_slip_in_the_command_is_told_before_anything_is_sent(call, monkeypatch, words, message):
+def test_a_mistake_in_the_command_is_reported_before_anything_is_sent(call, monkeypatch, words, message):
     monkeypatch.setattr(client_module, "connect", lambda *_: None)
     status, out, err = call("submit", "--", *words)
     assert (status, out) == (2, "")
     assert message in err
 
 
-def test_what_a_command_reads_and_writes_is_taken_from_its_own_options(call, monkeypatch):
+def test_inputs_and_outputs_of_a_command_are_taken_from_its_options(call, monkeypatch):
     orders = []
     monkeypatch.setattr(client_module, "connect", lambda *_: None)
     monkeypatch.setattr(
@@ -287,13 +287,13 @@ def test_what_a_command_reads_and_writes_is_taken_from_its_own_options(call, mon
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", " ", "a b", "x" * 61, "-x", ".x", "ü"])
-def test_a_name_that_would_be_no_name_of_a_file_is_refused(name):
+def test_a_name_that_can_not_be_a_file_name_is_refused(name):
     order = Order("report", ("s3://b/r",), reads={"RUN": "s3://b/r"})
     with pytest.raises(UserError, match="--name"):
         submit.submit(None, order, name, (), None)
 
 
-def test_places_are_answered_for_from_the_cluster(tmp_path):
+def test_paths_and_uris_are_checked_on_the_cluster(tmp_path):
     (tmp_path / "t.csv").write_text("a\n")
     (tmp_path / "locked").mkdir()
     refused = preflight.answer(
@@ -315,12 +315,12 @@ def test_places_are_answered_for_from_the_cluster(tmp_path):
     assert preflight.try_storage(str(tmp_path / "t.csv" / "x"))
 
 
-def test_a_survey_says_its_answer_in_one_line(capsys):
+def test_a_survey_prints_its_answer_on_one_line(capsys):
     assert preflight.versions()["ray"]
     assert "\n" not in json.dumps(preflight.answer({}))
 
 
-def test_text_of_a_job_can_not_steer_the_terminal():
+def test_output_of_a_job_can_not_control_the_terminal():
     assert follow.clean("a\x1b]0;title\x07b\r\n\tü\x9b1m") == "a]0;titleb\n\n\tü1m"
 
 
@@ -329,7 +329,7 @@ def test_the_reason_of_a_failure_is_its_first_line_without_the_log():
     assert follow.first_line(message) == "Job entrypoint command failed with exit code 2"
 
 
-def test_a_job_is_known_by_its_name_its_number_and_its_verb():
+def test_a_jobs_name_number_and_verb_are_read_from_its_details():
     entrypoint = shlex.join([*submit._COMMAND, "train", "a b.yaml"])
     details = {
         "metadata": {"job_name": "a-7"}, "submission_id": "a-7-12", "status": "RUNNING",
@@ -346,7 +346,7 @@ NODE = {
 }  # fmt: skip
 
 
-def test_a_node_that_is_fit_is_shown_with_what_it_has():
+def test_a_node_without_problems_is_shown_with_its_resources_and_versions():
     node, storage, nccl = check_node(NODE, NODE["versions"])
     assert (node.name, node.state) == ("node 192.0.2.7 (head)", "ok")
     assert node.value == "8 CPUs, 4 GPUs, 16.0 GiB; Python 3.11.7, ray 2.60.0"

@@ -1,4 +1,4 @@
-"""Jobs on a real cluster that asks for a token, driven by the command as a user drives it."""
+"""Jobs on a real cluster that requires a token, submitted through the command line."""
 
 import contextlib
 import json
@@ -37,11 +37,11 @@ class Head:
     """A cluster of one node.
 
     Attributes:
-        url: Of its dashboard.
-        token: Its secret.
-        folder: Where Ray's own files lie.
-        shared: What stands for a folder that all nodes see.
-        environment: Of a user who holds the token.
+        url: URL of its dashboard.
+        token: Its token.
+        folder: Folder of Ray's own files.
+        shared: Stands for a folder that all nodes see.
+        environment: Environment of a user who has the token.
     """
 
     url: str
@@ -54,14 +54,14 @@ class Head:
         return [str(BIN / "dist-lstm"), *map(str, words)]
 
     def run(self, *words: object) -> tuple[int, str, str]:
-        """Exit status, output and errors of a command of the user's."""
+        """Exit status, standard output and standard error of a command."""
         done = subprocess.run(
             self.command(*words), env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
         return done.returncode, done.stdout, done.stderr
 
     def ask(self, endpoint: str, token: str | None) -> tuple[int, str]:
-        """Status and text of an answer of its dashboard."""
+        """Status and text of the answer of an endpoint; status 0 if there is none."""
         request = urllib.request.Request(self.url + endpoint)
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
@@ -106,7 +106,7 @@ def head(tmp_path_factory):
     )
     try:
         for _ in range(120):
-            # The last to come: without it the cluster does not know that no node will be started.
+            # The last part to be ready: without it the cluster can't tell that no node will be started.
             if '"autoscalerReport"' in instance.ask("/api/cluster_status", token)[1]:
                 break
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -120,7 +120,7 @@ def head(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(head):
-    """A submit that follows a training without end; it is ended by a test, or here."""
+    """A `submit` that follows an endless training; a test stops it, or the fixture does."""
     process = subprocess.Popen(
         head.command(
             "submit", "--name", "long", "--", "train", head.shared / "job.yaml", "--out", head.shared / "long"
@@ -144,7 +144,7 @@ def running(head):
         process.communicate()
 
 
-def test_nobody_comes_in_without_the_token(head):
+def test_requests_without_the_token_are_refused(head):
     assert head.ask("/api/version", None)[0] == 401
     assert head.ask("/api/version", "0" * 64)[0] == 403
     assert head.ask("/api/version", head.token)[0] == 200
@@ -152,24 +152,24 @@ def test_nobody_comes_in_without_the_token(head):
 
 
 @pytest.mark.parametrize(
-    ("environment", "says"),
+    ("environment", "message"),
     [
         ({"RAY_AUTH_TOKEN": "0" * 64}, "refuses the token of RAY_AUTH_TOKEN"),
         ({"RAY_AUTH_MODE": "disabled"}, "asks for a token"),
         ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "/nowhere: no token can be read"),
     ],
 )
-def test_a_user_without_the_token_is_told_so(head, environment, says):
+def test_a_user_without_the_token_gets_an_error_of_one_line(head, environment, message):
     environment = head.environment | environment
     done = subprocess.run(
         head.command("jobs", "list"), env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_an_address_where_nobody_answers_or_somebody_else_is_told(head, monkeypatch):
+def test_an_address_without_a_dashboard_is_an_error_of_one_line(head, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "word")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     monkeypatch.setattr(client_module, "_SECONDS", 0.2)
@@ -182,7 +182,7 @@ def test_an_address_where_nobody_answers_or_somebody_else_is_told(head, monkeypa
     assert (status, err.count("\n")) == (2, 1)
 
 
-def test_a_job_is_run_followed_and_ends_with_0(head):
+def test_a_job_is_submitted_and_followed_and_ends_with_0(head):
     out = head.shared / "data"
     status, output, err = head.run("submit", "prepare", head.shared / "job.yaml", "--out", out)
     assert (status, err) == (0, "")
@@ -204,7 +204,7 @@ def test_a_job_that_fails_ends_with_1_and_shows_why(head):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "messages"),
     [
         (
             ("--set", "data.path=SHARED/none.csv", "--out", "SHARED/t.csv/x"),
@@ -214,24 +214,24 @@ def test_a_job_that_fails_ends_with_1_and_shows_why(head):
         ((), ["--out is missing"]),
         (("--out", "SHARED/x", "--set", "resources.gpus=1"), ["resources.gpus: 1: no node", "more than 0 GPUs"]),
     ],
-    ids=["not there", "the laptop's", "nowhere", "no GPU"],
+    ids=["missing", "on the laptop", "no --out", "no GPU"],
 )
-def test_a_job_that_could_not_work_is_refused_and_not_submitted(head, words, says):
+def test_a_job_that_can_not_run_there_is_refused_and_not_submitted(head, words, messages):
     words = [word.replace("SHARED", str(head.shared)) for word in words]
     status, _, err = head.run("submit", "--name", "no", "run", head.shared / "job.yaml", *words)
     assert status == 2
-    assert [part for part in says if part.replace("SHARED", str(head.shared)) not in err] == []
+    assert [part for part in messages if part.replace("SHARED", str(head.shared)) not in err] == []
     assert '"job_name": "no"' not in head.ask("/api/jobs/", head.token)[1]
 
 
-def test_a_second_job_of_a_name_is_refused_while_the_first_runs(head, running):
+def test_a_second_job_with_a_name_is_refused_while_the_first_runs(head, running):
     words = ("prepare", head.shared / "job.yaml", "--out", head.shared / "x")
     status, _, err = head.run("submit", "--name", "long", "--", *words)
     assert status == 2
     assert "--name long: a job of that name is running; follow it with `dist-lstm jobs logs long --follow`" in err
 
 
-def test_a_job_that_finds_no_place_is_withdrawn_and_ends_with_1(head, running):
+def test_a_job_that_gets_no_resources_is_withdrawn_and_ends_with_1(head, running):
     words = (
         "--name",
         "late",
@@ -262,14 +262,14 @@ def test_a_job_that_is_stopped_saves_its_work_and_ends_with_130(head, running):
     assert row[1:7:2] == ["long", "train", "stopped"]
 
 
-def test_a_name_that_no_job_has_is_told_with_those_there_are(head):
+def test_a_name_that_no_job_has_is_an_error_with_the_names_of_all_jobs(head):
     for verb in ("logs", "stop"):
         status, _, err = head.run("jobs", verb, "nobody")
         assert status == 2
         assert "has no job of that name; its jobs are: job" in err
 
 
-def test_the_doctor_looks_at_the_cluster(head, monkeypatch):
+def test_the_doctor_checks_the_cluster(head, monkeypatch):
     from dist_lstm.doctor.cluster import examine_cluster
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
@@ -283,7 +283,7 @@ def test_the_doctor_looks_at_the_cluster(head, monkeypatch):
 
 
 def test_the_token_is_in_no_file_that_jobs_leave(head):
-    """The last of this module: all jobs have run."""
+    """The last test of this module, when all jobs have run."""
     files = [path for folder in (head.folder / "ray", head.shared) for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 50
     assert [path for path in files if head.token.encode() in path.read_bytes()] == []
