@@ -1,1 +1,1 @@
-"""Many small models: a model per series, cluster or group, and one forecast for every series."""
+"""Many small models: one per series, cluster or group, and one forecast for every series."""

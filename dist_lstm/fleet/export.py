@@ -11,18 +11,18 @@ from dist_lstm.startup import start_tensorflow
 
 
 def export_model(fleet: Path, name: str, path: Path) -> None:
-    """Write one model of a fleet, the one that saw the test range, as a Keras file.
+    """Write one model of a fleet, the one that was also trained on the test range, as a Keras file.
 
     Its inputs and outputs are those of `dist_lstm.model.lstm.build_model`.
 
     Args:
         fleet: The fleet's directory.
-        name: The model's name: that of its series, or of its group.
-        path: The file, which ends in `.keras`.
+        name: The model's name: the `unique_id` of its series, or the name of its group.
+        path: The file to write; its suffix must be `.keras`.
 
     Raises:
-        UserError: If it is no fleet, has no such model or one that could not be trained, or the path is of
-            another kind.
+        UserError: If the directory is not a fleet, if the fleet has no such model or could not train it, or if
+            the path has another suffix.
     """
     layout = FleetLayout(fleet)
     if not layout.small_config.is_file():

@@ -1,8 +1,8 @@
-"""Every series of a panel, and the first model that is of use to it: its own, its group's, the global one, none.
+"""For every series of a panel, the first usable model: its own, its group's, the global one, else seasonal naive.
 
-A model is of use to a series where it was trained, gives numbers, and has on the validation range at least the
-skill that `fleet.skill_gate` asks for. Where a series has no validation windows, a model that was validated on
-other series is taken on trust.
+A model is usable for a series if its training succeeded, its forecast is finite, and its skill on the validation
+range is at least `fleet.skill_gate`. If a series has no validation windows, a model that was validated on other
+series is accepted without that check.
 
 Axes: N series, B windows, H horizon, P head parameters.
 """
@@ -29,22 +29,22 @@ from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, forecast_columns
 from dist_lstm.metrics import Rows, series_scores
 
-#: From the first that is tried to the one that always is there.
+#: In the order in which they are tried; the last is always available.
 LEVELS = ("own", "group", "global", "naive")
 
-#: A panel and cutoffs to forecasts, `[B, H, P]`, and targets, `[B, H]`.
+#: Maps a panel and cutoffs to forecasts, `[B, H, P]`, and targets, `[B, H]`.
 Predict = Callable[[Panel, Cutoffs], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model for some series.
+    """A model that may forecast some series.
 
     Attributes:
         level: One of `LEVELS`.
-        before: The model that never saw the test range.
-        after: The model that saw all; None where that is the same.
-        failure: Why it is of no use; None where it may be.
+        before: Forecasts by the model that was not trained on the test range.
+        after: Forecasts by the model that was trained on all steps; None if it is the same model.
+        failure: Why the model is unusable; None if it may be usable.
     """
 
     level: str
@@ -54,13 +54,13 @@ class Candidate:
 
 
 class FallbackSelector:
-    """Forecasts of a panel's series, those of the seasonal naive method to begin with.
+    """Selects a model for each series of a panel; all start with the seasonal naive forecast.
 
     Args:
         panel: The series.
-        task: Lengths, season and levels; other models than the first may read another context.
+        task: Lengths, season and quantile levels; a candidate may read another context length.
         rolling: Number of cutoffs of the backtest and their stride.
-        gate: Least skill on the validation range; None to take every model.
+        gate: Minimum skill on the validation range; None to accept every model.
     """
 
     def __init__(self, panel: Panel, task: Task, rolling: Rolling, gate: float | None) -> None:
@@ -85,22 +85,22 @@ class FallbackSelector:
         }
 
     def _with_median(self, naive: np.ndarray) -> np.ndarray:
-        """The seasonal naive forecast has a median alone."""
+        """Seasonal naive forecasts with all quantile levels, `[B, H, P]`: NaN except for the median."""
         values = np.full((*naive.shape, len(self.task.quantiles)), np.nan, np.float32)
         values[..., self._median] = naive
         return values
 
     @property
     def waiting(self) -> np.ndarray:
-        """Series that no model forecasts yet, `[N]`, bool."""
+        """Whether a series has no model yet, `[N]`, bool."""
         return self.level == "naive"
 
     def consider(self, candidate: Candidate, series: np.ndarray) -> None:
-        """Let a model forecast the series it is of use to.
+        """Let a model forecast those of its series for which it is usable; record why not for the others.
 
         Args:
             candidate: The model.
-            series: Places of its series in the panel, `[N]`, rising.
+            series: Indices of its series in the panel, `[N]`, ascending.
         """
         if candidate.failure is not None:
             self._refuse(candidate.level, series, np.zeros(len(series), bool), [candidate.failure] * len(series))
@@ -111,13 +111,13 @@ class FallbackSelector:
         skill = self._skill(part, cutoffs["validation"], candidate.before)
         after = candidate.after or candidate.before
         end, _ = after(part, cutoffs["end"])
-        finite = np.isfinite(end.reshape(len(end), -1)).min(axis=1, initial=True)
+        is_finite = np.isfinite(end.reshape(len(end), -1)).min(axis=1, initial=True)
         worse = np.zeros(len(series), bool) if self._gate is None else skill < self._gate
         reasons = [
-            "its forecast is no number" if not number else f"skill {one:+.1%} on the validation range"
-            for number, one in zip(finite.tolist(), skill.tolist(), strict=True)
+            f"skill {one:+.1%} on the validation range" if finite else "its forecast is not finite"
+            for finite, one in zip(is_finite.tolist(), skill.tolist(), strict=True)
         ]
-        taken = finite & ~worse
+        taken = is_finite & ~worse
         self._refuse(candidate.level, series, taken, reasons)
         if taken.any():
             kept = part.take(taken)
@@ -132,7 +132,7 @@ class FallbackSelector:
                 self.reasons[index].append(f"{level}: {reason}")
 
     def _skill(self, part: Panel, cutoffs: Cutoffs, predict: Predict) -> np.ndarray:
-        """1 - MAE / seasonal naive's MAE of each series; NaN where nothing can be compared."""
+        """Skill per series, `[N]`: 1 - MAE / seasonal naive's MAE; NaN where nothing can be compared."""
         if not cutoffs.total:
             return np.full(len(part.unique_id), np.nan)
         values, target = predict(part, cutoffs)
@@ -142,28 +142,28 @@ class FallbackSelector:
         series = np.repeat(cutoffs.enumerate()[0], self.task.horizon)
         y = np.where(both, target, np.nan).ravel()
         one = np.ones(len(part.unique_id))
-        mine, theirs = (
+        model_mae, naive_mae = (
             series_scores(Rows(series, y, forecast.ravel(), {}), one, one)["mae"] for forecast in (median, naive)
         )
-        # A naive forecast without any error can't be beaten, and is matched by nothing else.
-        perfect = np.where(mine > 0, -np.inf, 0.0)
-        skill = 1 - np.divide(mine, theirs, out=np.ones_like(mine), where=theirs > 0)
-        return np.where(np.isnan(theirs), np.nan, np.where(theirs > 0, skill, perfect))
+        # A naive forecast without error can't be beaten; a model equals it only without error of its own.
+        perfect = np.where(model_mae > 0, -np.inf, 0.0)
+        skill = 1 - np.divide(model_mae, naive_mae, out=np.ones_like(model_mae), where=naive_mae > 0)
+        return np.where(np.isnan(naive_mae), np.nan, np.where(naive_mae > 0, skill, perfect))
 
     def _put(self, name: str, series: np.ndarray, values: np.ndarray) -> None:
         owner, _ = self._cutoffs(self.panel)[name].enumerate()
         self._values[name][np.isin(owner, series)] = values
 
     def forecasts(self) -> dict[str, pa.Array]:
-        """The forecast table of all series."""
+        """The forecast table of all series, one row per series and step of the horizon."""
         return forecast_columns(self.panel, self.task, forecast_cutoffs(self.panel.length), self._values["end"])
 
     def backtest(self) -> dict[str, pa.Array]:
-        """The forecasts of the test range, beside what happened."""
+        """The forecasts of the test range with the observed values, one row per series, cutoff and step."""
         return backtest_columns(self.panel, self.task, *self._tested())
 
     def scores(self) -> pd.DataFrame:
-        """One row a series and model: metrics, NaN where it was not scored, then `level` and `reason`."""
+        """One row per series and model: metrics, NaN where it was not scored, `level`, and `reason`."""
         tables = score_windows(self.panel, self.task, *self._tested())
         chosen = pd.DataFrame(
             {

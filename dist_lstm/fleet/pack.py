@@ -1,4 +1,4 @@
-"""One pack of a fleet: train its models as one graph, forecast each of its series by the first model of use.
+"""One pack of a fleet: train its models as one graph, forecast each of its series with its first usable model.
 
 Axes: N series, B windows, H horizon, P head parameters.
 """
@@ -28,10 +28,10 @@ from dist_lstm.layout import FleetLayout, RunLayout, part_files, part_name
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import publish
 
-#: Stages of a fleet, each with its packs.
+#: The stages of a fleet; each has its own packs.
 GROUPS, OWN = "groups", "own"
 _SLOTS = {"CPU": 16, "GPU": 256}
-#: Most series have a few windows to forecast.
+#: Windows per prediction; small, as most series have only a few windows to forecast.
 _BATCH = 32
 
 _MODELS_SCHEMA = pa.schema(
@@ -51,15 +51,15 @@ _MODELS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class FleetJob:
-    """What all packs of a fleet share; plain values, which travel to a worker.
+    """What all packs of a fleet share; plain values, which are pickled for the workers.
 
     Attributes:
         folder: The fleet's directory, on this node.
-        where: What `mirrored` takes for it on any node.
-        config: Of the global model, resolved.
-        local: Of the small models, resolved.
-        global_folder: Run directory of the global model; None where there is none.
-        init_from: Run or fleet directory whose weights training starts from; None for weights drawn by seed.
+        where: Path or URI of the fleet's directory, valid on every node.
+        config: The resolved config of the fleet and its global model.
+        local: The resolved config of the small models.
+        global_folder: Run directory of the global model; None if there is no global model.
+        init_from: Run or fleet directory whose weights training starts from; None for random weights.
     """
 
     folder: Path
@@ -70,11 +70,11 @@ class FleetJob:
     init_from: Path | None
 
     def packs(self, stage: str) -> Path:
-        """The file of a stage's packs."""
+        """The file that lists a stage's packs."""
         return self.files.packs / f"{stage}.parquet"
 
     def models(self, stage: str, number: int) -> Path:
-        """The table of a pack's models; it is published last, so a pack is done where it exists."""
+        """The table of a pack's models; it is published last, so a pack is done if it exists."""
         return self.files.models / part_name(number, "group" if stage == GROUPS else "part")
 
     @property
@@ -84,20 +84,20 @@ class FleetJob:
 
 
 def small_task(shards: Shards, config: ResolvedConfig) -> Task:
-    """The task of a small model: it reads values alone; what tells series apart is in its weights."""
+    """The task of a small model: its only input is the target; differences between series are in the weights."""
     task = shards.make_task(config)
     return replace(task, vocabulary=Vocabulary(), series=0, calendar=False)
 
 
 def slots_of(config: ResolvedConfig) -> int:
-    """Models a pack trains at once; the same on every worker, since results depend on it in their last bits."""
+    """Number of models trained at once; the same on every worker, as the last bits of results depend on it."""
     members = config.fleet.slots
     return _SLOTS["GPU" if config.fleet.gpus else "CPU"] if members == "auto" else members
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """A small model, for the backtest and for the forecast."""
+    """A small model, trained without the test range (`before`) and with it (`after`)."""
 
     group: Group
     before: Any
@@ -126,13 +126,13 @@ def _flat(weights: Sequence[np.ndarray]) -> np.ndarray:
 
 
 class PackWorker:
-    """Works through packs, one after the other; compiles once.
+    """Works through packs, one after the other, with one compiled graph.
 
     Args:
         job: The fleet.
 
     Raises:
-        UserError: If models of this kind can't be trained as one, or can't start from the given weights.
+        UserError: If such models can't be trained as one graph, or can't start from the weights of `init_from`.
     """
 
     def __init__(self, job: FleetJob) -> None:
@@ -153,14 +153,14 @@ class PackWorker:
         self._initial = Initial(job.init_from, self._models.ordinary) if job.init_from else None
 
     def work(self, stage: str, number: int) -> dict[str, int]:
-        """Do a pack and publish its tables.
+        """Train the models of a pack and publish its tables.
 
         Args:
             stage: `GROUPS` or `OWN`.
             number: Number of the pack.
 
         Returns:
-            `models`; and for `OWN` the number of series by the level that forecasts them.
+            The number of `models`; for `OWN`, also the number of series per level that forecasts them.
         """
         groups = read_pack(self._job.packs(stage), number)
         indices = np.sort(np.concatenate([group.indices for group in groups]))
@@ -214,7 +214,7 @@ class PackWorker:
         for one in trained:
             failure = one.failure
             if failure is None and self._task.validation and np.isnan(one.before.validation_loss):
-                failure = "too short: it has no window to be validated on"
+                failure = "too short: it has no validation window"
             before, after = self._with(one.before.weights), self._with(one.after.weights)
             selector.consider(Candidate("own", before, after, failure), one.group.indices)
         self._offer_groups(selector, trained)
@@ -242,7 +242,7 @@ class PackWorker:
 
     @cached_property
     def _global(self) -> tuple[Predict, Predict]:
-        """The global model before and after it saw the test range."""
+        """Forecasts by the global model, trained without and with the test range."""
         from dist_lstm.forecast.predict import make_predictor
         from dist_lstm.train.checkpoint import load_model
 
@@ -267,7 +267,7 @@ class PackWorker:
 
 
 def shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """A row's weights, for `set_weights` of a model whose weights have these shapes."""
+    """Split the flat weights of one row into arrays of these shapes, as Keras' `set_weights` takes them."""
     sizes = [int(np.prod(shape)) for shape in shapes]
     values = np.asarray(flat, np.float32)
     if len(values) != sum(sizes):
@@ -281,7 +281,7 @@ def shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.
 
 
 def models_named(files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of some models out of the tables of packs."""
+    """Rows of some models from the tables of packs; models that are in no table are left out."""
     dataset = ds.dataset([str(file) for file in files], schema=_MODELS_SCHEMA)
     return dataset.to_table(columns=list(columns), filter=pc.field("name").isin(list(names))).to_pylist()
 
@@ -290,11 +290,11 @@ class Initial:
     """Weights that training starts from.
 
     Args:
-        folder: A run directory, whose model is where all start; or that of a fleet, whose models go on one by one.
-        ordinary: A model of the architecture that is trained.
+        folder: A run, whose model all models start from; or a fleet, where each starts from that of its name.
+        ordinary: A Keras model of the architecture that is trained.
 
     Raises:
-        UserError: If the run's model is of another architecture.
+        UserError: If the run's model has another architecture.
     """
 
     def __init__(self, folder: Path, ordinary: Any) -> None:
@@ -309,7 +309,7 @@ class Initial:
             if [one.shape for one in before] != self._shapes:
                 raise UserError(
                     "fleet.init_from",
-                    f"{folder}: its model is of another architecture",
+                    f"{folder}: its model has another architecture",
                     (
                         "leave model.* and task.context_length out of fleet.settings, and static covariates "
                         "out of the run"
@@ -318,7 +318,7 @@ class Initial:
             self._same = before, after
 
     def of(self, names: Sequence[str]) -> Mapping[str, tuple[list[np.ndarray], list[np.ndarray]]]:
-        """By name, weights for the model that never sees the test range, and for the one that sees all."""
+        """Weights by name: for the model trained without the test range, and for the one trained on all steps."""
         if self._same is not None:
             return dict.fromkeys(names, self._same)
         rows = models_named(self._files, names, ["name", "failure", "weights", "weights_backtest"])
@@ -330,16 +330,16 @@ class Initial:
 
 
 def initial_settings(folder: Path) -> dict[str, Any]:
-    """Architecture of the models of a run or a fleet, by dotted key, so that theirs is that of this fleet.
+    """The settings by which a fleet's models get the architecture of the models that they start from.
 
     Args:
-        folder: The run or the fleet.
+        folder: Directory of a run or a fleet.
 
     Returns:
-        Settings of the model and the context.
+        Settings of the model and the context by dotted key, as `override` takes them.
 
     Raises:
-        UserError: If it is neither.
+        UserError: If the directory is neither a run nor a fleet.
     """
     files = FleetLayout(folder)
     path = files.small_config if files.small_config.exists() else files.config

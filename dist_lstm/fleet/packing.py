@@ -1,7 +1,7 @@
-"""Series to models, and models to packs of equal cost; written down, so that every worker reads its own part.
+"""Assign series to models, and models to packs of about equal cost; packs are stored in a file for the workers.
 
-A pack is what one trial trains: hundreds of small models. Which models are in it depends on the data and the
-settings, not on the cluster, so a fleet that was stopped finds its finished packs again.
+A pack is what one trial trains: hundreds of small models. Its models depend on the data and the settings, not on
+the cluster, so a fleet that was interrupted continues with the packs that are not done.
 
 Axes: N series, G groups.
 """
@@ -21,9 +21,9 @@ from dist_lstm.data.shards import Shards
 from dist_lstm.fleet.similarity import category_groups, cluster_series, similarity_features
 from dist_lstm.storage import publish
 
-#: What a series costs beside its model's steps, in steps: it is read, validated, scored and forecast.
-_STEPS_A_SERIES = 20
-#: Models that keep the slots of a pack busy: with fewer, most slots wait for the last one.
+#: Cost of a series besides its model's steps, in steps: it is read, validated, scored and forecast.
+_STEPS_PER_SERIES = 20
+#: Models per slot that keep the slots of a pack busy: with fewer, most slots wait for the last model.
 _WAVES = 4
 
 
@@ -32,9 +32,9 @@ class Group:
     """Series that share a model.
 
     Attributes:
-        name: Its name; the series' own where it is one.
-        indices: Numbers of its series in the order of the shards, from 0, rising.
-        fallback: Name of the group whose model stands in for it; None where there is none.
+        name: Its name; the `unique_id` if it is a single series.
+        indices: Indices of its series in the order of the shards, `[N]`, ascending.
+        fallback: Name of the group whose model is used where this one is unusable; None if there is none.
     """
 
     name: str
@@ -46,12 +46,13 @@ def make_groups(shards: Shards, task: Task, config: ResolvedConfig) -> tuple[lis
     """Decide which series share a model.
 
     Args:
-        shards: Folder and manifest.
+        shards: The prepared data.
         task: Season and split.
-        config: The config.
+        config: The config of the fleet.
 
     Returns:
-        The groups that forecasts are made by, in the order of the shards; and those that stand in for them.
+        The groups with a model of their own, in the order of the shards; and the groups whose models are used
+        where those are unusable.
     """
     by, fallback = config.fleet.by, config.fleet.group
     first = _keys(shards, task, config, by)
@@ -85,22 +86,30 @@ def _gather(keys: np.ndarray) -> list[Group]:
 
 
 def pack_groups(groups: Sequence[Group], steps: int, slots: int, most: int) -> list[list[Group]]:
-    """Put groups into packs of about the same cost: the dearest first, each into the cheapest pack.
+    """Put groups into packs of about the same cost: the most expensive first, each into the cheapest pack.
 
     Source: Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17 (1969).
 
     Args:
-        groups: What to pack.
-        steps: Steps a model is trained for.
-        slots: Models a pack trains at once.
-        most: Packs at most.
+        groups: The groups to pack; at least one.
+        steps: Training steps per model.
+        slots: Models that a pack trains at once.
+        most: Maximum number of packs.
 
     Returns:
-        The packs, each in the order of `groups`, and so in the order of the shards.
+        The packs, each in the order of `groups`, which is the order of the shards.
+
+    Example:
+        >>> import numpy as np
+        >>> sizes = {"a": 1, "b": 30, "c": 1, "d": 1}  # series per group
+        >>> groups = [Group(name, np.arange(size)) for name, size in sizes.items()]
+        >>> packs = pack_groups(groups * 4, steps=100, slots=1, most=2)
+        >>> [[group.name for group in pack].count("b") for pack in packs]
+        [2, 2]
     """
     number = min(most, -(-len(groups) // (_WAVES * slots)))
-    cost = np.array([steps + _STEPS_A_SERIES * len(one.indices) for one in groups])
-    if (cost == cost[0]).all():  # neighbours stay together, which reads the fewest row groups
+    cost = np.array([steps + _STEPS_PER_SERIES * len(one.indices) for one in groups])
+    if (cost == cost[0]).all():  # adjacent series stay together, so that the fewest row groups are read
         return [[groups[index] for index in part] for part in np.array_split(np.arange(len(groups)), number)]
     packs: list[list[int]] = [[] for _ in range(number)]
     heap = [(0, pack) for pack in range(number)]
@@ -116,7 +125,21 @@ _SCHEMA = pa.schema([("name", pa.string()), ("places", pa.list_(pa.int64())), ("
 
 
 def write_packs(packs: Sequence[Sequence[Group]], path: Path) -> None:
-    """Publish packs, a row group each."""
+    """Publish a file of packs, one row group per pack.
+
+    Args:
+        packs: The groups of each pack.
+        path: The Parquet file.
+
+    Example:
+        >>> import numpy as np
+        >>> path = Path("packs.parquet")
+        >>> write_packs([[Group("a", np.array([0, 2]))], [Group("b", np.array([1]))]], path)
+        >>> count_packs(path)
+        2
+        >>> read_pack(path, 1)
+        [Group(name='b', indices=array([1]), fallback=None)]
+    """
     with publish(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
         for pack in packs:
             rows = {
@@ -128,18 +151,26 @@ def write_packs(packs: Sequence[Sequence[Group]], path: Path) -> None:
 
 
 def count_packs(path: Path) -> int:
-    """Packs in a file."""
+    """Number of packs in a file."""
     with pq.ParquetFile(path) as file:
         return file.num_row_groups
 
 
 def read_pack(path: Path, number: int) -> list[Group]:
-    """One pack."""
+    """Read one pack.
+
+    Args:
+        path: The Parquet file.
+        number: Number of the pack, from 0.
+
+    Returns:
+        Its groups.
+    """
     with pq.ParquetFile(path) as file:
         rows = file.read_row_group(number).to_pylist()
     return [Group(row["name"], np.array(row["places"], np.int64), row["fallback"]) for row in rows]
 
 
 def model_steps(config: ResolvedConfig) -> int:
-    """Steps a model is trained for at most, over both trainings."""
+    """Maximum number of training steps per model, over both trainings."""
     return config.train.max_steps * (2 if config.train.refit else 1)

@@ -1,12 +1,12 @@
-"""A fleet: thousands of small models in some hundred Tune trials, and one forecast for every series.
+"""A fleet: thousands of small models in a few hundred Tune trials, and one forecast for every series.
 
     prepare      a table -> shards                                    dist_lstm.run
     global       one model of all series, for those that need it      dist_lstm.run.train, on a worker
-    groups       models of groups, for series whose own is of no use  dist_lstm.fleet.pack, a trial a pack
-    own          each series' own model, its scores and forecasts     the same
+    groups       models of groups, for series whose own is unusable   dist_lstm.fleet.pack, one trial per pack
+    own          one model per series, its scores and forecasts       the same
 
-A pack's tables appear when it is done, so a fleet that was stopped goes on with the same command and repeats none.
-Tune's own state is not read again.
+A pack's tables are published when it is done, so the same command continues an interrupted fleet and repeats no
+finished pack. Tune's own state is not read again.
 """
 
 from collections import Counter
@@ -59,21 +59,21 @@ from dist_lstm.timing import timed
 
 
 def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
-    """Train the models of a fleet and forecast every series, or go on where an earlier command was stopped.
+    """Train the models of a fleet and forecast every series, or continue an interrupted fleet.
 
     Args:
-        config: The job; settings may be left out.
+        config: The config; settings may be left out.
         folder: The fleet's directory.
         console: Where progress is shown.
 
     Returns:
-        What `metrics.json` says.
+        The contents of `metrics.json`.
 
     Raises:
-        UserError: If the directory holds other work, or data or settings can't be used.
+        UserError: If the directory holds other work, or if the data or settings can't be used.
     """
     refuse_nodes(config.resources)
-    folder = folder.absolute()  # workers have another current directory, and Tune refuses a relative one
+    folder = folder.absolute()  # workers have another current directory, and Tune refuses a relative path
     with start_run(config, folder, console) as run:
         if is_marked(folder):
             console.print("fleet     already done")
@@ -98,7 +98,7 @@ def _make_job(run: Run) -> FleetJob:
         )
     initial = Path(fleet.init_from).expanduser().absolute() if fleet.init_from else None
     settings = SMALL | (initial_settings(initial) if initial else {}) | fleet.settings
-    # What is derived of the context is derived again, for another context.
+    # Another context length needs other values of the settings that are derived from it.
     context = {"task.context_length": None, "task.min_context": None, "model.segment_length": None}
     asked = override(unresolved(run.config), (context if "task.context_length" in settings else {}) | settings)
     local = _check_small(resolve(asked, run.manifest.statistics))
@@ -122,15 +122,15 @@ def _check_small(local: ResolvedConfig) -> MeasuredConfig:
             value = getattr(train, key)
             raise UserError(
                 f"train.{key}",
-                f"{value} is not for models that are trained as one",
-                "set another in fleet.settings",
+                f"{value} is not supported for models that are trained as one graph",
+                "set another value in fleet.settings",
             )
     return as_measured(local)
 
 
 @timed("pack")
 def _pack(run: Run, job: FleetJob) -> None:
-    """Decide once which models are trained together."""
+    """Decide which models are trained together; done once per fleet."""
     if job.packs(OWN).exists():
         return
     own, groups = make_groups(run.shards, small_task(run.shards, job.local), run.config)
@@ -138,10 +138,10 @@ def _pack(run: Run, job: FleetJob) -> None:
     write_packs(pack_groups(groups, *shape) if groups else [], job.packs(GROUPS))
     packs = pack_groups(own, *shape)
     write_packs(packs, job.packs(OWN))
-    kind = {"series": "one a series", "cluster": "one a cluster"}.get(str(run.config.fleet.by), "one a group")
+    unit = {"series": "series", "cluster": "cluster"}.get(str(run.config.fleet.by), "group")
     also = f", and {len(groups)} of groups" if groups else ""
     run.console.print(
-        f"packs     {len(own):,} models, {kind}{also}, in {len(packs)} pack{'s' * (len(packs) != 1)}"
+        f"packs     {len(own):,} models, one per {unit}{also}, in {len(packs)} pack{'s' * (len(packs) != 1)}"
     )
 
 
@@ -161,7 +161,7 @@ def _train_global(run: Run, cluster: Cluster) -> None:
 
 
 def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> UserError | None:
-    """Train a run that another process prepared and keeps locked; returns what the user has to mend."""
+    """Train a run that another process prepared and keeps locked; returns a user's error instead of raising it."""
     hide_gpus_not_given()
     try:
         needed = set(RunLayout.read()) - {RunLayout.backtest, RunLayout.forecasts}
@@ -174,7 +174,7 @@ def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> Us
 
 @timed("work")
 def _work(job: FleetJob, stage: str, console: Console) -> None:
-    """Do the packs of a stage that are not done yet, and again those whose process or node died."""
+    """Train the packs of a stage that are not done; repeat those whose process or node died."""
     total = count_packs(job.packs(stage))
 
     def undone(packs: Iterable[int]) -> list[int]:
@@ -189,36 +189,34 @@ def _work(job: FleetJob, stage: str, console: Console) -> None:
             return
         if attempt:
             console.print(f"{stage:<10}tried again: {len(waiting)} of {total} packs")
-        errors = _try(job, stage, waiting, _Lines(stage, total - len(waiting), total, console))
+        errors = _run_once(job, stage, waiting, _PackLog(stage, total - len(waiting), total, console))
         waiting = undone(waiting) if errors else []
     if waiting:
         raise errors[0]
 
 
-def _try(job: FleetJob, stage: str, packs: list[int], lines: "_Lines") -> list[Exception]:
-    """Do packs once; returns what ended those that were interrupted.
+def _run_once(job: FleetJob, stage: str, packs: list[int], log: "_PackLog") -> list[Exception]:
+    """Run each pack once; returns the exceptions that ended packs.
 
-    Tune itself tries none again: it gives up a pack that it hands to an actor which dies just then.
+    Retries are not left to Tune: it gives up a pack whose reused actor dies while the pack is handed over.
     """
     state = job.files.ray
     remove(state)
     state.mkdir(mode=0o700)
     resources = {"cpu": job.config.fleet.cpus, "gpu": job.config.fleet.gpus}
-    return run_packs(
-        packs, partial(_open_worker, job, stage), resources, state / stage, lines.on_end, lines.on_death
-    )
+    return run_packs(packs, partial(_open_worker, job, stage), resources, state / stage, log.on_end, log.on_death)
 
 
 @contextmanager
 def _open_worker(job: FleetJob, stage: str) -> Iterator[Callable[[int], dict[str, int]]]:
-    """Compile once in a worker's process, and then do packs of a stage there."""
-    with _here(job, stage) as here:
-        yield partial(PackWorker(here).work, stage)
+    """Compile once in a worker's process, then run packs of a stage there."""
+    with _local_job(job, stage) as local_job:
+        yield partial(PackWorker(local_job).work, stage)
 
 
 @contextmanager
-def _here(job: FleetJob, stage: str) -> Iterator[FleetJob]:
-    """A fleet on the node of a worker, with what the packs of a stage need."""
+def _local_job(job: FleetJob, stage: str) -> Iterator[FleetJob]:
+    """The job on the node of a worker, with a local copy of the files that the packs of a stage need."""
     layout = FleetLayout
     before = (layout.models, layout.model, layout.backtest_model) if stage == OWN else ()
     with mirrored(job.where, own=False, fetch=(layout.shards, layout.packs, *before)) as folder:
@@ -226,8 +224,8 @@ def _here(job: FleetJob, stage: str) -> Iterator[FleetJob]:
         yield replace(job, folder=folder, global_folder=folder if own_model else job.global_folder)
 
 
-class _Lines:
-    """Prints a line per pack.
+class _PackLog:
+    """Prints one line per pack.
 
     Args:
         stage: Stage of the packs.
@@ -253,11 +251,11 @@ class _Lines:
 
     def on_death(self, pack: int) -> None:
         """Print that a pack was interrupted."""
-        self._console.print(f"{self._stage:<10}pack {pack} was cut short")
+        self._console.print(f"{self._stage:<10}pack {pack} was interrupted")
 
 
 def _finish(run: Run) -> None:
-    """Count, score and mark."""
+    """Write the metrics and mark the fleet as done."""
     from dist_lstm.evaluate.backtest import summarise
 
     files = FleetLayout(run.folder)
@@ -276,4 +274,4 @@ def _finish(run: Run) -> None:
     shown = ", ".join(
         f"{levels[level]:,} {level}" for level in ("own", "group", "global", "naive") if levels[level]
     )
-    run.console.print(f"forecast  {len(first):,} series, each by the first model of use: {shown}")
+    run.console.print(f"forecast  {len(first):,} series, each by its first usable model: {shown}")

@@ -1,11 +1,11 @@
-"""Packs as trials of Ray Tune: handed out one after the other to workers that stay alive.
+"""Packs as trials of Ray Tune, assigned one after the other to workers whose processes are reused.
 
-All that a fleet needs of Tune is `run_packs`. A pack that was interrupted is done again from its beginning, by the
-fleet, so Tune keeps no checkpoints, retries nothing, writes no results and saves no state.
+`run_packs` is all that a fleet needs of Tune. The fleet itself repeats an interrupted pack from its beginning, so
+Tune keeps no checkpoints, retries nothing, writes no results and saves no state.
 
-Tune by itself prepares up to 200 trials ahead, each with a placement group that is removed again when a worker
-becomes free, searches all trials at each step, and copies the whole grid for each trial. Here a searcher gives out
-a pack when a worker can take it.
+By default Tune prepares up to 200 trials ahead, each with a placement group that is removed when a worker becomes
+free, searches all trials at each step, and copies the whole grid for each trial. Here a searcher suggests a pack
+when a worker has resources for it.
 """
 
 import os
@@ -19,13 +19,13 @@ from dist_lstm.errors import UserError
 from dist_lstm.jobs.ray_private import tune_without_state
 from dist_lstm.jobs.session import hide_gpus_not_given
 
-#: Does a pack, by its number, and returns what is reported of it.
+#: Runs the pack with this number and returns the results to report.
 Work = Callable[[int], dict[str, Any]]
-#: Packs that wait for nodes which an autoscaler may start; Tune's own number.
+#: Packs that may wait for nodes which an autoscaler starts; Tune's own default.
 _WAITING = 200
-#: Seconds between two looks at the resources of a cluster that may grow.
+#: Seconds between two reads of the resources of a cluster, which may grow.
 _REFRESH = 10.0
-#: Read by Tune: how many trials may wait is decided here.
+#: Lifts Tune's own limit of trials that wait: `_Capacity` sets it.
 _ENVIRONMENT = {"TUNE_MAX_PENDING_TRIALS_PG": "100000"}
 
 
@@ -37,21 +37,22 @@ def run_packs(
     on_end: Callable[[int, dict[str, Any], float], None],
     on_death: Callable[[int], None],
 ) -> list[Exception]:
-    """Do packs, each as a trial, once.
+    """Run packs, each once, as one trial.
 
     Args:
-        packs: Their numbers, in the order in which they are handed out.
-        open_worker: Opens what does packs, in a worker's process; called there before its first pack. Pickled.
+        packs: Numbers of the packs, in the order in which they are started.
+        open_worker: Opens the function that runs a pack; called once in each worker's process, before its first
+            pack. Pickled.
         resources: `cpu` and `gpu` of each worker.
-        folder: An empty folder for Tune's files, which are not needed afterwards.
-        on_end: Called with the number of each pack that is done, its result and its seconds.
-        on_death: Called with the number of each pack whose worker or node died, or that failed.
+        folder: A folder for Tune's files, which are not needed afterwards; empty or missing.
+        on_end: Called for each pack that is done with its number, its result and its duration in seconds.
+        on_death: Called with the number of each pack that failed, or whose worker or node died.
 
     Returns:
         The exceptions that ended packs.
 
     Raises:
-        UserError: If a worker raised it; the first by its text of several.
+        UserError: If a worker raised one; of several, the first in the order of their texts.
     """
     from ray import tune
 
@@ -78,7 +79,7 @@ def run_packs(
 
 
 class _Capacity:
-    """How many packs may be with workers or wait for one.
+    """Maximum number of packs that are running or waiting for a worker.
 
     Args:
         resources: `cpu` and `gpu` of each worker.
@@ -101,14 +102,14 @@ class _Capacity:
 
 
 def workers_of(node: Mapping[str, float], needed: Mapping[str, float]) -> int:
-    """Workers that fit on a node.
+    """Number of workers that fit on a node.
 
     Args:
-        node: Its resources, such as `CPU` and `GPU`.
-        needed: Resources of a worker.
+        node: Resources of the node, such as `CPU` and `GPU`.
+        needed: Resources of one worker.
 
     Returns:
-        Their number.
+        The number; 1 if a worker needs no resources.
 
     Example:
         >>> workers_of({"CPU": 8.0, "GPU": 2.0}, {"CPU": 1.0, "GPU": 0.5})
@@ -121,7 +122,7 @@ def _searcher(packs: Sequence[int], capacity: Callable[[], int]) -> Any:
     from ray.tune.search import Searcher
 
     class Packs(Searcher):
-        """Gives out packs in order, as many at a time as workers can take."""
+        """Suggests packs in order, no more at a time than there is capacity for."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -138,10 +139,10 @@ def _searcher(packs: Sequence[int], capacity: Callable[[], int]) -> Any:
             self._out -= 1
 
         def save(self, checkpoint_path: str) -> None:
-            """Nothing: the fleet knows which packs are done."""
+            """Saves nothing: the fleet reads from its own files which packs are done."""
 
         def restore(self, checkpoint_path: str) -> None:
-            """Nothing was saved."""
+            """Restores nothing: nothing was saved."""
 
     return Packs()
 
@@ -150,7 +151,7 @@ def _scheduler() -> Any:
     from ray.tune.schedulers import FIFOScheduler
 
     class Scheduler(FIFOScheduler):
-        """Leaves the order to Tune's queue, instead of searching all trials for one that waits at each step."""
+        """Leaves the order to Tune's queue, instead of searching all trials for a pending one at each step."""
 
         def choose_trial_to_run(self, tune_controller: Any) -> None:  # noqa: ARG002
             return None
@@ -159,11 +160,11 @@ def _scheduler() -> Any:
 
 
 def _trial() -> type:
-    """The trial of a pack; a class in a function, since Ray is imported only where it is needed."""
+    """The trial of a pack; a class inside a function, as Ray is imported only when it is needed."""
     from ray.tune import Trainable
 
     class PackTrial(Trainable):
-        """Does one pack after the other, in a process that stays."""
+        """Runs one pack after the other in the same process."""
 
         def setup(self, config: dict[str, Any], open_worker: Any) -> None:  # pyright: ignore
             self._pack, self._open_worker = config["pack"], open_worker
@@ -179,7 +180,7 @@ def _trial() -> type:
         def step(self) -> dict[str, Any]:
             if self._problem is None:
                 try:
-                    # Not in `setup`: Tune ends an actor that is slow to start once another has time for its pack.
+                    # Not in `setup`: Tune ends an actor that is slow to start once another is free for its pack.
                     work = self._work or self._resources.enter_context(self._open_worker())
                     self._work = work
                     return {"done": True, "result": work(self._pack)}
@@ -191,10 +192,10 @@ def _trial() -> type:
             self._resources.close()
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing: a pack that was interrupted is done again."""
+            """Saves nothing: an interrupted pack is repeated."""
 
         def load_checkpoint(self, checkpoint: Any) -> None:
-            """Nothing was saved."""
+            """Restores nothing: nothing was saved."""
 
     return PackTrial
 
@@ -206,7 +207,7 @@ def _callback(on_end: Callable[[int, dict[str, Any], float], None], on_death: Ca
         """Reports packs as they end."""
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
-            """Tune pickles its callbacks; what these call, such as a console's method, can't be."""
+            """Tune pickles its callbacks, but the functions that this one calls can't be pickled."""
             return Callback, ()
 
         def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:

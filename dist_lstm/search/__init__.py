@@ -1,1 +1,1 @@
-"""Search for better settings."""
+"""Hyperparameter search: find better settings for a model."""

@@ -1,6 +1,6 @@
-"""The figures of a search: trials to SVG.
+"""The figures of a search report, drawn from its trials as SVG.
 
-Axes: N trials, K settings and the score.
+Axes: N trials.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from dist_lstm.report.svg import BASELINE, INK, MODEL, MUTED, RULE, draw
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-#: Height of a row of parallel coordinates and of a bar, in CSS pixels, and what is below them.
+#: Height of a row of parallel coordinates, of a bar, and of the margin below them, in CSS pixels.
 _ROW, _BAR, _BELOW = 46, 30, 50
 _DIGIT = 6.2
-#: Trials of choices lie beside each other, so that lines can be told apart: within so much of the way to the next.
+#: Trials with the same choice are spread over this share of the distance between choices, so that lines differ.
 _SPREAD = 0.35
 
 
@@ -27,9 +27,9 @@ class Scale:
     """One row of parallel coordinates.
 
     Attributes:
-        name: What is shown on it.
-        position: Where each trial lies, `[N]`, 0 to 1.
-        ticks: Places and texts of its labels.
+        name: The setting, or the score.
+        position: Position of each trial, `[N]`, 0 to 1.
+        ticks: Positions, 0 to 1, and texts of its labels.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Scale:
 
 
 def number_scale(name: str, values: np.ndarray, ends: tuple[float, float], log: bool) -> Scale:
-    """A row of numbers.
+    """Make the row of a numeric setting.
 
     Args:
-        name: What is shown on it.
-        values: A number a trial, `[N]`; what lies beyond the ends is drawn at them.
-        ends: Least and largest.
-        log: Whether equal distances are equal ratios.
+        name: The setting, or the score.
+        values: One number per trial, `[N]`; values outside of `ends` are drawn at the nearer end.
+        ends: Smallest and largest value.
+        log: Whether the scale is logarithmic.
 
     Returns:
         The row.
@@ -56,11 +56,11 @@ def number_scale(name: str, values: np.ndarray, ends: tuple[float, float], log: 
 
 
 def choice_scale(name: str, number: np.ndarray, labels: Sequence[str]) -> Scale:
-    """A row of choices.
+    """Make the row of a categorical setting.
 
     Args:
-        name: What is shown on it.
-        number: The choice of each trial, `[N]`, from 0.
+        name: The setting.
+        number: Index of each trial's choice, `[N]`, from 0.
         labels: All choices.
 
     Returns:
@@ -77,16 +77,16 @@ def _short(value: float) -> str:
 
 
 def parallel_coordinates(title: str, scales: Sequence[Scale], rank: np.ndarray, own: int | None) -> "Markup":
-    """Trials as lines through rows, a row a setting, the last one the score.
+    """Parallel coordinates: one line per trial, one row per setting, and the score as the last row.
 
     Args:
-        title: The figure in words.
+        title: Text alternative of the figure.
         scales: The rows.
-        rank: Place of each trial by score, `[N]`, 0 the best.
-        own: The trial of the config's own settings; None where it has no score.
+        rank: Rank of each trial by score, `[N]`; 0 is the best.
+        own: Index of the trial with the config's own settings; None if it has no score.
 
     Returns:
-        The figure.
+        The figure as SVG.
     """
     rows = -np.arange(len(scales), dtype=float)
     positions = np.stack([scale.position for scale in scales])
@@ -110,9 +110,9 @@ def parallel_coordinates(title: str, scales: Sequence[Scale], rank: np.ndarray, 
             axes.plot(positions[:, trial], rows, **style)
         width = axes.get_figure().get_figwidth() * 72 - 20 - 7.5 * max(len(scale.name) for scale in scales)
         for row, scale in zip(rows, scales, strict=True):
-            room = max(2, int(width / len(scale.ticks) / _DIGIT))
+            limit = max(2, int(width / len(scale.ticks) / _DIGIT))
             for position, text in scale.ticks:
-                shown = text if len(text) <= room else text[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
+                shown = text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
                 ends = len(scale.ticks) == 2 and position in (0.0, 1.0)
                 align = {0.0: "left", 1.0: "right"}[position] if ends else "center"
                 axes.text(position, row - 0.12, shown, ha=align, va="top", fontsize=11, color=MUTED)
@@ -122,17 +122,17 @@ def parallel_coordinates(title: str, scales: Sequence[Scale], rank: np.ndarray, 
 
 def score_curves(title: str, curves: Sequence[tuple[np.ndarray, np.ndarray]], best: int, own: int | None,
                  cap: float) -> "Markup":  # fmt: skip
-    """Scores over training steps, a line a trial.
+    """Learning curves: scores over training steps, one line per trial.
 
     Args:
-        title: The figure in words.
+        title: Text alternative of the figure.
         curves: Steps and scores of each trial.
-        best: Which of them is the best.
-        own: Which is that of the config's own settings; None where it has none.
+        best: Index of the best trial.
+        own: Index of the trial with the config's own settings; None if it has no score.
         cap: Scores above it are not shown.
 
     Returns:
-        The figure.
+        The figure as SVG.
     """
 
     def paint(axes: Any) -> None:
@@ -146,8 +146,8 @@ def score_curves(title: str, curves: Sequence[tuple[np.ndarray, np.ndarray]], be
             axes.plot(*curves[own], color=BASELINE, linewidth=1.8, linestyle=(0, (4, 2)))
         axes.plot(*curves[best], color=MODEL, linewidth=2.4)
         shown = np.concatenate([score[score <= cap] for _, score in curves])
-        room = 0.06 * (cap - shown.min())
-        axes.set_ylim(shown.min() - room, cap + room)
+        margin = 0.06 * (cap - shown.min())
+        axes.set_ylim(shown.min() - margin, cap + margin)
         axes.get_figure().text(0, 1, "score of the epoch; lower is better", ha="left", va="top")
         axes.set_xlabel("training step", loc="right")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -160,14 +160,14 @@ def score_curves(title: str, curves: Sequence[tuple[np.ndarray, np.ndarray]], be
 
 
 def importance_bars(title: str, shares: Mapping[str, float]) -> "Markup":
-    """How much each setting matters.
+    """Bars of the importance of each setting.
 
     Args:
-        title: The figure in words.
-        shares: Shares by setting, the largest first.
+        title: Text alternative of the figure.
+        shares: Importance by setting, in shares of 1, the largest first.
 
     Returns:
-        The figure.
+        The figure as SVG.
     """
     values, rows = list(shares.values()), -np.arange(len(shares), dtype=float)
 

@@ -1,4 +1,4 @@
-"""Which of the settings that were searched matter."""
+"""The importance of each setting that was searched."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ import pandas as pd
 
 from dist_lstm.config.search import Domain, labels_of
 
-#: Fewer trials say nothing.
+#: Fewer trials than this are too few for an estimate.
 _FEWEST = 8
 
 
 def distribution_of(domain: Domain) -> Any:
-    """What is tried of a setting, as Optuna says it; choices are their labels."""
+    """The values of a setting as a distribution of Optuna; choices are represented by their labels."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     kind, given = domain
@@ -28,24 +28,24 @@ def distribution_of(domain: Domain) -> Any:
 
 
 def label_of(value: Any, domain: Domain) -> str:
-    """The label of a choice, as a column of the trials holds it: text, a number, or JSON of anything else."""
+    """The label of a choice; `value` is text, a number, or JSON of anything else, as in the table of trials."""
     plain = value.item() if hasattr(value, "item") else value
     return plain if plain in labels_of(domain) and not isinstance(domain[1][0], str) else json.dumps(plain)
 
 
 def importance(trials: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, float] | None:
-    """How much of what tells the better trials from the others lies in each setting.
+    """Estimate how much each setting contributes to the difference between the best trials and the others.
 
     Source: Watanabe, Bansal & Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
-    Subspaces", IJCAI 2023; as Optuna has it.
+    Subspaces", IJCAI 2023; as implemented by Optuna.
 
     Args:
-        trials: One row a trial: `score`, and a column a setting.
-        domains: What was tried of each setting.
+        trials: One row per trial: `score`, and one column per setting.
+        domains: The domain of each setting.
 
     Returns:
-        Shares by setting, the largest first, that add up to 1; None where fewer than eight trials have a score, or
-        all have the same.
+        Shares by setting that sum to 1, the largest first; None if fewer than 8 trials have a score, or if all
+        scores are equal.
     """
     scored = trials[trials["score"].notna()]
     if len(scored) < _FEWEST or scored["score"].min() == scored["score"].max():
@@ -63,7 +63,7 @@ def importance(trials: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str,
         study.add_trial(
             optuna.trial.create_trial(params=params, distributions=distributions, value=float(row["score"]))
         )
-    # What tells the best quarter from all that could have been tried, not from what a sampler preferred.
+    # Compares the best quarter with the complete search space, not with the values that a sampler preferred.
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25, evaluate_on_local=False)
     result = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return dict(sorted(result.items(), key=lambda pair: -pair[1]))

@@ -1,4 +1,4 @@
-"""What became of trials: Tune's records to plain values, and those to a row or a line each."""
+"""Outcomes of trials: read from Tune's records, collected in a table, and printed."""
 
 import json
 import math
@@ -17,21 +17,21 @@ from dist_lstm.search.samples import Sample, changes_of
 from dist_lstm.search.trial import DONE, FAILED
 
 STOPPED = "stopped"
-#: Trials of the table that is shown at the end.
+#: Number of trials in the table that is printed at the end.
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trial as far as it came.
+    """The state of a trial.
 
     Attributes:
         number: Its number, from 0.
-        sample: What it tried.
-        last_result: What it reported last; empty where that is nothing.
-        reason: Why it failed; empty where it did not.
-        over: Whether it is over.
-        checkpoint: Its last checkpoint, as Tune has it.
+        sample: The values that it tries.
+        last_result: Its last report to Tune; empty if there is none.
+        reason: Why it failed; empty if it did not.
+        over: Whether it has ended.
+        checkpoint: Its last checkpoint, an object of Tune.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def score(self) -> float:
-        """Score of the weights it would keep; NaN where it failed, or has none that is a number."""
+        """Score of the weights that would be kept; NaN if the trial failed or has no finite score."""
         score = self.last_result.get("score")
         return float(score) if score is not None and math.isfinite(score) and not self.reason else math.nan
 
@@ -54,15 +54,15 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration of the trial, in seconds."""
         return float(self.last_result.get("time_total_s", 0.0))
 
 
 def outcome_of(trial: Any) -> Outcome:
-    """What became of a trial.
+    """Read the outcome of a trial.
 
     Args:
-        trial: Tune's record.
+        trial: Tune's record of it.
 
     Returns:
         The outcome.
@@ -80,10 +80,10 @@ def outcome_of(trial: Any) -> Outcome:
 
 
 def reason_of(error: Exception | None) -> str:
-    """Why a trial's process failed, in a line.
+    """Describe in one line why the process of a trial failed.
 
     Args:
-        error: What it ended with, as far as Tune knows.
+        error: The exception that Tune recorded; None if there is none.
 
     Returns:
         The reason.
@@ -99,23 +99,23 @@ def reason_of(error: Exception | None) -> str:
 
 
 def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The trial with the least score, the first of several; None where none has one."""
+    """The trial with the lowest score, the first of several; None if no trial has a score."""
     scored = [one for one in outcomes if one.score == one.score]
     return min(scored, key=lambda one: (one.score, one.number), default=None)
 
 
 def table_of(outcomes: Sequence[Outcome], own: Sample, domains: Mapping[str, Domain]) -> pd.DataFrame:
-    """Trials as a table.
+    """Collect trials in a table.
 
     Args:
         outcomes: All trials.
         own: The config's own settings.
-        domains: What was tried of each setting.
+        domains: The domain of each setting.
 
     Returns:
-        One row a trial: `trial`, `own` (whether it has the config's own settings), `score` (NaN where it has
-        none), `status`, `reason`, `epochs`, `seconds`, a column a setting, and the steps and scores of its epochs
-        as lists, `curve_step` and `curve_score`.
+        One row per trial: `trial`, `own` (whether it has the config's own settings), `score` (NaN if it has none),
+        `status`, `reason`, `epochs`, `seconds`, one column per setting, and the steps and scores of its epochs as
+        lists, `curve_step` and `curve_score`.
     """
     rows = []
     for one in sorted(outcomes, key=lambda one: one.number):
@@ -138,18 +138,18 @@ def table_of(outcomes: Sequence[Outcome], own: Sample, domains: Mapping[str, Dom
 
 
 def _column_value(value: Any, domain: Domain) -> Any:
-    """Numbers stay numbers and text text; a column of anything else holds JSON."""
+    """Columns of numbers or of text hold the values; other columns hold them as JSON."""
     same = domain[0] != "choice" or len({type(one) for one in domain[1]}) == 1
     return value if same and isinstance(value, str | int | float) else json.dumps(value)
 
 
 class Watch:
-    """Prints a line a trial that is over.
+    """Prints one line per trial that has ended.
 
     Args:
-        domains: What is tried of each setting.
-        total: Trials of the search.
-        console: Where to.
+        domains: The domain of each setting.
+        total: Number of trials of the search.
+        console: Where the lines are printed.
     """
 
     def __init__(self, domains: Mapping[str, Domain], total: int, console: Console) -> None:
@@ -158,10 +158,10 @@ class Watch:
         self._console = console
 
     def __call__(self, outcomes: Sequence[Outcome], last: Outcome) -> None:
-        """Print a trial that ended.
+        """Print the trial that ended last.
 
         Args:
-            outcomes: All trials that are over.
+            outcomes: All trials that have ended.
             last: The one that ended last.
         """
         width, best = len(str(self._total)), best_of(outcomes)
@@ -169,12 +169,10 @@ class Watch:
         if last.reason:
             outcome = f"failed: {last.reason}"
         else:
-            beside = (
-                "best so far" if best is None or best is last else f"best {best.score:.4f}, trial {best.number}"
-            )
+            gap = "best so far" if best is None or best is last else f"best {best.score:.4f}, trial {best.number}"
             how = "" if last.status == DONE else ", stopped"
             outcome = (
-                f"score {last.score:.4f} ({beside}), {last.last_result['epoch']} epochs{how}, {last.seconds:.0f} s"
+                f"score {last.score:.4f} ({gap}), {last.last_result['epoch']} epochs{how}, {last.seconds:.0f} s"
             )
         self._console.print(
             f"{len(outcomes):>{width}}/{self._total}  trial {last.number:<{width}}  {outcome}; {settings}"
@@ -182,7 +180,18 @@ class Watch:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings in a line; their section is left out."""
+    """Settings as text in one line, without the names of their sections.
+
+    Args:
+        settings: Settings by dotted key.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> settings_text({"model.units": [8, 8], "train.learning_rate": 0.00123456})
+        'units [8, 8], learning_rate 0.001235'
+    """
     return ", ".join(f"{key.split('.')[-1]} {_value_text(value)}" for key, value in settings.items())
 
 
@@ -193,12 +202,12 @@ def _value_text(value: Any) -> str:
 
 
 def show_trials(table: pd.DataFrame, domains: Mapping[str, Domain], console: Console) -> None:
-    """Print the best trials, and how much better the best is than the config's own settings.
+    """Print the best trials, and the best score relative to that of the config's own settings.
 
     Args:
-        table: `trials.parquet`; at least one trial has a score.
-        domains: What was tried of each setting.
-        console: Where to.
+        table: The table of trials, as `table_of` returns it; at least one trial has a score.
+        domains: The domain of each setting.
+        console: Where the table is printed.
     """
     columns = [Column(name, justify="right") for name in ("trial", "score", "epochs")]
     shown = Table(*columns, Column("settings", overflow="fold"))
@@ -208,10 +217,10 @@ def show_trials(table: pd.DataFrame, domains: Mapping[str, Domain], console: Con
         shown.add_row(f"{row['trial']}", f"{row['score']:.4f}", f"{row['epochs']}", settings)
     best = ranked.iloc[0]
     own = ranked.loc[ranked["own"], "score"]
-    beside = ""
+    comparison = ""
     if len(own):
-        beside = f"; the config's own settings: {own.iloc[0]:.4f} ({best['score'] / own.iloc[0] - 1:+.1%})"
+        comparison = f"; the config's own settings: {own.iloc[0]:.4f} ({best['score'] / own.iloc[0] - 1:+.1%})"
     counts = table["status"].value_counts()
     console.print("trials    " + ", ".join(f"{count:,} {status}" for status, count in counts.items()))
     console.print(shown)
-    console.print(f"best      trial {best['trial']}: score {best['score']:.4f}{beside}")
+    console.print(f"best      trial {best['trial']}: score {best['score']:.4f}{comparison}")

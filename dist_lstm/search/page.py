@@ -1,4 +1,4 @@
-"""A search to one HTML page that needs nothing else, in the style of a run's report."""
+"""The report of a search: one self-contained HTML page, in the style of a run's report."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from dist_lstm.report.wording import number, percent
 from dist_lstm.search import figures
 from dist_lstm.search.importance import importance, label_of
 
-#: Trials that are listed, and the curves that are drawn.
+#: Maximum number of trials that are listed, and of curves that are drawn.
 _LISTED, _DRAWN = 20, 200
 _ALGORITHMS = {
     "optuna": "Optuna (TPE)",
@@ -28,16 +28,16 @@ _ALGORITHMS = {
 
 
 def render_search(name: str, config: Config, trials: pd.DataFrame, has_run: bool) -> str:
-    """The page.
+    """Render the report of a search.
 
     Args:
-        name: What the search is called; any text.
-        config: Its config.
-        trials: `trials.parquet`; at least one trial has a score.
-        has_run: Whether `best/` is there, with its report.
+        name: Name of the search; any text.
+        config: The config of the search.
+        trials: The table of trials, as `table_of` returns it; at least one trial has a score.
+        has_run: Whether there is a run of the best trial, with its report.
 
     Returns:
-        HTML; the same for the same trials.
+        The page as HTML; the same for the same trials.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -49,7 +49,7 @@ def render_search(name: str, config: Config, trials: pd.DataFrame, has_run: bool
     scored = trials[trials["score"].notna()].sort_values(["score", "trial"]).reset_index(drop=True)
     own = scored[scored["own"]]
     return page.render(
-        style=Markup(files("dist_lstm.report").joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
+        style=Markup(files("dist_lstm.report").joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 (packaged file)
         name=name,
         best=_trial(scored.iloc[0], domains),
         own=None if own.empty else _trial(own.iloc[0], domains),
@@ -80,7 +80,7 @@ def _text(value: Any) -> str:
 
 
 def _sentence(scored: pd.DataFrame, trials: pd.DataFrame) -> str:
-    """What came of it, in one plain sentence."""
+    """The result of the search in one sentence."""
     best, own = scored.iloc[0], scored.loc[scored["own"], "score"]
     result = f"The best of {len(trials):,} trials has a score of {number(best['score'])}"
     if own.empty:
@@ -107,13 +107,13 @@ def _facts(config: Config, trials: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _cap(scores: np.ndarray) -> float:
-    """A score above which trials are so bad that how bad says nothing."""
+    """Upper limit of the scores that are shown: far worse ones would only compress the others."""
     best, middle, worst = np.nanmin(scores), np.nanmedian(scores), np.nanmax(scores)
     return float(min(worst, best + 3 * (middle - best))) if middle > best else float(worst)
 
 
 def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, Any]:
-    """Parallel coordinates and learning curves; None with one trial, whose lines say nothing."""
+    """Parallel coordinates, None unless there are two different scores, and learning curves."""
     drawn = scored.head(_DRAWN)
     scores = drawn["score"].to_numpy(float)
     position = drawn.index[drawn["own"]]
@@ -131,9 +131,7 @@ def _figures(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> dict[str, A
             low, (position, label) = score.ticks
             score = replace(score, ticks=[low, (position, f"{label} and more")])
         scales.append(score)
-        title = (
-            f"Parallel coordinates of {len(drawn)} trials: a line a trial, a row a setting, the last the score."
-        )
+        title = f"Parallel coordinates of {len(drawn)} trials: one line per trial, one row per setting and score."
         result["parallel"] = figures.parallel_coordinates(title, scales, np.arange(len(drawn)), own)
     ends = np.concatenate([curve[1][np.isfinite(curve[1])] for curve in curves])
     cap = max(_cap(ends), float(np.nanmin(ends)) * 1.02)
@@ -156,8 +154,8 @@ def _importance(scored: pd.DataFrame, domains: Mapping[str, Domain]) -> Any:
     shares = importance(scored, domains)
     if shares is None:
         return None
-    said = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
-    return figures.importance_bars(f"Importance of settings: {said}.", shares)
+    listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
+    return figures.importance_bars(f"Importance of settings: {listed}.", shares)
 
 
 def _failures(trials: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,13 +1,13 @@
-"""A search for better settings: `dist-lstm tune`.
+"""A hyperparameter search: `dist-lstm tune`.
 
-    shards/         prepared once, for all trials
+    shards/         the prepared data, for all trials
     ray/            Ray Tune's state and the trials' checkpoints
-    trials.parquet  a row a trial
+    trials.parquet  one row per trial
     best.yaml       the best trial's settings
     best/           the best model, an ordinary run directory
-    search.html     all of it on a page
+    search.html     the report
 
-The process that does this imports no TensorFlow; trials and the last run do, in processes of their own.
+The process of the search does not import TensorFlow; trials and the best model's run do, in their own processes.
 """
 
 import json
@@ -37,16 +37,16 @@ from dist_lstm.storage import is_marked, listing, lock, mark, origin, publish, s
 
 
 def search(config: Config, folder: Path, console: Console) -> None:
-    """Search for better settings, or go on with a search that was stopped.
+    """Search for better settings, or continue an interrupted search.
 
     Args:
-        config: The job; `search` says what is tried.
-        folder: Where it goes; it must lie where all nodes of the cluster see it.
+        config: The config; its section `search` defines the search space.
+        folder: The directory of the search; all nodes of the cluster must have access to it.
         console: Where progress is shown.
 
     Raises:
-        UserError: If the space is empty or contradicts itself, the folder holds other work, the data can't be
-            used, or no trial had a score.
+        UserError: If the search space is empty, if its settings contradict each other in every combination, if the
+            folder holds other work, if the data can't be used, or if no trial has a score.
     """
     files = SearchLayout(folder)
     folder = folder.absolute()
@@ -94,7 +94,7 @@ def _refuse_other_work(config: Config, folder: Path) -> None:
     ]
     spaces = stored.search.domains, config.search.domains
     different += [
-        f"search.space.{key} is {_said(spaces[0].get(key))}, not {_said(spaces[1].get(key))}"
+        f"search.space.{key} is {_domain_text(spaces[0].get(key))}, not {_domain_text(spaces[1].get(key))}"
         for key in dict.fromkeys([*spaces[0], *spaces[1]])
         if spaces[0].get(key) != spaces[1].get(key)
     ]
@@ -102,8 +102,8 @@ def _refuse_other_work(config: Config, folder: Path) -> None:
         raise UserError(folder, f"holds another search: {'; '.join(different)}", "choose another --out")
 
 
-def _said(domain: Domain | None) -> str:
-    return "not there" if domain is None else f"{domain[0]} {json.dumps(domain[1])}"
+def _domain_text(domain: Domain | None) -> str:
+    return "not searched" if domain is None else f"{domain[0]} {json.dumps(domain[1])}"
 
 
 def _work(config: Config, folder: Path, console: Console) -> None:
@@ -122,7 +122,7 @@ def _work(config: Config, folder: Path, console: Console) -> None:
             job = Job(config, files.shards, resolved.task.min_context)
             _search(job, manifest, folder, cluster, console)
         if files.best.exists():
-            console.print("best      goes on to its end, is backtested, and forecasts")
+            console.print("best      finishes its training, is backtested, and forecasts")
             _finish(config.search, folder)
     from dist_lstm.search.page import render_search
 
@@ -131,7 +131,7 @@ def _work(config: Config, folder: Path, console: Console) -> None:
 
 
 def _search(job: Job, manifest: Manifest, folder: Path, cluster: Cluster, console: Console) -> None:
-    """Run the trials; leaves `best.yaml`, `best/` with what its run begins with, and last `trials.parquet`."""
+    """Run the trials; write `best.yaml`, the files that the run in `best/` starts from, then `trials.parquet`."""
     files = SearchLayout(folder)
     config = job.config
     _check_resources(config.search, cluster)
@@ -140,7 +140,7 @@ def _search(job: Job, manifest: Manifest, folder: Path, cluster: Cluster, consol
         console.print(f"note      {contradiction}")
     own, outside = own_sample(config, manifest.statistics)
     if outside:
-        console.print(f"note      outside of search.space; trial 0 takes {', '.join(outside)}")
+        console.print(f"note      outside of search.space; trial 0 uses {', '.join(outside)}")
     samples = tuning.samples_of(config, own)
     total = config.search.num_samples if samples is None else len(samples)
     going_on = "; going on" if files.ray.exists() else ""
@@ -157,17 +157,17 @@ def _search(job: Job, manifest: Manifest, folder: Path, cluster: Cluster, consol
 
 
 def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
-    """On this machine nothing is added while one waits; a cluster may grow."""
-    for name, there in (("cpus", cluster.cpus), ("gpus", cluster.gpus)):
-        asked = getattr(search, name)
-        if cluster.address is None and asked > there:
+    """Refuse a trial that needs more than this machine has; a cluster may grow, so it is not checked."""
+    for name, available in (("cpus", cluster.cpus), ("gpus", cluster.gpus)):
+        needed = getattr(search, name)
+        if cluster.address is None and needed > available:
             raise UserError(
-                f"search.{name}", f"{asked:g} a trial asked for, this machine has {there:g}", "lower it"
+                f"search.{name}", f"is {needed:g} per trial, but this machine has {available:g}", "lower it"
             )
 
 
 def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> None:
-    """Write `best.yaml`, and prepare `best/` as a run that was stopped where the trial ended."""
+    """Write `best.yaml`, and prepare `best/` as a run that was interrupted where the trial ended."""
     files = SearchLayout(folder)
     config = trial_config(job.config, best.sample, manifest.statistics)
     config = override(config, {"resources.gpus": job.config.resources.gpus})
@@ -185,7 +185,7 @@ def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> Non
 
 
 def _link(source: str, target: str) -> None:
-    """Shards are never changed, only replaced: two folders may share them where the file system can."""
+    """Link a shard instead of copying it if the file system can: shards are only replaced, never changed."""
     try:
         os.link(source, target)
     except OSError:
@@ -193,7 +193,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _finish(settings: SearchSettings, folder: Path) -> None:
-    """Bring the best model's run to its end, in a process with a trial's devices."""
+    """Finish the best model's run, in a process with the resources of a trial."""
     import ray
     from ray.exceptions import RayTaskError
 

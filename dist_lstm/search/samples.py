@@ -1,7 +1,7 @@
-"""What is tried of each setting, as plain values: drawn, enumerated, and turned into changes of a config.
+"""Samples of the search space: drawn, enumerated, and converted to changes of a config.
 
-A sample has a value a setting. What comes from a list of choices stands in it as JSON text: a choice may be a list
-of units, which a sampler takes for no value.
+A sample holds one value for each setting. A choice is held as JSON text, since it may be a list, such as of units,
+which samplers do not accept as a value.
 """
 
 import itertools
@@ -20,19 +20,25 @@ from dist_lstm.errors import UserError
 
 Sample = dict[str, Any]
 
-#: Combinations that are tried in mind before the search, to tell of those that contradict each other.
-_LOOKED_AT = 200
+#: Combinations that are checked for contradictions before the search.
+_CHECKED = 200
 
 
 def changes_of(sample: Sample, domains: Mapping[str, Domain]) -> dict[str, Any]:
-    """A sample as settings.
+    """Convert a sample to settings.
 
     Args:
-        sample: A value a setting; numbers may lie beyond the ends, where population based training has gone.
-        domains: What is tried of each setting.
+        sample: One value for each setting; numbers may lie outside of the domain, as population based training may
+            leave it, and are moved to its nearer end.
+        domains: The domain of each setting.
 
     Returns:
         Settings by dotted key, as `override` takes them.
+
+    Example:
+        >>> domains = {"model.units": ("choice", ([4], [8])), "model.dropout": ("uniform", (0.0, 0.5))}
+        >>> changes_of({"model.units": "[8]", "model.dropout": 0.6}, domains)
+        {'model.units': [8], 'model.dropout': 0.5}
     """
     return {key: _setting(sample[key], domain) for key, domain in domains.items()}
 
@@ -44,20 +50,20 @@ def _setting(value: Any, domain: Domain) -> Any:
     low, high = given[:2]
     inside = min(max(float(value), low), high)
     values = values_of(domain)
-    # Samplers give 0.30000000000000004, and floats for whole numbers.
+    # Samplers return 0.30000000000000004 for 0.3, and floats for integers.
     return float(inside) if values is None else min(values, key=lambda one: abs(one - inside))
 
 
 def trial_config(config: Config, sample: Sample, statistics: DatasetStatistics) -> ResolvedConfig:
-    """The config of a trial, resolved.
+    """Resolve the config of a trial.
 
     Args:
         config: The config of the search; settings may be left out.
-        sample: What the trial tries.
-        statistics: Of the data.
+        sample: The values that the trial tries.
+        statistics: Statistics of the data.
 
     Returns:
-        The config. It leaves GPUs to what the trial is given.
+        The config, with `resources.gpus: auto`: a trial uses the GPUs that Ray assigns to it.
 
     Raises:
         UserError: If its settings contradict each other.
@@ -67,14 +73,15 @@ def trial_config(config: Config, sample: Sample, statistics: DatasetStatistics) 
 
 
 def own_sample(config: Config, statistics: DatasetStatistics) -> tuple[Sample, list[str]]:
-    """The config's own settings as a sample.
+    """Express the config's own settings as a sample.
 
     Args:
         config: The config of the search.
-        statistics: Of the data.
+        statistics: Statistics of the data.
 
     Returns:
-        The sample, and the settings that lie outside of what is tried, each with what is taken in its place.
+        The sample, and one text per setting whose own value is outside of its domain: the setting, the value that
+        is used, and its own.
     """
     own, sample, outside = dict(flatten(resolve(config, statistics))), {}, []
     for key, domain in config.search.domains.items():
@@ -95,17 +102,17 @@ def own_sample(config: Config, statistics: DatasetStatistics) -> tuple[Sample, l
 
 
 def draw_samples(config: Config, number: int, seed: int) -> list[Sample]:
-    """Random samples, independent of each other.
+    """Draw independent random samples.
 
     Args:
         config: The config of the search.
-        number: How many.
-        seed: Their seed.
+        number: Number of samples.
+        seed: Seed of the random generator.
 
     Returns:
         The samples.
     """
-    generator = random.Random(seed)  # noqa: S311 (no secret)
+    generator = random.Random(seed)  # noqa: S311 (not for security)
     return [
         {key: _draw(domain, generator) for key, domain in config.search.domains.items()} for _ in range(number)
     ]
@@ -122,26 +129,26 @@ def _draw(domain: Domain, generator: random.Random) -> Any:
 
 
 def all_samples(config: Config) -> list[Sample]:
-    """Every combination of settings, in order."""
+    """Every combination of settings; the values of the last setting vary fastest."""
     domains = config.search.domains
     values = [labels_of(one) if one[0] == "choice" else list(values_of(one) or ()) for one in domains.values()]
     return [dict(zip(domains, combination, strict=True)) for combination in itertools.product(*values)]
 
 
 def contradictions(config: Config, statistics: DatasetStatistics) -> str:
-    """What to say of combinations that contradict each other, found by drawing some.
+    """Estimate from random samples how many combinations of settings contradict each other.
 
     Args:
         config: The config of the search.
-        statistics: Of the data.
+        statistics: Statistics of the data.
 
     Returns:
-        A sentence; empty where none was found.
+        A sentence for the user; empty if no sample has a contradiction.
 
     Raises:
-        UserError: If all do.
+        UserError: If every sample has one.
     """
-    samples, problems = draw_samples(config, _LOOKED_AT, config.search.seed), []
+    samples, problems = draw_samples(config, _CHECKED, config.search.seed), []
     for sample in samples:
         try:
             trial_config(config, sample, statistics)

@@ -1,6 +1,6 @@
-"""One trial of a search: settings to a score an epoch, on the node and the devices that Ray gave it.
+"""One trial of a search: trains with its settings and reports one score per epoch, on the devices Ray assigned.
 
-Nothing here imports TensorFlow before `hide_gpus_not_given` has said what it may see.
+TensorFlow is not imported before `hide_gpus_not_given` has restricted the GPUs that it may use.
 """
 
 import json
@@ -27,9 +27,9 @@ from dist_lstm.search.samples import Sample, trial_config
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import mirrored, write_text
 
-#: Beside `checkpoints/`, what a checkpoint of a trial holds: its settings, and its scores so far.
+#: Values of `status` in the reports of a trial.
 RUNNING, DONE, FAILED = "running", "done", "failed"
-#: A process with a hung thread may not end by itself.
+#: Seconds until the process of a hung trial is ended: with a hung thread it may not end by itself.
 _SECONDS_TO_END = 30
 
 
@@ -40,7 +40,7 @@ class Job:
     Attributes:
         config: The config of the search; settings may be left out.
         shards: The prepared data.
-        min_context: Fewest steps before a scored cutoff.
+        min_context: Minimum number of steps before a scored cutoff.
     """
 
     config: Config
@@ -49,17 +49,17 @@ class Job:
 
 
 def run_trial(settings: dict[str, Any], job: Job) -> None:
-    """What Tune calls: trains and reports.
+    """Train and report to Tune, which calls this for each trial.
 
-    A trial that can't work with its settings reports so and is over. Any other exception is Tune's to handle: the
-    trial goes on from its last epoch, as often as `search.max_failures` allows.
+    A trial that fails because of its settings reports the reason and ends. Any other exception is left to Tune: it
+    restarts the trial from its last epoch, at most `search.max_failures` times.
 
     Args:
-        settings: `sample`, what is tried.
+        settings: `sample`, the values that the trial tries.
         job: What all trials share.
 
     Raises:
-        TimeoutError: If it hangs.
+        TimeoutError: If the trial makes no progress for `search.trial_timeout` seconds.
     """
     from ray import tune
 
@@ -74,12 +74,12 @@ def run_trial(settings: dict[str, Any], job: Job) -> None:
     except UserError as error:
         reason = str(error)
     except Exception as error:  # noqa: BLE001 (raised again, as text)
-        said = next(iter(str(error).splitlines()), "")
+        text = next(iter(str(error).splitlines()), "")
         if type(error).__name__ != "ResourceExhaustedError":
             traceback.print_exc()
-            # One of TensorFlow's own would make the process of the search import it.
-            raise RuntimeError(f"{type(error).__name__}: {said}") from None
-        reason = f"out of memory: {said}"
+            # To unpickle an exception class of TensorFlow, the process of the search would have to import it.
+            raise RuntimeError(f"{type(error).__name__}: {text}") from None
+        reason = f"out of memory: {text}"
     tune.report({"score": float("nan"), "epoch": 0, "status": FAILED, "reason": reason})
 
 
@@ -87,7 +87,7 @@ class Watchdog:
     """Ends work that makes no progress.
 
     Args:
-        seconds: Without progress, after which it ends.
+        seconds: Maximum duration without progress, in seconds.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -96,26 +96,26 @@ class Watchdog:
         self._waits = False
 
     def beat(self) -> None:
-        """There is progress."""
+        """Record that there is progress."""
         self._last = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While the block runs, the work waits for others, which is not its fault."""
+        """Suspend the limit while the block runs, in which the work waits for something else."""
         self._waits = True
         yield
         self.beat()
         self._waits = False
 
     def run(self, work: Callable[[], None]) -> None:
-        """Work in a thread that can be left behind: Python can't end one that hangs.
+        """Call a function in a daemon thread, which is abandoned if it hangs: Python can't end a thread.
 
         Args:
-            work: What is done; calls `beat`.
+            work: The function; it must call `beat` regularly.
 
         Raises:
-            TimeoutError: If there is no progress.
-            BaseException: What the work raised, its exit too.
+            TimeoutError: If there is no progress for too long.
+            BaseException: Any exception that the function raised, including `SystemExit`.
         """
         ended: list[BaseException] = []
 
@@ -137,7 +137,7 @@ class Watchdog:
 
 
 def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
-    """Train in a scratch folder on this node, from the trial's last checkpoint where there is one."""
+    """Train in a temporary folder on this node, from the trial's last checkpoint if there is one."""
     start_tensorflow()
     import keras
     from ray import tune
@@ -153,9 +153,9 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
         def step(self, step: int, loss: float, speed: Any) -> None:  # noqa: ARG002
             watchdog.beat()
 
-    # Actors are used again: what the trial before has built goes.
+    # Actors are reused: this frees the model of the previous trial.
     keras.backend.clear_session()
-    # Ray makes a folder on this node the working directory, and deletes it with its own files.
+    # The working directory is a local folder of Ray, which Ray deletes with its own files.
     with tempfile.TemporaryDirectory(prefix="trial-", dir=Path.cwd(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         checkpoint = tune.get_checkpoint()
@@ -179,7 +179,7 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
 
 
 def _as_trial(config: ResolvedConfig) -> ResolvedConfig:
-    """No checkpoints but those of every epoch; as many threads as CPUs."""
+    """Checkpoint only at the end of each epoch; use as many threads as the trial has CPUs."""
     changes: dict[str, Any] = {
         "train.checkpoint_every": None,
         "train.checkpoint_seconds": None,
@@ -192,13 +192,13 @@ def _as_trial(config: ResolvedConfig) -> ResolvedConfig:
 
 
 class _Report:
-    """Tells Tune of epochs. What it knows lies in the checkpoint, so that who goes on from it knows it too.
+    """Reports epochs to Tune. Its state is part of the checkpoint, so a trial that continues from one has it.
 
     Args:
-        folder: The trial's scratch folder.
-        score: Scores a model.
-        steps: Steps at most.
-        watchdog: Told when Tune is waited for.
+        folder: The trial's temporary folder.
+        score: Computes the score of a model.
+        steps: Maximum number of training steps.
+        watchdog: Suspended while the trial waits for Tune.
     """
 
     def __init__(self, folder: Path, score: Callable[[Any], float], steps: int, watchdog: Watchdog) -> None:
@@ -210,7 +210,7 @@ class _Report:
         self._reported: dict[str, Any] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
 
     def epoch(self, model: Any, record: Any, best: bool) -> None:
-        """Score the epoch's weights, and report the score of those that would be kept."""
+        """Score the weights of the epoch, and report the score of the weights that would be kept."""
         from ray import tune
 
         score = self._score(model)
@@ -223,7 +223,7 @@ class _Report:
                 ),
                 "give split.validation more steps",
             )
-        # A training that went back to a checkpoint comes by an epoch twice.
+        # Training that is resumed from a checkpoint may repeat an epoch.
         curve = [[step, one] for step, one in self._reported.get("curve", []) if step < record.step]
         self._reported = {
             "score": score if best else self._reported["score"],
@@ -231,12 +231,12 @@ class _Report:
             "status": DONE if record.step >= self._steps else RUNNING,
             "curve": [*curve, [record.step, score]],
         }
-        write_text(TrialLayout(self._folder).trial_score, json.dumps(self._reported))  # infinity too
+        write_text(TrialLayout(self._folder).trial_score, json.dumps(self._reported))  # may hold infinity
         with self._watchdog.waiting():
             tune.report(dict(self._reported), checkpoint=tune.Checkpoint.from_directory(str(self._folder)))
 
     def end(self) -> None:
-        """Report that training came to its end, where that was not said with its last epoch."""
+        """Report that training has ended, unless the report of the last epoch did."""
         from ray import tune
 
         if self._reported["status"] != DONE:
@@ -244,7 +244,7 @@ class _Report:
 
 
 def finish_run(where: str) -> None:
-    """Bring the run of the best trial to its end, as `dist-lstm run` does, on the devices that Ray gave.
+    """Finish the run of the best trial, as `dist-lstm run` does, on the devices that Ray assigned.
 
     Args:
         where: Path or URI of the search.

@@ -1,4 +1,4 @@
-"""What Ray Tune left in the folder of a search: whose it is, whether it is whole, and the checkpoints it notes."""
+"""Ray Tune's state in the folder of a search: its owner, whether it is intact, and its checkpoints."""
 
 import json
 import os
@@ -14,10 +14,10 @@ _STATES, _CHECKPOINTS = "experiment_state-*.json", "checkpoint_*"
 
 
 def claim(state: Path) -> None:
-    """Take a folder for Tune's state, which is pickle: nobody else may write it, and nobody else's is read.
+    """Reserve a folder for Tune's state: it is pickled, so only state of this user is read or may be written.
 
     Args:
-        state: The folder; made where it is not there.
+        state: The folder; created if it does not exist.
 
     Raises:
         UserError: If it belongs to another user or is a link.
@@ -27,20 +27,20 @@ def claim(state: Path) -> None:
     if state.is_symlink() or status.st_uid != os.getuid():
         raise UserError(
             state,
-            f"belongs to another user ({status.st_uid}); Ray's state is read back by its owner alone",
+            f"belongs to another user ({status.st_uid}); Ray's state is read only by its owner",
             "choose another --out",
         )
     state.chmod(0o700)
 
 
 def check_whole(state: Path) -> None:
-    """Refuse damaged state: Tune starts anew, without a word, where it can't read it.
+    """Refuse damaged state: Tune would start a new search, without a warning, if it can't read it.
 
     Args:
-        state: A folder that was claimed.
+        state: A folder after `claim`.
 
     Raises:
-        UserError: If the newest of some file can't be read.
+        UserError: If the newest file of any kind can't be read.
     """
     pickled = ("tuner.pkl", "searcher-state-*.pkl", "search_gen_state-*.json", "basic-variant-state-*.json")
     for pattern in (_STATES, *pickled):
@@ -50,34 +50,36 @@ def check_whole(state: Path) -> None:
                 pickle.loads(content) if pattern in pickled else json.loads(content)  # noqa: S301 (see claim)
             except Exception as error:
                 raise UserError(
-                    path, "is damaged, so the search can't go on", f"delete {state}, and its trials are run again"
+                    path,
+                    "is damaged, so the search can't continue",
+                    f"delete {state}; its trials are then run again",
                 ) from error
 
 
 def mend_checkpoints(state: Path) -> None:
-    """Bring the checkpoints on disk to those that Tune's state notes, so that every trial can go on.
+    """Make the checkpoints on disk agree with those that Tune's state lists, so that every trial can continue.
 
-    Tune writes its state seldom, and deletes old checkpoints at once: one that it notes may be gone. The one after
-    it, which was whole before the other was deleted, then takes its place. Those after the last that is noted may
-    have been cut short, and would be written into; they go.
+    Tune writes its state rarely, but deletes old checkpoints at once, so a listed one may be missing. It is
+    replaced by a copy of the next one, which was complete before the listed one was deleted. Checkpoints after the
+    last listed one may be incomplete, and Tune would write into them, so they are deleted.
 
     Args:
-        state: A folder that was claimed.
+        state: A folder after `claim`.
     """
-    noted: dict[str, set[int]] = defaultdict(set)
+    listed: dict[str, set[int]] = defaultdict(set)
     for path in saved_checkpoints(json.loads(max(state.glob(_STATES)).read_text(encoding="utf-8"))):
-        noted[path.parent.name].add(_number(path))
+        listed[path.parent.name].add(_number(path))
     for folder in {path.parent for path in state.glob(f"*/{_CHECKPOINTS}")}:
-        there = {_number(path): path for path in folder.glob(_CHECKPOINTS)}
-        needed = noted[folder.name]
-        for number in needed - there.keys():
-            later = [one for one in there if one > number]
+        existing = {_number(path): path for path in folder.glob(_CHECKPOINTS)}
+        needed = listed[folder.name]
+        for number in needed - existing.keys():
+            later = [one for one in existing if one > number]
             if later:
-                path = there[min(later)]
+                path = existing[min(later)]
                 shutil.copytree(path, path.with_name(f"checkpoint_{number:06d}"))
-        for number in there.keys() - needed:
+        for number in existing.keys() - needed:
             if number > max(needed, default=-1):
-                shutil.rmtree(there[number])
+                shutil.rmtree(existing[number])
 
 
 def _number(checkpoint: Path) -> int:

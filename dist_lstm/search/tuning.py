@@ -1,4 +1,4 @@
-"""Ray Tune: how trials are chosen, stopped, continued and watched."""
+"""Ray Tune: how trials are chosen, stopped, continued and reported."""
 
 import logging
 import os
@@ -22,13 +22,13 @@ from dist_lstm.search.trial import Job, run_trial
 from dist_lstm.search.tune_state import check_whole, claim, mend_checkpoints
 
 SCORE = "score"
-#: A trial stays if it is among the best third of those that came as far.
+#: A trial continues if it is among the best third of those that reached the same epoch.
 _REDUCTION = 3
 #: More epochs than any trial has.
 _NO_END = 10**6
-#: Told of each trial that ended: all that are over, and this one.
+#: Called for each trial that ends, with all trials that have ended and this one.
 Watcher = Callable[[Sequence[Outcome], Outcome], None]
-#: Not in the callback itself: Tune pickles that, which a console does not take.
+#: Not in the callback itself: Tune pickles that, and a console can't be pickled.
 _WATCHER: ContextVar[Watcher] = ContextVar("watcher")
 
 
@@ -40,7 +40,7 @@ def samples_of(config: Config, own: Sample) -> list[Sample] | None:
         own: The config's own settings.
 
     Returns:
-        The samples.
+        The samples, or None.
     """
     search = config.search
     if search.algorithm == "optuna":
@@ -51,21 +51,21 @@ def samples_of(config: Config, own: Sample) -> list[Sample] | None:
 
 
 def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outcome]:
-    """Run all trials, or those that an earlier command left.
+    """Run all trials, or those that an interrupted search has not finished.
 
-    SIGINT and SIGTERM end it, and then the process, with all saved that is needed to go on.
+    SIGINT and SIGTERM end the search and then the process; the state that is needed to continue is saved.
 
     Args:
         job: What all trials share.
-        own: The settings that are tried first.
-        folder: The folder of the search; Tune's state lies in it.
-        watch: Told of each trial that ended.
+        own: The config's own settings, which are tried first.
+        folder: The directory of the search, which contains Tune's state.
+        watch: Called for each trial that ends.
 
     Returns:
-        What became of all trials.
+        The outcomes of all trials.
 
     Raises:
-        UserError: If the state can't be used.
+        UserError: If Tune's state is damaged or belongs to another user.
     """
     from ray import tune
 
@@ -111,7 +111,7 @@ def _new_tuner(trainable: Any, config: Config, own: Sample, folder: Path) -> Any
             storage_path=str(folder),
             callbacks=[_make_callback()],
             failure_config=tune.FailureConfig(max_failures=search.max_failures),
-            # Population based training may still read the checkpoint before the last.
+            # Population based training may still read earlier checkpoints than the last.
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if search.algorithm == "pbt" else 2),
             verbose=0,
         ),
@@ -119,7 +119,7 @@ def _new_tuner(trainable: Any, config: Config, own: Sample, folder: Path) -> Any
 
 
 def _folder_of(trial: Any, first: int) -> str:
-    """A folder's name that tells the trial's number, from 0; Optuna's are counted from 1."""
+    """Name of a trial's folder, which begins with its number from 0; with Optuna, Tune counts from 1."""
     return f"{int(trial.experiment_tag.split('_')[0]) - first:04d}-{trial.trial_id}"
 
 
@@ -130,8 +130,8 @@ def _optuna(config: Config, own: Sample) -> Any:
     domains, seed, number = config.search.domains, config.search.seed, config.search.num_samples
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that what is asked for is experimental
-        # A fifth at random, then by what is known; trials that still run count as bad, so that they spread.
+        warnings.simplefilter("ignore")  # TPE's options are experimental
+        # A fifth of the trials is random; running trials count as bad ones, so that parallel trials differ.
         sampler = optuna.samplers.TPESampler(
             multivariate=True, constant_liar=True, seed=seed, n_startup_trials=max(4, number // 5)
         )
@@ -161,14 +161,14 @@ def _scheduler(config: Config, own: Sample) -> Any:
     class Halving(schedulers.ASHAScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             decision = super().on_trial_result(tune_controller, trial, result)
-            # All others are compared with the config's own settings, which so come to their end.
+            # All others are compared with the config's own settings, so that trial is never stopped.
             return self.CONTINUE if trial.config["sample"] == own else decision
 
     return Halving(time_attr="epoch", grace_period=search.grace_epochs, reduction_factor=_REDUCTION, max_t=_NO_END)
 
 
 def _mutation(domain: Domain) -> Any:
-    """What population based training draws a new value from; a value may also be moved by a fifth."""
+    """The distribution of new values in population based training, which also scales values by 0.8 or 1.2."""
     from ray import tune
 
     kind, given = domain
@@ -182,8 +182,8 @@ def _mutation(domain: Domain) -> Any:
 def _make_callback() -> Any:
     from ray import tune
 
-    def tell(trials: list[Any], trial: Any) -> None:
-        # Of the one that ends now, Tune has not yet noted that it does.
+    def notify(trials: list[Any], trial: Any) -> None:
+        # Tune does not yet report the trial that ends now as finished.
         outcomes = {one: outcome_of(one) for one in trials if one.is_finished() or one is trial}
         _WATCHER.get()(list(outcomes.values()), outcomes[trial])
 
@@ -192,23 +192,23 @@ def _make_callback() -> Any:
             return _make_callback, ()
 
         def on_trial_complete(self, *_: Any, trials: list[Any], trial: Any, **__: Any) -> None:
-            tell(trials, trial)
+            notify(trials, trial)
 
         def on_trial_error(self, *_: Any, trials: list[Any], trial: Any, **__: Any) -> None:
-            tell(trials, trial)
+            notify(trials, trial)
 
     return Callback()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray says what the caller of this says better; with `-v` it may talk."""
-    talks = logging.getLogger("dist_lstm").isEnabledFor(logging.INFO)
+    """Hide the messages of Ray, which would repeat those of the search, unless `-v` is given."""
+    is_verbose = logging.getLogger("dist_lstm").isEnabledFor(logging.INFO)
     loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in () if talks else loggers:
+        for logger in () if is_verbose else loggers:
             logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
@@ -219,27 +219,27 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """While the block runs, SIGINT and SIGTERM are told to Tune as the one signal it always hears, SIGUSR1.
+    """While the block runs, forward SIGINT and SIGTERM to Tune as SIGUSR1, the one signal it always handles.
 
-    The process ends after the block, with the status of who was ended by that signal. A second SIGINT does not
-    wait.
+    After the block the process exits with the status of a process that was ended by that signal. A second SIGINT
+    ends it at once.
     """
-    noted: list[int] = []
+    received: list[int] = []
 
-    def note(number: int, _frame: Any) -> None:
-        if number == signal.SIGINT and noted:
+    def forward(number: int, _frame: Any) -> None:
+        if number == signal.SIGINT and received:
             raise KeyboardInterrupt
-        noted.append(number)
+        received.append(number)
         signal.raise_signal(signal.SIGUSR1)
 
-    def not_heard_yet(*_: Any) -> None:
-        raise SystemExit(128 + noted[0])
+    def exit_before_tune(*_: Any) -> None:
+        raise SystemExit(128 + received[0])
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    handlers = {signal.SIGINT: note, signal.SIGTERM: note, signal.SIGUSR1: not_heard_yet}
+    handlers = {signal.SIGINT: forward, signal.SIGTERM: forward, signal.SIGUSR1: exit_before_tune}
     before = {number: signal.getsignal(number) for number in handlers}
     for number, handler in handlers.items():
-        # One that is ignored, as SIGINT is in the background, stays so.
+        # A signal that is ignored, as SIGINT in a background process, stays ignored.
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, handler)
     try:
@@ -247,5 +247,5 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if noted:
-        raise SystemExit(128 + noted[0])
+    if received:
+        raise SystemExit(128 + received[0])

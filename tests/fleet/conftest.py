@@ -1,4 +1,4 @@
-"""One undisturbed fleet for all that are disturbed."""
+"""An uninterrupted fleet, with which interrupted ones are compared."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.fleet.fleets import finished, make_series, start, write_fleet
 
 @pytest.fixture(scope="session")
 def quick_fleet(tmp_path_factory):
-    """Config of a fleet of 6 packs and nothing else, and what it leaves when nothing disturbs it."""
+    """Config of a fleet of 6 packs without groups or a global model, and its directory after it has finished."""
     folder = tmp_path_factory.mktemp("quick")
     config = write_fleet(folder, make_series(), group=None)
     finished(start(config, folder / "out"))

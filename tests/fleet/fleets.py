@@ -1,4 +1,4 @@
-"""A small fleet, started as a user starts it, and the way to look at what it left."""
+"""A small fleet, started from the command line, and functions that read its results."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SETTINGS = {
     "fleet.settings": {"train.max_steps": 400, "model.units": [8], "train.batch_size": 8, "train.patience": 100},
 }  # fmt: skip
 
-#: The command line, which says at its end whether TensorFlow was imported.
+#: The command line, which finally prints whether TensorFlow was imported.
 TELLING = (
     "import sys; from dist_lstm.cli import main as cli\n"
     "try: cli.main()\n"
@@ -43,7 +43,7 @@ def make_series() -> list[pd.DataFrame]:
 
 
 def write_fleet(folder: Path, frames: list[pd.DataFrame], **settings: object) -> Path:
-    """Table and config in a folder; `settings` are of the section `fleet`."""
+    """Write table and config into a folder; `settings` belong to the section `fleet`."""
     pd.concat(frames).to_parquet(folder / "table.parquet")
     values: dict = {"data": {"path": str(folder / "table.parquet")}}
     for key, value in (SETTINGS | {f"fleet.{name}": value for name, value in settings.items()}).items():
@@ -54,7 +54,7 @@ def write_fleet(folder: Path, frames: list[pd.DataFrame], **settings: object) ->
 
 
 def without_ray() -> dict[str, str]:
-    """The environment, less what is said of a Ray in it."""
+    """The environment without the variables of Ray and of this package."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "DIST_LSTM_"))}
 
 
@@ -72,7 +72,7 @@ def start(config: Path, out: Path, **environment: str) -> subprocess.Popen:
 
 @contextmanager
 def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
-    """End a process with the block, however that ends."""
+    """Kill a process at the end of the block, also after an exception."""
     try:
         yield process
     finally:
@@ -87,12 +87,12 @@ def finished(process: subprocess.Popen) -> str:
     return text
 
 
-def wait_until(what: Callable[[], object], process: subprocess.Popen, seconds: float = 400) -> None:
-    """Wait for something that is to happen while a process works."""
+def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 400) -> None:
+    """Wait until a condition is true while a process runs."""
     end = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Fleets, as a user starts them: on a Ray of their own, stopped in the middle, with a series of nonsense."""
+"""Fleets from the command line: on a Ray of their own, interrupted, with a series that can't be trained on."""
 
 import os
 import re
@@ -38,14 +38,14 @@ from tests.fleet.fleets import (
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
     frames, step = make_series(), np.arange(STEPS)
-    frames[3]["y"] = np.where(step % 2, 3e38, -3e38)  # the loss of its own model is no number
+    frames[3]["y"] = np.where(step % 2, 3e38, -3e38)  # its own model has a non-finite loss
     frames[4] = frames[4].head(14)  # long enough to be forecast, too short to be trained on
     return write_fleet(tmp_path_factory.mktemp("fleet"), frames, global_model=True)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    """What it leaves when nothing disturbs it, and what it said."""
+    """The directory and the output of an uninterrupted fleet."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     words = [sys.executable, "-c", TELLING, "fleet", str(config), "--out", str(out)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=without_ray())
@@ -56,7 +56,7 @@ def undisturbed(config, tmp_path_factory):
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_every_series_has_exactly_one_forecast_and_every_model_a_row(undisturbed):
+def test_every_series_has_exactly_one_forecast_and_every_model_one_row(undisturbed):
     out, text = undisturbed
     table = forecasts(out)
     counts = table.groupby("unique_id").size()
@@ -65,10 +65,10 @@ def test_every_series_has_exactly_one_forecast_and_every_model_a_row(undisturbed
     models = pd.concat([pd.read_parquet(file) for file in part_files(out / FleetLayout.models)])
     assert sorted(models["name"]) == counts.index.tolist()
     assert (out / "_SUCCESS").exists()
-    assert f"forecast  {SERIES} series, each by the first model of use: " in text
+    assert f"forecast  {SERIES} series, each by its first usable model: " in text
 
 
-def test_a_series_whose_own_model_is_of_no_use_says_why(undisturbed):
+def test_a_series_whose_own_model_is_unusable_has_the_reason_in_its_scores(undisturbed):
     scores = pd.read_parquet(undisturbed[0] / FleetLayout.series_scores)
     row = scores[scores["model"] == "LSTM"].set_index("unique_id")
     assert row.loc["s03", "reason"].startswith("own: ")
@@ -78,11 +78,13 @@ def test_a_series_whose_own_model_is_of_no_use_says_why(undisturbed):
     assert row.loc[row["level"] == "own", "reason"].isna().all()
 
 
-def test_a_finished_fleet_is_not_done_again(config, undisturbed):
+def test_a_finished_fleet_is_not_repeated(config, undisturbed):
     assert "fleet     already done" in finished(start(config, undisturbed[0]))
 
 
-def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_same(quick_fleet, tmp_path):
+def test_a_fleet_whose_driver_is_killed_continues_repeats_no_pack_and_gives_the_same_forecasts(
+    quick_fleet, tmp_path
+):
     (config, undisturbed), out = quick_fleet, tmp_path / "out"
     process = start(config, out)
     wait_until((out / FleetLayout.models / "part-00000.parquet").exists, process)
@@ -95,7 +97,7 @@ def test_a_fleet_whose_driver_is_killed_goes_on_repeats_no_pack_and_ends_the_sam
     pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed))
 
 
-def test_a_fleet_one_of_whose_workers_is_killed_ends_the_same(quick_fleet, tmp_path):
+def test_a_fleet_with_a_killed_worker_gives_the_same_forecasts(quick_fleet, tmp_path):
     (config, undisturbed), out = quick_fleet, tmp_path / "out"
     process = start(config, out)
     wait_until((out / FleetLayout.models / "part-00000.parquet").exists, process)
@@ -107,7 +109,7 @@ def test_a_fleet_one_of_whose_workers_is_killed_ends_the_same(quick_fleet, tmp_p
 
 
 def workers_of(driver: int) -> list[int]:
-    """Processes below the driver that work through packs."""
+    """Descendant processes of the driver that run packs."""
     parents, names = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -140,7 +142,7 @@ def test_the_models_table_holds_the_weights_of_each_model(undisturbed):
     assert all(np.isfinite(row["weights"]).all() for row in rows if row["failure"] is None)
 
 
-def test_a_pack_whose_worker_dies_on_the_way_to_it_is_tried_again(cluster, tmp_path, monkeypatch):
+def test_a_pack_whose_worker_dies_while_it_is_handed_over_is_retried(cluster, tmp_path, monkeypatch):
     """Tune itself gives up a trial whose reused actor dies while it is handed over."""
     config = parse_config({"task": {"horizon": 1}, "data": {"path": "none"}, "fleet": {"max_failures": 1}})
     job = FleetJob(tmp_path, str(tmp_path), config, config, None, None)
@@ -148,7 +150,7 @@ def test_a_pack_whose_worker_dies_on_the_way_to_it_is_tried_again(cluster, tmp_p
     write_packs(packs, job.packs(OWN))
     job.models(OWN, 0).parent.mkdir()
 
-    class Mortal(tune._trial()):
+    class DyingTrial(tune._trial()):
         def reset_config(self, new_config):
             died = tmp_path / f"died-{new_config['pack']}"
             if new_config["pack"] == 3 and not died.exists():
@@ -164,10 +166,10 @@ def test_a_pack_whose_worker_dies_on_the_way_to_it_is_tried_again(cluster, tmp_p
 
         yield work
 
-    monkeypatch.setattr(tune, "_trial", lambda: Mortal)
+    monkeypatch.setattr(tune, "_trial", lambda: DyingTrial)
     monkeypatch.setattr(fleet, "_open_worker", open_worker)
     with (tmp_path / "text").open("w") as text:
         fleet._work(job, OWN, Console(file=text, width=200))
     assert (tmp_path / "died-3").exists()
     assert all(job.models(OWN, number).exists() for number in range(5))
-    assert "pack 3 was cut short" in (tmp_path / "text").read_text()
+    assert "pack 3 was interrupted" in (tmp_path / "text").read_text()

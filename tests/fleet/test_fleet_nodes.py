@@ -34,7 +34,7 @@ def nodes():
         shutil.rmtree(folder)
 
 
-def test_a_fleet_one_of_whose_nodes_dies_ends_the_same(quick_fleet, nodes, tmp_path):
+def test_a_fleet_with_a_dead_node_gives_the_same_forecasts(quick_fleet, nodes, tmp_path):
     (config, undisturbed), (head, second, address) = quick_fleet, nodes
     out = tmp_path / "out"
     with ended(start(config, out, **head.ray_environment, RAY_ADDRESS=address)) as process:
@@ -42,6 +42,6 @@ def test_a_fleet_one_of_whose_nodes_dies_ends_the_same(quick_fleet, nodes, tmp_p
         second.kill()
         text = finished(process)
     assert f"2 nodes at {address}, 2 CPUs" in text
-    assert len(re.findall(r"pack \d was cut short", text)) == 1
+    assert len(re.findall(r"pack \d was interrupted", text)) == 1
     assert (out / "_SUCCESS").exists()
     pd.testing.assert_frame_equal(forecasts(out), forecasts(undisturbed))

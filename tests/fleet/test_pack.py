@@ -1,4 +1,4 @@
-"""The work of a pack without a cluster: models that start from others, on data that grew, and one taken out."""
+"""Packs without a cluster: models that start from others, on data that grew, and the export of one model."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.slow
 NAMES = ("a", "b", "c", "d")
 SMALL = {"model.units": [4], "train.batch_size": 8, "train.max_steps": 20}
 QUIET = Console(quiet=True)
-#: So little that weights stay what they were at first.
+#: Such a low learning rate that the weights do not change.
 STILL = {"train.learning_rate": 1e-12, "train.weight_decay": 0.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def any_threads():
-    """A worker limits its threads before TensorFlow starts; here TensorFlow runs already."""
+    """A worker limits its threads before TensorFlow starts; in the tests TensorFlow has already started."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dist_lstm.train.devices._limit_threads", lambda _: None)
         yield
@@ -58,7 +58,7 @@ def make_config(folder: Path, steps: int = 50, settings: dict | None = None, **f
 
 
 def work(config, out: Path) -> FleetJob:
-    """Do the one pack that a fleet of four series has."""
+    """Train the single pack of a fleet of four series."""
     with start_run(config, out, QUIET) as run:
         job = _make_job(run)
         _pack(run, job)
@@ -81,18 +81,18 @@ def first(tmp_path_factory) -> FleetJob:
 
 
 @pytest.mark.same_bytes
-def test_a_pack_done_again_by_another_worker_leaves_the_same_bytes(first):
+def test_a_pack_repeated_by_another_worker_writes_the_same_bytes(first):
     tables = [table_of(first, name) for name in ("models", "forecasts", "backtest", "scores")]
     before = [path.read_bytes() for path in tables]
     for path in tables:
         path.unlink()
     worker = PackWorker(first)
-    for _ in range(2):  # also by one that has done others
+    for _ in range(2):  # also by a worker that has done other packs
         worker.work(OWN, 0)
         assert [path.read_bytes() for path in tables] == before
 
 
-def test_a_fleet_starts_from_the_models_of_another_one_by_one(first, tmp_path):
+def test_each_model_of_a_fleet_starts_from_that_of_the_same_name_in_another(first, tmp_path):
     again = work(make_config(tmp_path, settings=STILL, init_from=str(first.folder)), tmp_path / "again")
     before, after = models(first), models(again)
     assert list(after.index) == list(NAMES)
@@ -119,7 +119,7 @@ def run_folder(tmp_path_factory) -> Path:
     return folder / "run"
 
 
-def test_a_fleet_starts_all_its_models_from_that_of_a_run(run_folder, tmp_path):
+def test_all_models_of_a_fleet_start_from_the_model_of_a_run(run_folder, tmp_path):
     job = work(make_config(tmp_path, settings=STILL, init_from=str(run_folder)), tmp_path / "fleet")
     for file, column in (("model.keras", "weights"), ("model-backtest.keras", "weights_backtest")):
         expected = np.concatenate([one.ravel() for one in load_model(run_folder / file).get_weights()])
@@ -133,44 +133,44 @@ def test_the_run_that_a_fleet_starts_from_is_its_global_model(run_folder, tmp_pa
         assert _make_job(run).global_folder == run_folder
 
 
-@pytest.mark.parametrize(("settings", "said"), [({"model.units": [5]}, "another architecture|weights")])
-def test_models_of_another_size_are_not_started_from(first, run_folder, tmp_path, settings, said):
+@pytest.mark.parametrize(("settings", "message"), [({"model.units": [5]}, "another architecture|weights")])
+def test_models_of_another_size_are_refused_as_a_start(first, run_folder, tmp_path, settings, message):
     for number, folder in enumerate((run_folder, first.folder)):
         config = make_config(tmp_path, settings=settings, init_from=str(folder))
-        with pytest.raises(UserError, match=rf"^fleet\.init_from: .*({said})"):
+        with pytest.raises(UserError, match=rf"^fleet\.init_from: .*({message})"):
             work(config, tmp_path / str(number))
 
 
-def test_what_is_neither_a_run_nor_a_fleet_is_not_started_from(tmp_path):
+def test_a_folder_that_is_neither_a_run_nor_a_fleet_is_refused_as_a_start(tmp_path):
     config = make_config(tmp_path, init_from=str(tmp_path))
     with pytest.raises(UserError, match=r"^fleet\.init_from: .*neither a run nor a fleet"):
         work(config, tmp_path / "fleet")
 
 
-def test_a_model_that_is_taken_out_forecasts_what_the_fleet_forecast(call, first, tmp_path):
-    status, said, _ = call("export", first.folder, "--model", "b", "--out", tmp_path / "b.keras")
-    assert (status, said.split()) == (0, ["model", str(tmp_path / "b.keras")])
+def test_an_exported_model_gives_the_forecasts_of_the_fleet(call, first, tmp_path):
+    status, output, _ = call("export", first.folder, "--model", "b", "--out", tmp_path / "b.keras")
+    assert (status, output.split()) == (0, ["model", str(tmp_path / "b.keras")])
     model = keras.models.load_model(tmp_path / "b.keras")
     with open_run(first.folder, QUIET) as run:
         panel = run.shards.read_series(np.array([1]))
         task = run.task
     values, _ = make_predictor(model, task, 32)(panel, forecast_cutoffs(panel.length))
     scores = pd.read_parquet(table_of(first, "scores")).query("model == 'LSTM'").set_index("unique_id")
-    assert scores.loc["b", "level"] == "own", "the test needs a model of use"
+    assert scores.loc["b", "level"] == "own", "the test needs a usable model"
     table = pd.read_parquet(table_of(first, "forecasts")).query("unique_id == 'b'")
     median = values[0, :, task.quantiles.index(0.5)]
     np.testing.assert_allclose(median, table["LSTM"], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("fleet", "name", "path", "said"),
+    ("fleet", "name", "path", "message"),
     [
         ("first", "z", "z.keras", r"has no model 'z'; models/ lists"),
         ("first", "a", "a.h5", r"--out .*a\.h5: expected a file that ends in \.keras"),
         ("none", "a", "a.keras", r"is not a fleet: it has no local\.yaml"),
     ],
 )
-def test_what_can_not_be_taken_out_is_named(first, tmp_path, fleet, name, path, said):
+def test_an_export_that_is_not_possible_is_refused_with_the_reason(first, tmp_path, fleet, name, path, message):
     folder = first.folder if fleet == "first" else tmp_path
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         export_model(folder, name, tmp_path / path)

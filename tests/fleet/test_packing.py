@@ -1,4 +1,4 @@
-"""Series to models, and models to packs."""
+"""The assignment of series to models, and of models to packs."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ def cost(group: Group, steps: int) -> int:
 
 
 @given(groups_of_sizes, st.integers(1, 20), st.integers(1, 8), st.integers(1, 1000))
-def test_every_group_is_in_one_pack_and_there_are_no_more_packs_than_asked_for(sizes, most, slots, steps):
+def test_every_group_is_in_one_pack_and_there_are_no_more_packs_than_requested(sizes, most, slots, steps):
     packs = pack_groups(groups(sizes), steps, slots, most)
     assert sorted(one.name for pack in packs for one in pack) == sorted(one.name for one in groups(sizes))
     assert 1 <= len(packs) <= most
@@ -35,14 +35,14 @@ def test_every_group_is_in_one_pack_and_there_are_no_more_packs_than_asked_for(s
 
 
 @given(groups_of_sizes, st.integers(2, 8), st.integers(1, 1000))
-def test_no_pack_costs_more_than_the_average_and_its_dearest_group(sizes, most, steps):
+def test_no_pack_costs_more_than_the_average_plus_the_most_expensive_group(sizes, most, steps):
     packs = pack_groups(groups(sizes), steps, 1, most)
     costs = [sum(cost(one, steps) for one in pack) for pack in packs]
-    dearest = max(cost(one, steps) for pack in packs for one in pack)
-    assert max(costs) <= sum(costs) / len(costs) + dearest
+    highest = max(cost(one, steps) for pack in packs for one in pack)
+    assert max(costs) <= sum(costs) / len(costs) + highest
 
 
-def test_groups_of_one_cost_stay_in_the_order_of_the_shards():
+def test_groups_of_equal_cost_stay_in_the_order_of_the_shards():
     packs = pack_groups(groups([1] * 100), steps=10, slots=2, most=50)
     assert [one.name for pack in packs for one in pack] == [f"g{number}" for number in range(100)]
     assert {len(pack) for pack in packs} <= {7, 8}
@@ -74,20 +74,20 @@ def shops(prepare_frame):
 
 def test_each_series_has_a_model_of_its_own_and_one_of_its_group(shops):
     config = override(shops.config, {"fleet.by": "series", "fleet.group": ["shop"]})
-    own, stand_ins = make_groups(shops.shards, shops.task, config)
+    own, fallbacks = make_groups(shops.shards, shops.task, config)
     assert [(one.name, one.indices.tolist()) for one in own] == [(f"s{number}", [number]) for number in range(6)]
     assert [one.fallback for one in own] == ["south", "north"] * 3
-    assert [(one.name, one.indices.tolist()) for one in stand_ins] == [("south", [0, 2, 4]), ("north", [1, 3, 5])]
+    assert [(one.name, one.indices.tolist()) for one in fallbacks] == [("south", [0, 2, 4]), ("north", [1, 3, 5])]
 
 
-def test_by_columns_there_is_a_model_for_each_combination_and_nothing_to_stand_in(shops):
+def test_by_columns_there_is_one_model_per_combination_and_no_fallback(shops):
     config = override(shops.config, {"fleet.by": ["shop"]})
-    own, stand_ins = make_groups(shops.shards, shops.task, config)
+    own, fallbacks = make_groups(shops.shards, shops.task, config)
     assert [(one.name, one.indices.tolist(), one.fallback) for one in own] == [
         ("south", [0, 2, 4], None),
         ("north", [1, 3, 5], None),
     ]
-    assert stand_ins == []
+    assert fallbacks == []
 
 
 def test_by_cluster_every_series_is_in_one_cluster(shops):

@@ -9,12 +9,12 @@ STEPS = 40
 LENGTH, ZEROS, TREND, SEASON = range(4)
 
 
-def test_a_straight_line_is_all_trend_and_a_repeated_season_all_season(make_panel_of, make_task):
+def test_a_straight_line_has_only_trend_and_a_repeated_season_only_season(make_panel_of, make_task):
     line, season = np.arange(STEPS, dtype=float), np.tile([1.0, 5.0], STEPS // 2)
     actual = similarity_features(make_panel_of(line, season, line + 10 * season), make_task())
     np.testing.assert_allclose(actual[0, [TREND, SEASON]], [1, 0], atol=1e-6)
     np.testing.assert_allclose(actual[1, [TREND, SEASON]], [0, 1], atol=0.02)
-    # What is left of a straight line and a season is nothing.
+    # A straight line and a season explain the whole variance.
     assert actual[2, SEASON] == pytest.approx(1, abs=1e-2)
 
 
@@ -28,7 +28,7 @@ def test_length_and_zeros_are_those_of_the_training_range(make_panel_of, make_ta
     assert actual[0, ZEROS] == pytest.approx((kept // 2) / kept)
 
 
-def test_what_lies_beyond_the_training_range_changes_nothing(make_panel_of, make_task):
+def test_values_after_the_training_range_change_no_feature(make_panel_of, make_task):
     task, generator = make_task(), np.random.default_rng(1)
     y = generator.normal(size=STEPS)
     other = y.copy()
@@ -37,7 +37,7 @@ def test_what_lies_beyond_the_training_range_changes_nothing(make_panel_of, make
     np.testing.assert_array_equal(actual[0], actual[1])
 
 
-def test_a_series_of_which_nothing_is_known_has_features_all_the_same(make_panel_of, make_task):
+def test_a_series_without_observed_values_has_finite_features(make_panel_of, make_task):
     actual = similarity_features(make_panel_of([], [np.nan] * STEPS, [3.0] * STEPS), make_task())
     assert np.isfinite(actual).all()
     np.testing.assert_array_equal(actual[:, [TREND, SEASON]], 0)
@@ -52,7 +52,7 @@ def test_two_kinds_of_series_become_two_clusters():
     np.testing.assert_array_equal(actual, cluster_series(features, 2, seed=1))
 
 
-def test_there_is_a_cluster_for_each_fifty_series_and_none_without_series():
+def test_there_is_one_cluster_per_50_series_but_at_least_two():
     features = np.random.default_rng(3).normal(size=(500, 4))
     assert len(np.unique(cluster_series(features, None, seed=1))) == 10
     assert len(np.unique(cluster_series(features[:3], None, seed=1))) == 2

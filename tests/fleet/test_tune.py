@@ -1,4 +1,4 @@
-"""Packs handed out by Ray Tune: each once, in order, to workers that stay; ends and failures are reported."""
+"""Packs as trials of Ray Tune: each once, in order, on reused workers; results and failures are reported."""
 
 import os
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ def test_a_node_holds_as_many_workers_as_its_scarcest_resource_allows(node, need
     assert workers_of(node, needed) == workers
 
 
-def test_packs_are_given_out_in_order_and_never_more_than_there_is_capacity_for():
+def test_packs_are_suggested_in_order_and_never_more_than_there_is_capacity_for():
     searcher = tune._searcher([7, 8, 9], lambda: 2)
     assert [searcher.suggest("a"), searcher.suggest("b")] == [{"pack": 7}, {"pack": 8}]
     assert searcher.suggest("c") is None
@@ -35,7 +35,7 @@ def test_packs_are_given_out_in_order_and_never_more_than_there_is_capacity_for(
     assert searcher.suggest("c") == {"pack": 9}
 
 
-def test_a_cluster_that_may_grow_is_asked_for_more_than_it_has(monkeypatch):
+def test_more_packs_wait_on_a_cluster_that_may_grow_than_it_has_workers(monkeypatch):
     import ray
 
     nodes = [{"Alive": True, "Resources": {"CPU": 3.0}}, {"Alive": False, "Resources": {"CPU": 8.0}}]
