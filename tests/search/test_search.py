@@ -1,4 +1,4 @@
-"""A search for better settings: what is tried, what fails alone, what goes on, and what is left."""
+"""Hyperparameter search: its space, samples and state, interrupted searches, and the results of a finished one."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def config_of(space: dict, **settings):
 
 class TestSpace:
     @pytest.mark.parametrize(
-        ("key", "domain", "says"),
+        ("key", "domain", "message"),
         [
             ("model.unitss", {"choice": [[1]]}, " is not a setting; did you mean model.units?"),
             ("model", {"choice": [1]}, " is not a setting"),
@@ -100,35 +100,35 @@ class TestSpace:
             ("data.transform", {"choice": ["none"]}, ": can't be searched"),
         ],
     )
-    def test_what_no_trial_could_use_is_refused_when_it_is_loaded_and_named(self, key, domain, says):
+    def test_values_that_no_trial_could_use_are_refused_with_their_key_on_loading(self, key, domain, message):
         with pytest.raises(UserError) as error:
             config_of({key: domain})
         assert f"search.space.{key}" in str(error.value)
-        assert says in str(error.value)
+        assert message in str(error.value)
         assert "\n" not in str(error.value)
 
-    def test_a_space_that_is_no_mapping_is_refused(self):
+    def test_a_space_that_is_not_a_mapping_is_refused(self):
         with pytest.raises(UserError, match=r"search\.space: expected settings, each with .*, got 3"):
             config_of(3)
 
-    def test_a_number_of_gpus_is_a_fraction_of_one_or_whole(self):
+    def test_a_number_of_gpus_is_an_integer_or_less_than_one(self):
         for gpus in (0, 0.25, 1, 2):
             assert config_of({}, gpus=gpus).search.gpus == gpus
         with pytest.raises(UserError, match=r"search\.gpus must be a fraction"):
             config_of({}, gpus=1.5)
 
-    def test_pbt_takes_only_what_may_change_while_a_model_trains(self):
+    def test_pbt_accepts_only_settings_that_may_change_during_training(self):
         assert config_of({"train.learning_rate": {"loguniform": [1e-4, 1e-2]}}, algorithm="pbt")
         with pytest.raises(
             UserError, match=r"search\.space\.model\.units: pbt changes settings while a model trains"
         ):
             config_of({"model.units": {"choice": [[4]]}}, algorithm="pbt")
 
-    def test_a_grid_takes_only_what_has_an_end(self):
+    def test_a_grid_accepts_only_finite_domains(self):
         with pytest.raises(UserError, match=r"search\.space\.model\.dropout: uniform is continuous"):
             config_of({"model.dropout": {"uniform": [0, 0.5]}}, algorithm="grid")
 
-    def test_sections_within_sections_are_dotted_keys_and_set_goes_before_the_file(self, tmp_path):
+    def test_nested_sections_are_dotted_keys_and_set_overrides_the_file(self, tmp_path):
         job = make_job(tmp_path, {"space": {"train.learning_rate": {"loguniform": [1e-4, 1e-2]}}})
         nested = ["search.space.model.units={choice: [[4], [8]]}", "search.space.train.learning_rate=null"]
         assert load_config(job, nested).search.space == {"model.units": {"choice": ([4], [8])}}
@@ -141,7 +141,7 @@ class TestSpace:
 
 
 class TestSamples:
-    def test_every_value_that_is_drawn_lies_in_the_space_and_all_choices_come_up(self):
+    def test_every_value_that_is_drawn_is_in_the_space_and_all_choices_are_drawn(self):
         config = config_of(SPACE)
         seen: dict[str, list] = {key: [] for key in SPACE}
         for sample in draw_samples(config, 300, seed=1):
@@ -180,13 +180,13 @@ class TestSamples:
         assert sample == {"model.dropout": 0.2, "model.units": "[8]"}
         assert outside == ["model.dropout 0.2 for its own 0.1", "model.units [8] for its own [4]"]
 
-    def test_what_was_left_out_follows_from_what_is_tried(self):
+    def test_settings_left_out_are_derived_from_the_values_of_the_sample(self):
         config = override(config_of({"task.context_length": {"choice": [4, 24]}}), {"model.segment_length": None})
         for label, segment in (("4", 1), ("24", 6)):
             actual = trial_config(config, {"task.context_length": label}, FACTS)
             assert (actual.task.context_length, actual.model.segment_length) == (int(label), segment)
 
-    def test_numbers_beyond_the_ends_are_brought_back(self):
+    def test_numbers_outside_of_the_domain_are_moved_to_its_nearer_end(self):
         domains = config_of(SPACE).search.domains
         sample = {
             "model.dropout": 0.6,
@@ -199,7 +199,7 @@ class TestSamples:
             "model.dropout": 0.5, "train.batch_size": 8, "train.warmup_steps": 5, "train.learning_rate": 0.1,
         }  # fmt: skip
 
-    def test_combinations_that_contradict_each_other_are_told_before(self):
+    def test_combinations_that_contradict_each_other_are_reported_before_the_search(self):
         space = {"task.context_length": {"choice": [6, 12]}, "model.segment_length": {"choice": [3, 4]}}
         assert "about 2" in contradictions(config_of(space), FACTS)
         assert "is not a multiple of model.segment_length 4" in contradictions(config_of(space), FACTS)
@@ -209,13 +209,13 @@ class TestSamples:
 
 
 class TestWatchdog:
-    def test_work_that_hangs_is_ended_with_the_reason(self):
+    def test_work_that_hangs_ends_with_the_reason(self):
         import threading
 
         with pytest.raises(TimeoutError, match=r"no progress for 0\.05 seconds \(search\.trial_timeout\)"):
             Watchdog(0.05).run(threading.Event().wait)
 
-    def test_work_that_beats_or_waits_for_others_is_not(self):
+    def test_work_that_makes_progress_or_waits_for_others_is_not_ended(self):
         import threading
 
         watchdog, never = Watchdog(0.2), threading.Event()
@@ -230,7 +230,7 @@ class TestWatchdog:
         watchdog.run(work)
 
     @pytest.mark.parametrize("error", [UserError("", "no"), SystemExit(0)])
-    def test_what_the_work_raises_comes_out_its_exit_too(self, error):
+    def test_exceptions_of_the_work_are_raised_also_its_exit(self, error):
         def work() -> None:
             raise error
 
@@ -244,14 +244,14 @@ class TestState:
         with pytest.raises(UserError, match="belongs to another user"):
             tune_state.claim(tmp_path / "ray")
 
-    def test_a_link_is_not_followed_and_nobody_else_may_look(self, tmp_path):
+    def test_a_link_is_refused_and_other_users_have_no_access(self, tmp_path):
         tune_state.claim(tmp_path / "ray")
         assert stat.S_IMODE((tmp_path / "ray").stat().st_mode) == 0o700
         (tmp_path / "link").symlink_to(tmp_path / "ray")
         with pytest.raises(UserError, match="link: "):
             tune_state.claim(tmp_path / "link")
 
-    def test_damaged_state_is_said_instead_of_beginning_anew(self, tmp_path):
+    def test_damaged_state_is_refused_instead_of_starting_a_new_search(self, tmp_path):
         (tmp_path / "experiment_state-1.json").write_text("{}")
         tune_state.check_whole(tmp_path)
         (tmp_path / "experiment_state-2.json").write_text('{"a": ')
@@ -259,16 +259,16 @@ class TestState:
             tune_state.check_whole(tmp_path)
 
     @pytest.mark.parametrize(
-        ("there", "noted", "left"),
+        ("existing", "listed", "expected"),
         [
-            ({1: "b", 2: "c"}, 1, {1: "b"}),  # what came after it may have been cut short
-            ({3: "d", 4: "e"}, 1, {1: "d"}),  # what Tune noted is gone: the next was whole by then
+            ({1: "b", 2: "c"}, 1, {1: "b"}),  # those after the last listed one may be incomplete
+            ({3: "d", 4: "e"}, 1, {1: "d"}),  # the listed one is missing: the next one was complete by then
             ({0: "a"}, None, {}),
             ({}, 2, {}),
         ],
     )
-    def test_a_trial_goes_on_from_a_checkpoint_that_is_there_and_whole(self, tmp_path, there, noted, left):
-        """Tune deletes a checkpoint before it writes down which came after it."""
+    def test_a_trial_continues_from_an_existing_complete_checkpoint(self, tmp_path, existing, listed, expected):
+        """Tune deletes a checkpoint before its state lists the next one."""
         from ray.train._internal.session import _TrainingResult
         from ray.tune import Checkpoint, PlacementGroupFactory
         from ray.tune.experiment import Trial
@@ -276,18 +276,18 @@ class TestState:
         folder = tmp_path / "0000-trial"
         trial = Trial("trained", stub=True)
         trial.placement_group_factory = PlacementGroupFactory([{"CPU": 1.0}])
-        if noted is not None:
-            checkpoint = Checkpoint.from_directory(str(folder / f"checkpoint_{noted:06d}"))
+        if listed is not None:
+            checkpoint = Checkpoint.from_directory(str(folder / f"checkpoint_{listed:06d}"))
             trial.run_metadata.checkpoint_manager.register_checkpoint(_TrainingResult(checkpoint, {}))
         (tmp_path / "experiment_state-1.json").write_text("{}")
         (tmp_path / "experiment_state-2.json").write_text(json.dumps({"trial_data": [trial.get_json_state()]}))
-        for number, content in there.items():
+        for number, content in existing.items():
             path = folder / f"checkpoint_{number:06d}" / "scores.json"
             path.parent.mkdir(parents=True)
             path.write_text(content)
         tune_state.mend_checkpoints(tmp_path)
         actual = {int(path.parent.name[-6:]): path.read_text() for path in folder.glob("*/scores.json")}
-        assert actual == left
+        assert actual == expected
 
 
 def test_a_search_without_a_space_is_refused(call, tmp_path):
@@ -297,7 +297,7 @@ def test_a_search_without_a_space_is_refused(call, tmp_path):
     assert err.startswith("error: search.space: is empty; name settings")
 
 
-def test_a_folder_that_holds_something_else_is_refused(call, tmp_path):
+def test_a_folder_with_other_files_is_refused(call, tmp_path):
     job = make_job(tmp_path, {"space": {"model.units": {"choice": [[4]]}}})
     status, _, err = call("tune", job, "--out", tmp_path)
     assert status == 2
@@ -347,14 +347,14 @@ def finished(tmp_path_factory):
 
 @pytest.mark.slow
 class TestFinished:
-    def test_it_leaves_what_it_says(self, finished):
+    def test_the_directory_holds_exactly_the_documented_files(self, finished):
         _, out, _ = finished
         assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == [
             "_SUCCESS", "best", "best.yaml", "ray", "search.html", "search.yaml", "shards", "trials.parquet",
         ]  # fmt: skip
         assert stat.S_IMODE((out / "ray").stat().st_mode) == 0o700
 
-    def test_the_driver_never_imports_tensorflow_and_nobody_else_talks(self, finished):
+    def test_the_driver_never_imports_tensorflow_and_ray_prints_nothing(self, finished):
         *lines, last = finished[2].stdout.splitlines()
         assert last == "IMPORTED []"
         assert finished[2].stderr == ""
@@ -362,7 +362,7 @@ class TestFinished:
         assert sum(line.lstrip()[0].isdigit() for line in shown_lines) == 6
         assert not [line for line in lines if "ray::" in line or "Tune" in line]
 
-    def test_every_trial_is_a_row_and_contradictions_fail_alone_with_the_reason(self, finished):
+    def test_every_trial_is_one_row_and_only_contradictions_fail_with_the_reason(self, finished):
         table = pd.read_parquet(finished[1] / "trials.parquet")
         assert sorted(table["trial"]) == list(range(6))
         failed = table[table["status"] == "failed"]
@@ -392,7 +392,7 @@ class TestFinished:
         history = pd.read_csv(out / "best" / "history.csv")
         assert list(history[history["phase"] == "train"]["epoch"]) == [1, 2, 3, 4, 5, 6]
 
-    def test_the_page_stands_alone(self, finished):
+    def test_the_page_is_self_contained(self, finished):
         page = (finished[1] / "search.html").read_text()
         assert "<script" not in page
         assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "").replace(
@@ -427,14 +427,14 @@ PBT = {
 
 
 @pytest.mark.slow
-def test_population_based_training_goes_on_with_the_weights_of_the_better_at_other_settings(tmp_path):
+def test_population_based_training_continues_from_better_trials_with_other_settings(tmp_path):
     out = tmp_path / "out"
     done = run(make_job(tmp_path, PBT), out)
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(out / "trials.parquet")
     assert list(table["status"]) == ["done"] * 4
     assert list(table["epochs"]) == [6] * 4
-    # Who took over the weights of another has its past as well.
+    # A trial that took over the weights of another has its curve as well.
     curves = [tuple(curve[:3]) for curve in table["curve_score"]]
     assert len(set(curves)) < 4
     assert table["train.learning_rate"].between(1e-4, 1e-1).all()
@@ -453,14 +453,14 @@ LONG = {
 
 @contextmanager
 def started(folder: Path, until: str) -> Iterator[tuple[subprocess.Popen, list, Path]]:
-    """A search that has left a file of this pattern, its arguments, and what it says."""
+    """A running search that has written a file of this pattern, its arguments, and the file of its output."""
     job, out, log = (
         make_job(folder, LONG, train__max_steps=240, train__patience=100),
         folder / "out",
         folder / "log",
     )
-    with log.open("w") as said:
-        process = subprocess.Popen(command(job, out), stdout=said, stderr=said, cwd=ROOT, env=ALONE)
+    with log.open("w") as output:
+        process = subprocess.Popen(command(job, out), stdout=output, stderr=output, cwd=ROOT, env=ALONE)
     try:
         while not any(out.glob(until)):
             assert process.poll() is None, log.read_text()
@@ -472,7 +472,7 @@ def started(folder: Path, until: str) -> Iterator[tuple[subprocess.Popen, list, 
 
 
 def complete(out: Path) -> pd.DataFrame:
-    """The trials of a search that has ended: each with all its epochs, none twice."""
+    """The trials of a finished search, after a check that each has all its epochs, and none twice."""
     assert is_marked(out)
     table = pd.read_parquet(out / "trials.parquet")
     assert list(table["trial"]) == [0, 1]
@@ -483,35 +483,35 @@ def complete(out: Path) -> pd.DataFrame:
 
 
 @pytest.mark.fault
-def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path):
+def test_a_search_that_is_killed_continues_with_the_same_command(tmp_path):
     with started(tmp_path, "ray/0001-*/checkpoint_*[2-9]") as (process, arguments, log):
         process.send_signal(signal.SIGKILL)
         process.wait()
-    # As where it is killed between the end of a checkpoint and a word of the next.
+    # As if it was killed after Tune deleted a checkpoint and before its state listed the next one.
     shutil.rmtree(min((tmp_path / "out" / "ray").glob("0001-*/checkpoint_*")))
     messages = [line for line in log.read_text().splitlines() if "trial" in line and "score" in line]
     assert ["trial 0" in line for line in messages] == [True]
     again = run(*arguments)
     assert again.returncode == 0, again.stderr
     assert "; going on" in again.stdout
-    assert "1/2  trial" not in again.stdout, "what is done is not done again"
+    assert "1/2  trial" not in again.stdout, "a finished trial is not repeated"
     first = complete(tmp_path / "out").iloc[0]
     assert f"score {first['score']:.4f} (best so far), 60 epochs" in messages[0]
 
 
 @pytest.mark.fault
-def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(tmp_path):
+def test_a_trial_whose_process_is_killed_continues_from_its_last_epoch(tmp_path):
     with started(tmp_path, "ray/0000-*/checkpoint_*[2-9]") as (process, (_, out), log):
         [worker] = trials_of(process.pid)
         os.kill(worker, signal.SIGKILL)
         assert process.wait() == 0, log.read_text()
     complete(out)
-    # Tune keeps what it saw.
+    # Tune keeps the error of a trial that it restarted.
     assert [path.parent.name[:4] for path in out.glob("ray/*/error.txt")] == ["0000"]
 
 
 @pytest.mark.fault
-def test_a_search_that_is_interrupted_says_how_to_go_on(tmp_path):
+def test_a_search_that_is_interrupted_prints_how_to_continue(tmp_path):
     with started(tmp_path, "ray/experiment_state-*.json") as (process, (job, out), log):
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
@@ -521,14 +521,14 @@ def test_a_search_that_is_interrupted_says_how_to_go_on(tmp_path):
 
 
 def trials_of(driver: int) -> list[int]:
-    """Processes of trials that a search has started."""
+    """Processes of the trials of a search."""
     pids, parents = [], {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if (folder / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc"):
                 pids.append(int(folder.name))
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
 
     def belongs(process: int) -> bool:
