@@ -344,7 +344,7 @@ class TestPage:
 
     def test_every_setting_is_listed_with_its_meaning(self, page_of):
         text = page_of(noise("a"), None).text
-        assert "task.horizon Steps to forecast. 4" in text
+        assert "task.horizon Number of steps to forecast. 4" in text
         assert "train.patience Epochs without a better validation loss before the end." in text
 
 
