@@ -163,7 +163,7 @@ def _until_end(dashboard: Dashboard, job: Job, show: Callable[[str], None], pend
     """Wait until the job has ended, or has waited for resources for too long; returns its last state."""
     shown, deadline, lost = 0, time.monotonic() + pending_seconds, None
     while True:
-        began = time.monotonic()
+        began, text = time.monotonic(), ""
         try:
             now = _current(dashboard, job)
             if now.state == "pending" and began > deadline:
@@ -171,18 +171,22 @@ def _until_end(dashboard: Dashboard, job: Job, show: Callable[[str], None], pend
             if now.state != "pending":
                 # Read after the state, so that the log of a job that has ended is complete.
                 text = dashboard.logs(job.job_id)
-                show(text[shown:])
-                shown = max(shown, len(text))
-            if now.ended:
-                return now
             lost = None
         except UserError as error:
             lost = lost or began
             if began > lost + _OUT_OF_REACH:
                 advice = f"{job.name} goes on: `dist-lstm jobs logs {job.name} --follow`"
                 raise UserError("", error, advice) from error
+            time.sleep(_POLL)
+            continue
+        # Not with the time to print it, which may wait for a reader.
+        seconds = time.monotonic() - began
+        show(text[shown:])
+        shown = max(shown, len(text))
+        if now.ended:
+            return now
         # Each answer holds the whole log from its start, so a long one is requested less often.
-        time.sleep(max(_POLL, _PAUSE * (time.monotonic() - began)))
+        time.sleep(max(_POLL, _PAUSE * seconds))
 
 
 def _current(dashboard: Dashboard, job: Job) -> Job:
