@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "dist_lstm").rglob("*.py"))
 #: Packages that read code or pickles; of YAML, `ruamel.yaml` is used.
 EXECUTING = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy", "yaml"}
 #: They read Tune's own state, which lies in a folder that nobody else may write; `tune_state` refuses any other.
-READING_TUNES_STATE = {"outcomes", "tune_state"}
+READING_TUNES_STATE = {"ray_private", "tune_state"}
 
 
 def test_a_model_that_holds_code_is_refused(tmp_path):

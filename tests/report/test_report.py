@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dist_lstm.config.schema import TaskSettings, TrainSettings
 from dist_lstm.data.windows import Rolling
 from dist_lstm.evaluate.backtest import backtest, summarise
 from dist_lstm.layout import RunLayout
@@ -344,8 +345,9 @@ class TestPage:
 
     def test_every_setting_is_listed_with_its_meaning(self, page_of):
         text = page_of(noise("a"), None).text
-        assert "task.horizon Number of steps to forecast. 4" in text
-        assert "train.patience Epochs without a better validation loss before the end." in text
+        for section, setting, value in ((TaskSettings, "horizon", "4"), (TrainSettings, "patience", "")):
+            meaning = section.model_fields[setting].description
+            assert f"{setting} {meaning} {value}" in text
 
 
 class TestDigest:
