@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dist_lstm.config.defaults import assume_measured, derive, resolve
+from dist_lstm.config.load import leaves
 from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.schema import Config
 from dist_lstm.data.partition import MIB
@@ -106,14 +107,14 @@ def show_plan(plan: dict[str, Any], console: Console) -> None:
                 table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
         console.print(table)
     console.print(_transforms(plan["data"]))
-    longest = max(len(name) for name, _ in _leaves("", plan["config"]))
+    longest = max(len(name) for name, _ in leaves(plan["config"]))
     columns = (
         Column("setting", no_wrap=True, width=longest),
         Column("value", overflow="fold"),
         Column("derived from", overflow="fold"),
     )
     table = Table(*columns, title="config", title_justify="left")
-    for name, value in _leaves("", plan["config"]):
+    for name, value in leaves(plan["config"]):
         table.add_row(name, str(value), plan["derived"].get(name, {}).get("why", ""))
     console.print(table)
     for device in plan["devices"]:
@@ -131,10 +132,3 @@ def _transforms(data: dict[str, Any]) -> Table:
         values = [result.get(key) for key in ("adf", "kpss", "seasonal_strength", "spread")]
         table.add_row(name, f"{count:,}", *("-" if value is None else f"{value:.2g}" for value in values))
     return table
-
-
-def _leaves(prefix: str, settings: dict[str, Any]) -> list[tuple[str, Any]]:
-    result = []
-    for name, value in settings.items():
-        result += _leaves(f"{prefix}{name}.", value) if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return result

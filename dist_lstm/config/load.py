@@ -240,6 +240,15 @@ def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
+def leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting of nested dicts, such as a dumped config, as dotted key and value."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 #: Settings whose `auto` is measured when training starts; `config.yaml` then has the measured number.
 MEASURED = ("train.batch_size", "train.learning_rate")
 

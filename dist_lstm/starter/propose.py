@@ -1,7 +1,7 @@
 """Propose a config for a table, from its first rows where it is large."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dist_lstm.config.defaults import DatasetStatistics, resolve
 from dist_lstm.config.frequency import Frequency, parse_frequency
-from dist_lstm.config.load import assign_settings, flatten, override, parse_config
+from dist_lstm.config.load import assign_settings, flatten, leaves, override, parse_config
 from dist_lstm.config.schema import Config
 from dist_lstm.data.panel import make_panel, sample_frequency
 from dist_lstm.data.source import SourceFile, read, read_sample, source_files
@@ -97,7 +97,7 @@ def propose(table: str, settings: Sequence[str] = ()) -> Proposal:
     """
     only: dict[str, Any] = {}
     assign_settings(only, settings)
-    given = dict(_leaves(only))
+    given = dict(leaves(only))
     values: dict[str, Any] = {"task": {"horizon": 1}, "data": {"path": table}}
     assign_settings(values, settings)
     config = parse_config(values, "--set")
@@ -114,14 +114,6 @@ def propose(table: str, settings: Sequence[str] = ()) -> Proposal:
             raise
         raise UserError(error.where, error.problem, f"{error.advice} (as --set KEY=VALUE)".lstrip()) from error
     return Proposal(config, frozenset(given), recognised, facts, why, _steps_needed(config, facts))
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _measure(config: Config, files: Sequence[SourceFile]) -> Facts:
