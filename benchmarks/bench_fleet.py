@@ -13,7 +13,9 @@ DIR holds `m3/{yearly,quarterly,monthly,other}_{train,test}.parquet`. `--parts` 
 * accuracy: `dist-lstm fleet --set fleet.by=series` for the four frequencies, scored against the competition's own
   test part and compared with its global model and Theta.
 * size: peak memory of a fleet of 10,000 and of 20,000 generated series of 60 steps, over all processes.
-* tune: the time per trial of Ray Tune itself. `simulate_cluster.py` uses this and the times of the other parts.
+* packs: packs of nothing per second, handed out by the fleet (`run_packs`), by Ray Tune with a grid of trials, and
+  by Ray's actors without Tune, in turns; and a profile of the fleet's driver. `simulate_cluster.py` uses the time
+  per pack and the times of the other parts.
 
 The peer needs an environment of its own (see `bench_step.py --help`) and is left out without one.
 """
@@ -25,6 +27,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -32,12 +35,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fleet_runs import FREQUENCIES, THETA, run_generated, score_frequency, time_trials
+from benchmarks.fleet_packs import time_packs
+from benchmarks.fleet_runs import FREQUENCIES, THETA, run_generated, score_frequency
 from benchmarks.machine import describe_machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "fleet.json"
-PARTS = ("speed", "accuracy", "size", "tune")
+PARTS = ("speed", "accuracy", "size", "packs")
 #: Goals at 100 updates: how many times faster `fused` is than the other ways.
 GOALS = {"fit": 15.0, "reset": 6.0}
 
@@ -112,13 +116,20 @@ def measure_sizes(arguments: argparse.Namespace, console: Console) -> dict[str, 
     return results
 
 
-def measure_tune(_: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Measure the time of Ray Tune itself."""
-    seconds = time_trials()
-    console.print(
-        f"Tune: {seconds['start']:.2f} s for two empty trials, {seconds['trial']:.3f} s for each further trial"
-    )
-    return seconds
+def measure_packs(_: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure how fast packs are handed out, and profile the driver."""
+    results = time_packs()
+    table = Table("way", "packs/s", "lowest", "highest", title=f"{results['packs']:,} packs of nothing")
+    for way, rates in results["packs/s"].items():
+        table.add_row(way, *(f"{rate:.0f}" for rate in (median(rates), min(rates), max(rates))))
+    console.print(table)
+    profile = results["profile"]
+    table = Table("profiled, part of a step of Tune", "ms per pack", title="the driver of the fleet")
+    for name, milliseconds in profile["parts"].items():
+        table.add_row(name, f"{milliseconds:.2f}")
+    console.print(table)
+    console.print(f"{results['start']:.1f} s for two packs, {1000 * results['trial']:.1f} ms for each further one")
+    return results
 
 
 def main() -> None:
@@ -141,16 +152,16 @@ def main() -> None:
         "speed": measure_speed,
         "accuracy": measure_accuracy,
         "size": measure_sizes,
-        "tune": measure_tune,
+        "packs": measure_packs,
     }
     results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for part in arguments.parts:
-        results[part] = {"machine": describe_machine(), "found": ways[part](arguments, console)}
+        results[part] = {"machine": describe_machine(), "results": ways[part](arguments, console)}
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if "speed" in arguments.parts and "100" in results["speed"]["found"]:
+    if "speed" in arguments.parts and "100" in results["speed"]["results"]:
         for way, goal in GOALS.items():
-            ratio = results["speed"]["found"]["100"][way]["ratio"]
+            ratio = results["speed"]["results"]["100"][way]["ratio"]
             console.print(f"fused / {way} at 100 updates: {ratio:.1f}, goal {goal:g}")
     console.print(f"written to {RESULTS.relative_to(ROOT)}")
 

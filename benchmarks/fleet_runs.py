@@ -7,7 +7,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,35 +180,3 @@ def _proportional_memory(pid: int) -> float:
     except OSError:
         return 0.0
     return int(text.split("\nPss:")[1].split()[0]) / 1024
-
-
-def time_trials(numbers: Sequence[int] = (50, 250)) -> dict[str, float]:
-    """Measure the time of Ray Tune itself.
-
-    Args:
-        numbers: A small and a large number of empty trials; the time per trial comes from their difference.
-
-    Returns:
-        Seconds of two trials, `start`, and of each further trial, `trial`.
-    """
-    from dist_lstm.jobs.session import join_cluster
-
-    seconds = []
-    with join_cluster(), tempfile.TemporaryDirectory() as scratch:
-        from ray import tune
-
-        for number in (2, *numbers):
-            begin = time.perf_counter()
-            tune.Tuner(
-                _empty_trial,
-                param_space={"pack": tune.grid_search(list(range(number)))},
-                tune_config=tune.TuneConfig(reuse_actors=True),
-                run_config=tune.RunConfig(name=str(number), storage_path=scratch, verbose=0),
-            ).fit()
-            seconds.append(time.perf_counter() - begin)
-    few, many = numbers
-    return {"start": seconds[0], "trial": (seconds[2] - seconds[1]) / (many - few)}
-
-
-def _empty_trial(_: dict[str, Any]) -> dict[str, float]:
-    return {"score": 0.0}

@@ -82,22 +82,22 @@ class World:
 
 def read_costs(measured: dict[str, Any]) -> Costs:
     """Derive the costs from a results file of `bench_fleet.py`."""
-    monthly = measured["accuracy"]["found"]["monthly"]
+    monthly = measured["accuracy"]["results"]["monthly"]
     models, seconds = np.array(monthly["packs"], float).T
     # The first pack of each of the two workers includes imports and compilation.
     model = float(np.median((seconds / models)[2:]))
-    fleets = [*measured["accuracy"]["found"].values(), *measured["size"]["found"].values()]
+    fleets = [*measured["accuracy"]["results"].values(), *measured["size"]["results"].values()]
     times = [[pack[1] for pack in fleet["packs"]] for fleet in fleets if len(fleet["packs"]) > 4]
     start = statistics.median(max(seconds[:2]) - statistics.median(seconds[2:]) for seconds in times)
     (few, small), (many, large) = sorted(
-        (int(series), result) for series, result in measured["size"]["found"].items()
+        (int(series), result) for series, result in measured["size"]["results"].items()
     )
 
     def outside(result: dict[str, Any]) -> float:
         return result["seconds"] - result["stages"]["work"]
 
     series = (outside(large) - outside(small)) / (many - few)
-    return Costs(model, start, measured["tune"]["found"]["trial"], series, monthly["bytes"] / monthly["series"])
+    return Costs(model, start, measured["packs"]["results"]["trial"], series, monthly["bytes"] / monthly["series"])
 
 
 def simulate_packs(models: int, packs: int, nodes: int, costs: Costs, world: World, seed: int = 0) -> float:
@@ -209,7 +209,7 @@ def main() -> None:
         f"W / {most:.1f} models, {NODES[-1] * world.workers / most:,.0f} on {NODES[-1]:,} nodes"
     )
     results = {"machine": describe_machine(), "simulated": True, "costs": asdict(costs), "world": asdict(world)}
-    RESULTS.write_text(json.dumps(results | {"found": rows}, indent=2) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps(results | {"results": rows}, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {RESULTS.relative_to(ROOT)}")
 
 

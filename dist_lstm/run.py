@@ -199,7 +199,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
 
     strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
     monitor = Monitor(run.folder, run.console)
-    config = measure(run.config, Workload(run.shards, run.task, strategy), monitor.say)
+    config = measure(run.config, Workload(run.shards, run.task, strategy), monitor.print)
     if dump_config(config) != dump_config(run.config):
         run = replace(run, config=config)
         write_text(run.files.config, dump_config(config))

@@ -167,7 +167,7 @@ def test_the_speeds_of_a_training_step_are_those_of_their_results_file():
 
 
 def test_the_speeds_of_the_ways_to_train_many_models_are_those_of_their_results_file():
-    speed = results("fleet")["speed"]["found"]
+    speed = results("fleet")["speed"]["results"]
     ways = ("fit", "reset", "trials", "peer", *(f"fused {count}" for count in (1, 4, 16, 64, 256)))
     assert [row[1:] for row in table(BENCHMARKS, "series per second")] == [
         [f"{speed[updates][way]['series/s']:#.2g}".rstrip(".") for updates in ("30", "100", "300")] for way in ways
@@ -176,7 +176,7 @@ def test_the_speeds_of_the_ways_to_train_many_models_are_those_of_their_results_
 
 @pytest.mark.parametrize("path", [BENCHMARKS, PAGES / "fleets.md"], ids=name_of)
 def test_the_ratios_of_the_fused_models_are_those_of_their_results_file(path):
-    speed = {name: one["series/s"] for name, one in results("fleet")["speed"]["found"]["100"].items()}
+    speed = {name: one["series/s"] for name, one in results("fleet")["speed"]["results"]["100"].items()}
     header = "ratio at 100 updates" if path == BENCHMARKS else "compared with | 256"
     ways = [name for name in speed if name in ("fit", "reset") or "peer" in name or "neural" in name]
     assert [row[1:4] for row in table(path, header)] == [
@@ -185,7 +185,7 @@ def test_the_ratios_of_the_fused_models_are_those_of_their_results_file(path):
 
 
 def test_the_errors_of_the_fleets_on_m3_are_those_of_their_results_file():
-    accuracy = results("fleet")["accuracy"]["found"]
+    accuracy = results("fleet")["accuracy"]["results"]
     expected = []
     for name, one in accuracy.items():
         levels = [str(one["levels"][level]) for level in ("own", "group", "global", "naive")]
@@ -201,8 +201,14 @@ def test_the_errors_of_the_fleets_on_m3_are_those_of_their_results_file():
     assert all(THETA[name] < one["global"]["smape"] for name, one in accuracy.items()), "as the README says"
 
 
+def test_the_packs_per_second_are_those_of_their_results_file():
+    rates = results("fleet")["packs"]["results"]["packs/s"]
+    rows = [row[1:] for row in table(BENCHMARKS, "handed out by")]
+    assert rows == [[f"{value:.0f}" for value in (median(one), min(one), max(one))] for one in rates.values()]
+
+
 def test_the_memory_of_generated_fleets_is_that_of_its_results_file():
-    sizes = results("fleet")["size"]["found"]
+    sizes = results("fleet")["size"]["results"]
     assert table(BENCHMARKS, "series | peak memory") == [
         [f"{int(series):,}", *(f"{one[key]:,.0f}" for key in ("peak_mib", "command_mib", "seconds"))]
         for series, one in sizes.items()
@@ -221,7 +227,7 @@ def rounded(seconds: float) -> str:
 def test_the_table_of_the_simulation_is_that_of_its_results_file_and_says_so():
     simulated = results("simulation")
     rows = {(row[0], row[1]): row[2:] for row in table(PAGES / "fleets.md", "series | nodes of")}
-    for one in simulated["found"]:
+    for one in simulated["results"]:
         cells = rows.pop((f"{one['series'] // 1_000_000} million", f"{one['nodes']:,}"), None)
         assert cells in (None, [rounded(one["default"]), rounded(one["best"]), f"{one['packs']:,}"])
     assert rows == {}

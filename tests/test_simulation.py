@@ -49,8 +49,8 @@ def test_costs_are_read_from_the_measured_values():
     few = fleet(9, 8, (10, 99), (10, 5))  # tells nothing of packs after the first
     size = {"1000": fleet(20, 10, *even["packs"]), "3000": fleet(34, 20, *even["packs"])}
     measured = {
-        "accuracy": {"found": {"monthly": even, "other": few}},
-        "size": {"found": size},
-        "tune": {"found": {"trial": 0.25}},
+        "accuracy": {"results": {"monthly": even, "other": few}},
+        "size": {"results": size},
+        "packs": {"results": {"trial": 0.25}},
     }
     assert read_costs(measured) == Costs(model=0.5, start=12.0, trial=0.25, series=4 / 2000, size=100.0)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dist_lstm.config.schema import Config
-    from dist_lstm.jobs.submit import Order
+    from dist_lstm.jobs.submit import Command
     from dist_lstm.run import Run
 
 Address = Annotated[
@@ -80,14 +80,14 @@ def submit(
     insecure: Insecure = False,
 ) -> None:
     """Run a command on a Ray cluster."""
-    order = _read_order(ctx, words)
+    command = _read_command(ctx, words)
     from dist_lstm.jobs.client import connect
     from dist_lstm.jobs.follow import follow as follow_job
-    from dist_lstm.jobs.submit import submit as submit_order
+    from dist_lstm.jobs.submit import submit as submit_command
 
     console = make_console()
     dashboard = connect(address, insecure)
-    job = submit_order(dashboard, order, name, tuple(shared or ()), console)
+    job = submit_command(dashboard, command, name, tuple(shared or ()), console)
     hint = f"`dist-lstm jobs logs {job.name} --follow` follows it, `dist-lstm jobs stop {job.name}` stops it"
     if not follow:
         console.print(hint)
@@ -100,7 +100,7 @@ def submit(
     raise typer.Exit(status)
 
 
-def _read_order(ctx: typer.Context, words: list[str]) -> "Order":
+def _read_command(ctx: typer.Context, words: list[str]) -> "Command":
     """Read a command with the verb's own parser, so that mistakes are reported before it is submitted."""
     verb, *rest = words
     root: Any = ctx.find_root().command
@@ -122,10 +122,10 @@ def _read_order(ctx: typer.Context, words: list[str]) -> "Order":
         result = {one.opts[0]: given.get(one.name) for one in command.params if one.metavar in metavars}
         return {option: value for option, value in result.items() if value and option != "--out"}
 
-    from dist_lstm.jobs.submit import Order
+    from dist_lstm.jobs.submit import Command
 
     run = {"RUN": given[arguments["RUN"]]} if subject == "RUN" else {}
-    return Order(
+    return Command(
         verb=verb,
         words=tuple(rest),
         config=given[arguments["CONFIG"]] if subject == "CONFIG" else None,

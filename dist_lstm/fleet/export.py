@@ -5,7 +5,8 @@ from pathlib import Path
 from dist_lstm.config.resolved import load_resolved
 from dist_lstm.data.shards import open_shards
 from dist_lstm.errors import UserError
-from dist_lstm.fleet.pack import models_named, shaped, small_task
+from dist_lstm.fleet.models import read_models
+from dist_lstm.fleet.pack import small_task
 from dist_lstm.layout import FleetLayout
 from dist_lstm.startup import start_tensorflow
 
@@ -30,19 +31,19 @@ def export_model(fleet: Path, name: str, path: Path) -> None:
         raise UserError(fleet, f"is not a fleet: it has no {missing}", "give the --out of dist-lstm fleet")
     if path.suffix != ".keras":
         raise UserError(f"--out {path}", "expected a file that ends in .keras")
-    files = sorted(layout.models.glob("*.parquet"))
-    rows = models_named(files, [name], ["name", "failure", "weights"]) if files else []
-    if not rows:
-        raise UserError(
-            fleet, f"has no model {name!r}", f"{FleetLayout.models}/ lists those that are done, in the column name"
-        )
-    if rows[0]["failure"] is not None:
-        raise UserError(fleet, f"the model {name!r} could not be trained: {rows[0]['failure']}")
     start_tensorflow()
     from dist_lstm.model.lstm import build_model
     from dist_lstm.train.checkpoint import save_model
 
     config, shards = load_resolved(layout.small_config), open_shards(layout.shards)
     model = build_model(small_task(shards, config), config.model)
-    model.set_weights(shaped(rows[0]["weights"], [one.shape for one in model.get_weights()]))
+    files = sorted(layout.models.glob("*.parquet"))
+    stored = read_models(files, [name], model) if files else []
+    if not stored:
+        raise UserError(
+            fleet, f"has no model {name!r}", f"{FleetLayout.models}/ lists those that are done, in the column name"
+        )
+    if stored[0].failure is not None:
+        raise UserError(fleet, f"the model {name!r} could not be trained: {stored[0].failure}")
+    model.set_weights(stored[0].after)
     save_model(model, path)

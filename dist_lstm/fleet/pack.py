@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from dist_lstm.config.load import load_config
@@ -23,6 +21,7 @@ from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.fallback import Candidate, FallbackSelector, Predict
+from dist_lstm.fleet.models import read_models, write_models
 from dist_lstm.fleet.packing import Group, read_pack
 from dist_lstm.layout import FleetLayout, RunLayout, part_files, part_name
 from dist_lstm.startup import start_tensorflow
@@ -33,20 +32,6 @@ GROUPS, OWN = "groups", "own"
 _SLOTS = {"CPU": 16, "GPU": 256}
 #: Windows per prediction; small, as most series have only a few windows to forecast.
 _BATCH = 32
-
-_MODELS_SCHEMA = pa.schema(
-    [
-        ("name", pa.string()),
-        ("level", pa.string()),
-        ("series", pa.int64()),
-        ("steps", pa.int64()),
-        ("validation_loss", pa.float64()),
-        ("stopped_early", pa.bool_()),
-        ("failure", pa.string()),
-        ("weights", pa.list_(pa.float32())),
-        ("weights_backtest", pa.list_(pa.float32())),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -116,13 +101,9 @@ class _Trained:
             "validation_loss": self.before.validation_loss,
             "stopped_early": self.before.stopped_early,
             "failure": self.failure,
-            "weights": _flat(self.after.weights),
-            "weights_backtest": _flat(self.before.weights),
+            "weights": self.after.weights,
+            "weights_backtest": self.before.weights,
         }
-
-
-def _flat(weights: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.ravel(one) for one in weights]).astype(np.float32)
 
 
 class PackWorker:
@@ -171,8 +152,7 @@ class PackWorker:
         if stage == OWN:
             counts |= self._forecast(panel, trained, number)
         rows = [one.row("own" if stage == OWN else "group") for one in trained]
-        with publish(self._job.models(stage, number)) as temporary:
-            pq.write_table(pa.Table.from_pylist(rows, _MODELS_SCHEMA), temporary, compression="zstd")
+        write_models(self._job.models(stage, number), rows, self._models.ordinary)
         return counts
 
     def _train(self, panel: Panel, groups: Sequence[Group]) -> list[_Trained]:
@@ -234,11 +214,9 @@ class PackWorker:
         if not members:
             return
         files = part_files(self._job.files.models, "group")
-        rows = models_named(files, list(members), ["name", "failure", "weights", "weights_backtest"])
-        shapes = [one.shape for one in self._models.ordinary.get_weights()]
-        for row in rows:
-            before, after = (self._with(shaped(row[name], shapes)) for name in ("weights_backtest", "weights"))
-            selector.consider(Candidate("group", before, after, row["failure"]), np.sort(members[row["name"]]))
+        for model in read_models(files, list(members), self._models.ordinary):
+            before, after = self._with(model.before), self._with(model.after)
+            selector.consider(Candidate("group", before, after, model.failure), np.sort(members[model.name]))
 
     @cached_property
     def _global(self) -> tuple[Predict, Predict]:
@@ -266,26 +244,6 @@ class PackWorker:
                 pq.write_table(table, temporary, compression="zstd")
 
 
-def shaped(flat: Sequence[float], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """Split the flat weights of one row into arrays of these shapes, as Keras' `set_weights` takes them."""
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    values = np.asarray(flat, np.float32)
-    if len(values) != sum(sizes):
-        raise UserError(
-            "fleet.init_from",
-            f"its models have {len(values):,} weights, those of this fleet {sum(sizes):,}",
-            "give fleet.settings the same context_length, segment_length and units",
-        )
-    parts = np.split(values, np.cumsum(sizes)[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def models_named(files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of some models from the tables of packs; models that are in no table are left out."""
-    dataset = ds.dataset([str(file) for file in files], schema=_MODELS_SCHEMA)
-    return dataset.to_table(columns=list(columns), filter=pc.field("name").isin(list(names))).to_pylist()
-
-
 class Initial:
     """Weights that training starts from.
 
@@ -298,7 +256,7 @@ class Initial:
     """
 
     def __init__(self, folder: Path, ordinary: Any) -> None:
-        self._shapes = [one.shape for one in ordinary.get_weights()]
+        self._ordinary = ordinary
         self._files = part_files(FleetLayout(folder).models)
         self._same: tuple[list[np.ndarray], list[np.ndarray]] | None = None
         if not self._files:
@@ -306,7 +264,7 @@ class Initial:
 
             paths = RunLayout(folder).scored_model, RunLayout(folder).model
             before, after = (load_model(path).get_weights() for path in paths)
-            if [one.shape for one in before] != self._shapes:
+            if [one.shape for one in before] != [one.shape for one in ordinary.get_weights()]:
                 raise UserError(
                     "fleet.init_from",
                     f"{folder}: its model has another architecture",
@@ -321,12 +279,8 @@ class Initial:
         """Weights by name: for the model trained without the test range, and for the one trained on all steps."""
         if self._same is not None:
             return dict.fromkeys(names, self._same)
-        rows = models_named(self._files, names, ["name", "failure", "weights", "weights_backtest"])
-        return {
-            row["name"]: (shaped(row["weights_backtest"], self._shapes), shaped(row["weights"], self._shapes))
-            for row in rows
-            if row["failure"] is None
-        }
+        models = read_models(self._files, names, self._ordinary)
+        return {one.name: (one.before, one.after) for one in models if one.failure is None}
 
 
 def initial_settings(folder: Path) -> dict[str, Any]:

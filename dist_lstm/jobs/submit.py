@@ -50,7 +50,7 @@ _BREAKS = {
 
 
 @dataclass(frozen=True)
-class Order:
+class Command:
     """A command to run on a cluster, as the user wrote it.
 
     Attributes:
@@ -72,12 +72,14 @@ class Order:
     out: str | None = None
 
 
-def submit(dashboard: Dashboard, order: Order, name: str | None, shared: tuple[str, ...], console: Console) -> Job:
+def submit(
+    dashboard: Dashboard, command: Command, name: str | None, shared: tuple[str, ...], console: Console
+) -> Job:
     """Check a command, ship its files and submit it to a cluster.
 
     Args:
         dashboard: Dashboard of the cluster.
-        order: The command.
+        command: The command.
         name: Name of the job; None for that of the config or the run.
         shared: Folders that every node of the cluster sees, as the user states.
         console: Where progress is printed.
@@ -88,11 +90,11 @@ def submit(dashboard: Dashboard, order: Order, name: str | None, shared: tuple[s
     Raises:
         UserError: If it can't run there, or a job of that name has not ended.
     """
-    name = name or re.sub(r"[^\w.-]+", "-", Path(order.config or next(iter(order.reads.values()))).stem)
+    name = name or re.sub(r"[^\w.-]+", "-", Path(command.config or next(iter(command.reads.values()))).stem)
     if not re.fullmatch(r"\w[\w.-]{0,59}", name, re.ASCII):
         raise UserError(f"--name {name}", "expected up to 60 letters, digits, '.', '_' or '-'")
-    config = load_config(order.config, order.settings) if order.config else None
-    questions = _locations(order, config, shared)
+    config = load_config(command.config, command.settings) if command.config else None
+    questions = _locations(command, config, shared)
     former = jobs_called(dashboard, name)
     for job in former:
         if not job.ended:
@@ -104,8 +106,8 @@ def submit(dashboard: Dashboard, order: Order, name: str | None, shared: tuple[s
                     f"{name}`, or give another --name"
                 ),
             )
-    resources = choose_resources(order.verb, config, read_cluster(dashboard), console)
-    with make_runtime_env(order.config) as (runtime_env, shipped):
+    resources = choose_resources(command.verb, config, read_cluster(dashboard), console)
+    with make_runtime_env(command.config) as (runtime_env, shipped):
         console.print(f"shipping  {shipped}")
         answer = ask_cluster(dashboard, runtime_env, questions, _SURVEY_SECONDS)
         for problem in compare_versions(versions(), answer["versions"]):
@@ -115,31 +117,31 @@ def submit(dashboard: Dashboard, order: Order, name: str | None, shared: tuple[s
             raise UserError("", f"{listing} (as seen from the head of {dashboard.url})")
         job_id = f"{name}-{1 + max((job.number for job in former), default=0)}"
         dashboard.submit(
-            entrypoint=shlex.join([*_COMMAND, *_words(order, config)]),
+            entrypoint=shlex.join([*_COMMAND, *_words(command, config)]),
             submission_id=job_id,
             runtime_env=runtime_env,
             metadata={"job_name": name, "dist_lstm": dist_lstm.__version__},
             **resources,
         )
     console.print(f"job       {name}: {_summary(resources)}, on {dashboard.url}")
-    return Job(name, job_id, "pending", order.verb)
+    return Job(name, job_id, "pending", command.verb)
 
 
-def _locations(order: Order, config: Config | None, shared: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def _locations(command: Command, config: Config | None, shared: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """Paths and URIs of a command as questions of the survey; one that the cluster can't see is refused."""
-    tables = dict(order.tables) | ({"data.path": config.data.path} if config else {})
-    if config and order.out is None and order.verb != "plan":
+    tables = dict(command.tables) | ({"data.path": config.data.path} if config else {})
+    if config and command.out is None and command.verb != "plan":
         raise UserError(
             "--out is missing",
             "what a job writes to its node's disk goes with it",
             "give a URI or a shared folder",
         )
-    if order.verb == "tune":
-        require_shared_folder(order.out or "", on_cluster=True)
-    writes = {} if order.out is None else {"--out": order.out}
-    for purpose, location in (tables | dict(order.reads) | writes).items():
+    if command.verb == "tune":
+        require_shared_folder(command.out or "", on_cluster=True)
+    writes = {} if command.out is None else {"--out": command.out}
+    for purpose, location in (tables | dict(command.reads) | writes).items():
         _check_location(purpose, location, shared)
-    return {"tables": tables, "reads": dict(order.reads), "writes": writes}
+    return {"tables": tables, "reads": dict(command.reads), "writes": writes}
 
 
 def _check_location(purpose: str, location: str, shared: tuple[str, ...]) -> None:
@@ -160,14 +162,14 @@ def _check_location(purpose: str, location: str, shared: tuple[str, ...]) -> Non
     )
 
 
-def _words(order: Order, config: Config | None) -> list[str]:
+def _words(command: Command, config: Config | None) -> list[str]:
     """The command as it runs there: the config by its shipped name, the table by the path that was checked."""
-    if config is None or order.config is None:
-        return [order.verb, *order.words]
-    words = [Path(word).name if word == order.config else word for word in order.words]
+    if config is None or command.config is None:
+        return [command.verb, *command.words]
+    words = [Path(word).name if word == command.config else word for word in command.words]
     path = config.data.path
-    located = [] if f"data.path={path}" in order.settings else ["--set", f"data.path={json.dumps(path)}"]
-    return [order.verb, *words, *located]
+    located = [] if f"data.path={path}" in command.settings else ["--set", f"data.path={json.dumps(path)}"]
+    return [command.verb, *words, *located]
 
 
 @contextmanager

@@ -170,7 +170,7 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
         task = shards.make_task(resolved)
         strategy = make_strategy(resolved.resources, resolved.train.precision)
         monitor = Pulse(folder, Console(quiet=True))
-        config = measure(resolved, Workload(shards, task, strategy), monitor.say)
+        config = measure(resolved, Workload(shards, task, strategy), monitor.print)
         write_text(files.config, dump_config(config))
         score = make_scorer(shards, task, job.min_context, job.config.search.seed)
         report = _Report(folder, score, config.train.max_steps, watchdog)

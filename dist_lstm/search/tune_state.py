@@ -13,7 +13,7 @@ from dist_lstm.jobs.ray_private import saved_checkpoints
 _STATES, _CHECKPOINTS = "experiment_state-*.json", "checkpoint_*"
 
 
-def claim(state: Path) -> None:
+def reserve(state: Path) -> None:
     """Reserve a folder for Tune's state: it is pickled, so only state of this user is read or may be written.
 
     Args:
@@ -33,11 +33,11 @@ def claim(state: Path) -> None:
     state.chmod(0o700)
 
 
-def check_whole(state: Path) -> None:
+def check_intact(state: Path) -> None:
     """Refuse damaged state: Tune would start a new search, without a warning, if it can't read it.
 
     Args:
-        state: A folder after `claim`.
+        state: A folder after `reserve`.
 
     Raises:
         UserError: If the newest file of any kind can't be read.
@@ -47,7 +47,7 @@ def check_whole(state: Path) -> None:
         for path in sorted(state.glob(pattern))[-1:]:
             try:
                 content = path.read_bytes()
-                pickle.loads(content) if pattern in pickled else json.loads(content)  # noqa: S301 (see claim)
+                pickle.loads(content) if pattern in pickled else json.loads(content)  # noqa: S301 (see reserve)
             except Exception as error:
                 raise UserError(
                     path,
@@ -56,7 +56,7 @@ def check_whole(state: Path) -> None:
                 ) from error
 
 
-def mend_checkpoints(state: Path) -> None:
+def restore_checkpoints(state: Path) -> None:
     """Make the checkpoints on disk agree with those that Tune's state lists, so that every trial can continue.
 
     Tune writes its state rarely, but deletes old checkpoints at once, so a listed one may be missing. It is
@@ -64,7 +64,7 @@ def mend_checkpoints(state: Path) -> None:
     last listed one may be incomplete, and Tune would write into them, so they are deleted.
 
     Args:
-        state: A folder after `claim`.
+        state: A folder after `reserve`.
     """
     listed: dict[str, set[int]] = defaultdict(set)
     for path in saved_checkpoints(json.loads(max(state.glob(_STATES)).read_text(encoding="utf-8"))):

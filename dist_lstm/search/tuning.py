@@ -19,7 +19,7 @@ from dist_lstm.search.importance import distribution_of
 from dist_lstm.search.outcomes import Outcome, outcome_of
 from dist_lstm.search.samples import Sample, all_samples, draw_samples
 from dist_lstm.search.trial import Job, run_trial
-from dist_lstm.search.tune_state import check_whole, claim, mend_checkpoints
+from dist_lstm.search.tune_state import check_intact, reserve, restore_checkpoints
 
 SCORE = "score"
 #: A trial continues if it is among the best third of those that reached the same epoch.
@@ -70,7 +70,7 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outc
     from ray import tune
 
     search, state = job.config.search, SearchLayout(folder).ray
-    claim(state)
+    reserve(state)
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, job=job), {"cpu": search.cpus, "gpu": search.gpus}
     )
@@ -78,8 +78,8 @@ def run_trials(job: Job, own: Sample, folder: Path, watch: Watcher) -> list[Outc
     try:
         with _quiet(), _ended_by_signals():
             if any(state.glob("experiment_state-*.json")):
-                check_whole(state)
-                mend_checkpoints(state)
+                check_intact(state)
+                restore_checkpoints(state)
                 tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True)
             else:
                 tuner = _new_tuner(trainable, job.config, own, folder)

@@ -188,7 +188,7 @@ class _Training:
         if not self._go_back():
             self.save()
         elif self._progress.step:
-            self._monitor.say(f"{self._phase.name}: going on from step {self._progress.step}")
+            self._monitor.print(f"{self._phase.name}: going on from step {self._progress.step}")
 
     def call(self, train_steps: TrainSteps) -> None:
         """Run some steps, up to the end of the epoch at most."""
@@ -294,7 +294,7 @@ class _Training:
         self._progress.halved = True
         self._state.halve_rate()
         self.save()
-        self._monitor.say(
+        self._monitor.print(
             f"{self._phase.name}: the loss is non-finite at step {step}; back to step {self._progress.step} at "
             "half the learning rate"
         )

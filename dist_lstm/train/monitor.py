@@ -152,7 +152,7 @@ class Monitor:
             finally:
                 self._bar = None
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line."""
         self._console.print(line)
 

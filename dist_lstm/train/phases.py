@@ -68,7 +68,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     windows = TrainingWindows(training.shards, task, make_sampling(config, whole))
     validation = None if whole else validation_windows(training.shards, task, batch_size, settings.seed)
     if validation is not None:
-        monitor.say(
+        monitor.print(
             f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
             f"{validation.used:,} of {validation.available:,} to validate on"
         )
@@ -83,7 +83,7 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
             settings.accumulate,
         ),
         validation=validation.batches if validation and validation.used else None,
-        checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.say),
+        checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.print),
         stop_signal=training.stop_signal,
         after_epoch=None if whole else training.after_epoch,
     )

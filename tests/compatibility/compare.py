@@ -10,6 +10,7 @@ skipped without its table (`DIST_LSTM_DATA`).
 """
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("DIST_LSTM_DATA", ROOT.parent / "shared" / "data"))
@@ -58,7 +60,9 @@ def results(folder: Path) -> dict[str, object]:
     contents: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.name == "history.csv" or (path.suffix == ".parquet" and path.name != "trials.parquet"):
+        if path.suffix == ".parquet" and path.parent.name == "models":
+            contents[name] = _without_metadata(path)
+        elif path.name == "history.csv" or (path.suffix == ".parquet" and path.name != "trials.parquet"):
             contents[name] = path.read_bytes()
         elif path.name == "trials.parquet":
             table = pd.read_parquet(path)
@@ -68,6 +72,14 @@ def results(folder: Path) -> dict[str, object]:
         elif path.name == "metrics.json":
             contents[name] = json.loads(path.read_text())
     return {name: value for name, value in contents.items() if not name.startswith("ray/")}
+
+
+def _without_metadata(path: Path) -> bytes:
+    """A table's content: version 0.1.0 wrote no names of variables into the schema of a fleet's models."""
+    table = pq.read_table(path).replace_schema_metadata(None)
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    return content.getvalue()
 
 
 def main() -> int:

@@ -1,10 +1,12 @@
 """Packs without a cluster: models that start from others, on data that grew, and the export of one model."""
 
+import json
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -12,6 +14,7 @@ from dist_lstm.config.load import parse_config
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.export import export_model
+from dist_lstm.fleet.models import read_models, write_models
 from dist_lstm.fleet.pack import OWN, FleetJob, PackWorker
 from dist_lstm.fleet.run import _make_job, _pack
 from dist_lstm.forecast.predict import make_predictor
@@ -90,6 +93,24 @@ def test_a_pack_repeated_by_another_worker_writes_the_same_bytes(first):
     for _ in range(2):  # also by a worker that has done other packs
         worker.work(OWN, 0)
         assert [path.read_bytes() for path in tables] == before
+
+
+def test_the_weights_of_a_table_go_to_the_variables_of_their_names(tmp_path):
+    # Two variables of the same shape, stored in the other order.
+    kernel = keras.layers.Dense(3, name="kernel", use_bias=False)
+    inputs = keras.Input([3])
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head", use_bias=False)(kernel(inputs)))
+    weights = [np.full([3, 3], value, np.float32) for value in (1, 2)]
+    row = {"name": "a", "level": "own", "series": 1, "weights": weights, "weights_backtest": weights}
+    write_models(tmp_path / "models.parquet", [row], model)
+    table = pq.read_table(tmp_path / "models.parquet")
+    key, stored = next(iter(table.schema.metadata.items()))
+    swapped = dict(reversed(json.loads(stored).items()))
+    pq.write_table(table.replace_schema_metadata({key: json.dumps(swapped)}), tmp_path / "swapped.parquet")
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "0.1.0.parquet")
+    for name, order in (("models", (1, 2)), ("swapped", (2, 1)), ("0.1.0", (1, 2))):
+        (read,) = read_models([tmp_path / f"{name}.parquet"], ["a"], model)
+        assert [value.flat[0] for value in read.after] == [value.flat[0] for value in read.before] == list(order)
 
 
 def test_each_model_of_a_fleet_starts_from_that_of_the_same_name_in_another(first, tmp_path):

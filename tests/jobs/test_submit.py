@@ -17,7 +17,7 @@ from dist_lstm.hardware import GIB
 from dist_lstm.jobs import client as client_module
 from dist_lstm.jobs import follow, preflight, submit
 from dist_lstm.jobs.client import Token, check_address, find_token
-from dist_lstm.jobs.submit import Nodes, Order, choose_resources, compare_versions, make_runtime_env
+from dist_lstm.jobs.submit import Command, Nodes, choose_resources, compare_versions, make_runtime_env
 
 SECRET = "0123456789abcdef" * 4
 TOKEN = Token(SECRET, "a test")
@@ -244,9 +244,9 @@ def test_the_submitted_command_has_the_config_by_its_name_and_the_table_by_its_p
     monkeypatch.setenv("TABLES", "/shared/a b")
     path = tmp_path / "job.yaml"
     path.write_text("task: {horizon: 1}\ndata: {path: $TABLES/x.csv}\n")
-    order = Order("run", ("--out", "/shared/o", str(path)), config=str(path), out="/shared/o")
+    command = Command("run", ("--out", "/shared/o", str(path)), config=str(path), out="/shared/o")
     job = submit.load_config(path)
-    words = submit._words(order, job)
+    words = submit._words(command, job)
     assert words[:4] == ["run", "--out", "/shared/o", "job.yaml"]
     assert words[4] == "--set"
     key, _, value = words[5].partition("=")
@@ -272,25 +272,25 @@ def test_a_mistake_in_the_command_is_reported_before_anything_is_sent(call, monk
 
 
 def test_inputs_and_outputs_of_a_command_are_taken_from_its_options(call, monkeypatch):
-    orders = []
+    commands = []
     monkeypatch.setattr(client_module, "connect", lambda *_: None)
     monkeypatch.setattr(
-        submit, "submit", lambda _, order, *rest: orders.append(order) or follow.Job("n", "n-1", "", "")
+        submit, "submit", lambda _, command, *rest: commands.append(command) or follow.Job("n", "n-1", "", "")
     )
     words = ("/s/run", "--data", "s3://b/t.csv", "--out", "s3://b/x")
     assert call("submit", "--no-follow", "forecast", *words)[0] == 0
     assert call("submit", "--no-follow", "--", "run", "a.yaml", "--set", "a=1", "--set", "b=2", "-q")[0] == 0
-    assert orders == [
-        Order("forecast", words, tables={"--data": "s3://b/t.csv"}, reads={"RUN": "/s/run"}, out="s3://b/x"),
-        Order("run", ("a.yaml", "--set", "a=1", "--set", "b=2", "-q"), config="a.yaml", settings=("a=1", "b=2")),
+    assert commands == [
+        Command("forecast", words, tables={"--data": "s3://b/t.csv"}, reads={"RUN": "/s/run"}, out="s3://b/x"),
+        Command("run", ("a.yaml", "--set", "a=1", "--set", "b=2", "-q"), config="a.yaml", settings=("a=1", "b=2")),
     ]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", " ", "a b", "x" * 61, "-x", ".x", "ü"])
 def test_a_name_that_can_not_be_a_file_name_is_refused(name):
-    order = Order("report", ("s3://b/r",), reads={"RUN": "s3://b/r"})
+    command = Command("report", ("s3://b/r",), reads={"RUN": "s3://b/r"})
     with pytest.raises(UserError, match="--name"):
-        submit.submit(None, order, name, (), None)
+        submit.submit(None, command, name, (), None)
 
 
 def test_paths_and_uris_are_checked_on_the_cluster(tmp_path):

@@ -242,21 +242,21 @@ class TestState:
     def test_a_folder_of_another_user_is_not_read(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tune_state.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
         with pytest.raises(UserError, match="belongs to another user"):
-            tune_state.claim(tmp_path / "ray")
+            tune_state.reserve(tmp_path / "ray")
 
     def test_a_link_is_refused_and_other_users_have_no_access(self, tmp_path):
-        tune_state.claim(tmp_path / "ray")
+        tune_state.reserve(tmp_path / "ray")
         assert stat.S_IMODE((tmp_path / "ray").stat().st_mode) == 0o700
         (tmp_path / "link").symlink_to(tmp_path / "ray")
         with pytest.raises(UserError, match="link: "):
-            tune_state.claim(tmp_path / "link")
+            tune_state.reserve(tmp_path / "link")
 
     def test_damaged_state_is_refused_instead_of_starting_a_new_search(self, tmp_path):
         (tmp_path / "experiment_state-1.json").write_text("{}")
-        tune_state.check_whole(tmp_path)
+        tune_state.check_intact(tmp_path)
         (tmp_path / "experiment_state-2.json").write_text('{"a": ')
         with pytest.raises(UserError, match=r"experiment_state-2\.json: is damaged.*delete"):
-            tune_state.check_whole(tmp_path)
+            tune_state.check_intact(tmp_path)
 
     @pytest.mark.parametrize(
         ("existing", "listed", "expected"),
@@ -285,7 +285,7 @@ class TestState:
             path = folder / f"checkpoint_{number:06d}" / "scores.json"
             path.parent.mkdir(parents=True)
             path.write_text(content)
-        tune_state.mend_checkpoints(tmp_path)
+        tune_state.restore_checkpoints(tmp_path)
         actual = {int(path.parent.name[-6:]): path.read_text() for path in folder.glob("*/scores.json")}
         assert actual == expected
 

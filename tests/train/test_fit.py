@@ -47,7 +47,7 @@ def run(
     train = TrainSettings.model_validate(values | changes)
     keras.utils.set_random_seed(train.seed)
     monitor = Monitor(folder, Console(file=text or io.StringIO(), width=80))
-    checkpoints = Checkpoints(folder, "train", train.keep_checkpoints, monitor.say)
+    checkpoints = Checkpoints(folder, "train", train.keep_checkpoints, monitor.print)
     phase = Phase("train", train.max_steps, batches_from, validation, checkpoints, after_epoch)
     fitted = fit(lambda: build_model(TASK, settings()), LOSS, train, tf.distribute.get_strategy(), phase, monitor)
     monitor.close(fitted.history)
@@ -121,7 +121,7 @@ def test_a_non_finite_loss_ends_the_training_with_advice(tmp_path):
         return model
 
     monitor = Monitor(tmp_path, Console(file=io.StringIO()))
-    phase = Phase("train", 20, batches_from, None, Checkpoints(tmp_path, "train", 3, monitor.say))
+    phase = Phase("train", 20, batches_from, None, Checkpoints(tmp_path, "train", 3, monitor.print))
     train = TrainSettings(batch_size=BATCH, max_steps=20, learning_rate=1.0)
     with pytest.raises(UserError, match=r"diverged.*lower train.learning_rate \(1.0\)"):
         fit(broken, LOSS, train, tf.distribute.get_strategy(), phase, monitor)
@@ -290,7 +290,7 @@ def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, s
     def sampling(*start: int) -> Iterator[Any]:
         return iter(tf.data.Dataset.from_generator(lambda: bad_from(*start, bad), output_signature=spec))
 
-    phase = Phase("train", train.max_steps, sampling, None, Checkpoints(folder, "train", 3, monitor.say))
+    phase = Phase("train", train.max_steps, sampling, None, Checkpoints(folder, "train", 3, monitor.print))
     fitted = fit(
         lambda: build_model(TASK, settings()), fragile, train, tf.distribute.get_strategy(), phase, monitor
     )

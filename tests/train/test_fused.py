@@ -185,7 +185,7 @@ def fit_alone(name: str, folder: Path, models: FusedModels, shape: ModelSettings
         steps=40,
         batches=lambda *_: iter(data),
         validation=lambda: iter([source.cut(*source.validation(series, seed))]),
-        checkpoints=Checkpoints(folder, name, 1, monitor.say),
+        checkpoints=Checkpoints(folder, name, 1, monitor.print),
     )
     return fit(build, head_loss(shape.head, TASK), models.train, tf.distribute.get_strategy(), phase, monitor)
 

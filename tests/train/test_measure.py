@@ -15,7 +15,7 @@ def measure(training: Training) -> dict[str, float]:
     """What is measured for a training, by dotted key."""
     before = training.config.train
     workload = Workload(training.shards, training.task, training.strategy)
-    after = measuring.measure(training.config, workload, training.monitor.say).train
+    after = measuring.measure(training.config, workload, training.monitor.print).train
     assert {type(after.batch_size), type(after.learning_rate)} == {int, float}
     names = [name for name in ("batch_size", "learning_rate") if getattr(before, name) == "auto"]
     return {f"train.{name}": getattr(after, name) for name in names}
