@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from dist_lstm.cli import main as cli
 from dist_lstm.errors import UserError
 from dist_lstm.jobs import preflight, session
-from dist_lstm.jobs.submit import Order, _locations
+from dist_lstm.jobs.submit import Command, _locations
 from dist_lstm.storage import mirrored
 from dist_lstm.storage.objects import Objects
 from tests.search.test_search import make_job
@@ -172,9 +172,9 @@ def test_a_search_on_a_cluster_needs_a_folder_that_its_nodes_share(call, job, mo
     status, _, error = call("tune", job, "--out", "s3://key:secret@bucket/x")
     assert status == 2
     assert error.startswith("error: --out s3://bucket/x: a search on a cluster keeps its state in a folder")
-    order = Order("tune", (), config=str(job), out="s3://bucket/x")
+    command = Command("tune", (), config=str(job), out="s3://bucket/x")
     with pytest.raises(UserError, match="--out s3://bucket/x: a search on a cluster keeps its state in a folder"):
-        _locations(order, None, ())
+        _locations(command, None, ())
 
 
 def test_submit_and_the_doctor_ask_of_a_store_what_a_run_needs_of_it(uri, objects):
