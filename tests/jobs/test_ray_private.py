@@ -13,7 +13,8 @@ from dist_lstm.jobs import ray_private
 #: Documented modules of Ray.
 DOCUMENTED = {
     "ray", "ray.exceptions", "ray.job_submission", "ray.train", "ray.train.tensorflow", "ray.tune",
-    "ray.tune.schedulers", "ray.tune.search", "ray.tune.search.optuna", "ray.util.scheduling_strategies",
+    "ray.tune.schedulers", "ray.tune.search", "ray.tune.search.optuna", "ray.util",
+    "ray.util.scheduling_strategies",
 }  # fmt: skip
 #: Undocumented attributes of Tune's records of trials.
 OF_TRIALS = {"run_metadata", "pickled_error_file", "get_pickled_error", "from_json_state", "restore_run_metadata"}
