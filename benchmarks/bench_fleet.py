@@ -124,9 +124,9 @@ def measure_packs(_: argparse.Namespace, console: Console) -> dict[str, Any]:
         table.add_row(way, *(f"{rate:.0f}" for rate in (median(rates), min(rates), max(rates))))
     console.print(table)
     profile = results["profile"]
-    table = Table("profiled, part of a step of Tune", "ms per pack", title="the driver of the fleet")
-    for name, milliseconds in profile["parts"].items():
-        table.add_row(name, f"{milliseconds:.2f}")
+    table = Table("profiled", "calls per pack", "ms per pack", title="the driver of the fleet")
+    for name, part in profile["parts"].items():
+        table.add_row(name, f"{part['calls']:.1f}", f"{part['ms']:.1f}")
     console.print(table)
     console.print(f"{results['start']:.1f} s for two packs, {1000 * results['trial']:.1f} ms for each further one")
     return results

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,9 +28,9 @@ def time_packs(number: int = 2_000, few: int = 200, rounds: int = 3) -> dict[str
 
     Returns:
         `start`, seconds of two packs; `trial`, seconds of each further one; `packs` per round; `packs/s` of
-        `run_packs`, `Tune` and `actors` in all rounds, start-up included; and `profile`: the driver's calls and ms
-        per pack, ms per pack of `parts`, some within others, and of the functions with the `largest` time of their
-        own.
+        `run_packs`, `Tune` and `actors` in all rounds, start-up included; and `profile`: all function calls and ms
+        per pack of the driver, then those of `parts`, some of which lie within others, and of the functions with
+        the `largest` time of their own.
     """
     with join_cluster(), tempfile.TemporaryDirectory() as folder:
         ways = {"run_packs": _by_fleet, "Tune": _by_tune, "actors": _by_actors}
@@ -43,13 +44,7 @@ def time_packs(number: int = 2_000, few: int = 200, rounds: int = 3) -> dict[str
             small = _seconds(_by_fleet, few, scratch / f"few-{one}")
             further.append((number / rates["run_packs"][-1] - small) / (number - few))
         profile = _profile(number, scratch / "profile")
-    return {
-        "start": start,
-        "trial": median(further),
-        "packs": number,
-        "packs/s": rates,
-        "profile": profile,
-    }
+    return {"start": start, "trial": median(further), "packs": number, "packs/s": rates, "profile": profile}
 
 
 def _seconds(run: Callable[[int, Path], None], number: int, folder: Path) -> float:
@@ -65,10 +60,11 @@ def _worker_of_nothing() -> Iterator[Work]:
 
 def _by_fleet(number: int, folder: Path) -> None:
     done: list[int] = []
-    run_packs(
-        range(number), _worker_of_nothing, {"cpu": 1.0}, folder, lambda pack, *_: done.append(pack), done.append
+    dead: list[int] = []
+    errors = run_packs(
+        range(number), _worker_of_nothing, {"cpu": 1.0}, folder, lambda pack, *_: done.append(pack), dead.append
     )
-    assert sorted(done) == list(range(number))
+    assert (sorted(done), dead, errors) == (list(range(number)), [], [])
 
 
 def _by_tune(number: int, folder: Path) -> None:
@@ -107,33 +103,47 @@ def _profile(number: int, folder: Path) -> dict[str, Any]:
     profiler = cProfile.Profile()
     profiler.runcall(_by_fleet, number, folder)
     functions: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore
-    own = sorted(((one[2], _named(*key)) for key, one in functions.items()), reverse=True)
+    entries = [_Entry(_named(*key), one[1], one[2], one[3]) for key, one in functions.items()]
+    largest = sorted(entries, key=lambda one: -one.own)[:_SHOWN]
+    parts = {name: one for name, end in _PARTS.items() for one in entries if one.name.endswith(end)}
     return {
-        "calls per pack": sum(one[1] for one in functions.values()) / number,
-        "ms per pack": 1000 * sum(seconds for seconds, _ in own) / number,
-        "largest": {name: 1000 * seconds / number for seconds, name in own[:_SHOWN]},
-        "parts": {name: 1000 * seconds / number for name, seconds in _cumulative(functions).items()},
+        "calls per pack": sum(one.calls for one in entries) / number,
+        "ms per pack": 1000 * sum(one.own for one in entries) / number,
+        "parts": {
+            name: {"calls": one.calls / number, "ms": 1000 * one.total / number} for name, one in parts.items()
+        },
+        "largest": [[one.name, one.calls / number, 1000 * one.own / number] for one in largest],
     }
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A function in a profile.
+
+    Attributes:
+        name: Its module and name.
+        calls: How often it was called.
+        own: Seconds in the function itself.
+        total: Seconds in the function and in those that it called.
+    """
+
+    name: str
+    calls: int
+    own: float
+    total: float
+
+
+#: The parts of a step of Tune's controller that are shown, by the ends of their functions' names.
+_PARTS = {
+    "all steps": "execution/tune_controller.py step",
+    "making trials": "execution/tune_controller.py _update_trial_queue",
+    "assigning trials to actors": "execution/tune_controller.py _schedule_trial_actor",
+    "waiting for results and handling them": "_internal/actor_manager.py next",
+    "looking up the trial's class in Ray's key-value store": "ray/experimental/internal_kv.py _internal_kv_get",
+    "calling actors": "ray/actor.py _actor_method_call",
+}
 
 
 def _named(path: str, _: int, function: str) -> str:
     """Module and function, such as `ray/_private/worker.py wait`, without the folder of the environment."""
     return function if path == "~" else f"{path.rpartition('site-packages/')[2].rpartition('lib/')[2]} {function}"
-
-
-def _cumulative(functions: dict[Any, Any]) -> dict[str, float]:
-    """Seconds in all calls, and in those they make, of the parts of a step of Tune's controller."""
-    parts = {
-        ("tune_controller.py", "step"): "all steps",
-        ("tune_controller.py", "_update_trial_queue"): "making trials",
-        ("tune_controller.py", "_maybe_add_actors"): "assigning trials to actors",
-        ("actor_manager.py", "next"): "waiting for results and handling them",
-        ("internal_kv.py", "_internal_kv_get"): "looking up the trial's class in Ray's key-value store",
-        ("actor.py", "_remote"): "calling actors",
-    }
-    seconds: dict[str, float] = {}
-    for (path, _, function), one in functions.items():
-        name = parts.get((Path(path).name, function))
-        if name:
-            seconds[name] = max(seconds.get(name, 0.0), one[3])
-    return seconds

@@ -31,19 +31,19 @@ def export_model(fleet: Path, name: str, path: Path) -> None:
         raise UserError(fleet, f"is not a fleet: it has no {missing}", "give the --out of dist-lstm fleet")
     if path.suffix != ".keras":
         raise UserError(f"--out {path}", "expected a file that ends in .keras")
-    start_tensorflow()
-    from dist_lstm.model.lstm import build_model
-    from dist_lstm.train.checkpoint import save_model
-
-    config, shards = load_resolved(layout.small_config), open_shards(layout.shards)
-    model = build_model(small_task(shards, config), config.model)
     files = sorted(layout.models.glob("*.parquet"))
-    stored = read_models(files, [name], model) if files else []
+    stored = read_models(files, [name]) if files else []
     if not stored:
         raise UserError(
             fleet, f"has no model {name!r}", f"{FleetLayout.models}/ lists those that are done, in the column name"
         )
     if stored[0].failure is not None:
         raise UserError(fleet, f"the model {name!r} could not be trained: {stored[0].failure}")
-    model.set_weights(stored[0].after)
+    start_tensorflow()
+    from dist_lstm.model.lstm import build_model
+    from dist_lstm.train.checkpoint import save_model
+
+    config, shards = load_resolved(layout.small_config), open_shards(layout.shards)
+    model = build_model(small_task(shards, config), config.model)
+    model.set_weights(stored[0].after(model))
     save_model(model, path)

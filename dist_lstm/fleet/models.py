@@ -6,7 +6,7 @@ order of the model's variables.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ _SCHEMA = pa.schema(
         ("weights_backtest", pa.list_(pa.float32())),
     ]
 )
-#: Columns with weights: trained without the test range, and with it.
-_BEFORE, _AFTER = "weights_backtest", "weights"
+#: Columns with weights: trained with the test range, and without it.
+_WEIGHTS = ("weights", "weights_backtest")
 #: Key of the variables in a schema's metadata.
 _VARIABLES = b"dist_lstm.variables"
 
@@ -49,14 +49,34 @@ class StoredModel:
     Attributes:
         name: The `unique_id` of its series, or the name of its group.
         failure: Why it could not be trained; None if it could.
-        before: Its weights, trained without the test range, as `set_weights` takes them.
-        after: Its weights, trained with the test range.
+        weights: Its weights, trained with the test range, as one flat list.
+        weights_backtest: Its weights, trained without the test range.
+        variables: The shapes of their variables by path, in the order of the lists; None in version 0.1.0.
     """
 
     name: str
     failure: str | None
-    before: list[np.ndarray]
-    after: list[np.ndarray]
+    weights: Sequence[float]
+    weights_backtest: Sequence[float]
+    variables: Mapping[str, Sequence[int]] | None
+
+    def before(self, model: "keras.Model") -> list[np.ndarray]:
+        """Its weights without the test range, as `set_weights` of a model takes them.
+
+        Args:
+            model: A Keras model of its architecture.
+
+        Returns:
+            One array per variable.
+
+        Raises:
+            UserError: If its architecture is another.
+        """
+        return _arrays(self.weights_backtest, self.variables, _variables(model))
+
+    def after(self, model: "keras.Model") -> list[np.ndarray]:
+        """Its weights with the test range; as `before`."""
+        return _arrays(self.weights, self.variables, _variables(model))
 
 
 def write_models(path: Path, rows: Sequence[Mapping[str, Any]], model: "keras.Model") -> None:
@@ -68,45 +88,34 @@ def write_models(path: Path, rows: Sequence[Mapping[str, Any]], model: "keras.Mo
         model: A Keras model of their architecture.
     """
     flat = [
-        {**row} | {name: np.concatenate([np.ravel(one) for one in row[name]]) for name in (_BEFORE, _AFTER)}
-        for row in rows
+        {**row} | {name: np.concatenate([np.ravel(one) for one in row[name]]) for name in _WEIGHTS} for row in rows
     ]
     schema = _SCHEMA.with_metadata({_VARIABLES: json.dumps(_variables(model)).encode()})
     with publish(path) as temporary:
         pq.write_table(pa.Table.from_pylist(flat, schema), temporary, compression="zstd")
 
 
-def read_models(files: Sequence[Path], names: Sequence[str], model: "keras.Model") -> list[StoredModel]:
+def read_models(files: Sequence[Path], names: Sequence[str]) -> list[StoredModel]:
     """Read some models from tables.
 
     Args:
         files: The tables; at least one.
         names: Names of the models.
-        model: A Keras model of their architecture.
 
     Returns:
         Those of the models that are in the tables.
-
-    Raises:
-        UserError: If their architecture is another.
     """
-    return list(_read(files, names, _variables(model)))
-
-
-def _read(
-    files: Sequence[Path], names: Sequence[str], variables: Mapping[str, Sequence[int]]
-) -> Iterator[StoredModel]:
     dataset = ds.dataset([str(file) for file in files], schema=_SCHEMA)
-    columns = ["name", "failure", _BEFORE, _AFTER, "__filename"]
-    table = dataset.to_table(columns=columns, filter=pc.field("name").isin(list(names)))
-    described: dict[str, Mapping[str, Sequence[int]]] = {}
-    for row in table.to_pylist():
-        path = row["__filename"]
-        if path not in described:
-            metadata = pq.read_schema(path).metadata or {}
-            described[path] = json.loads(metadata[_VARIABLES]) if _VARIABLES in metadata else variables
-        before, after = (_arrays(row[name], described[path], variables) for name in (_BEFORE, _AFTER))
-        yield StoredModel(row["name"], row["failure"], before, after)
+    columns = ["name", "failure", *_WEIGHTS, "__filename"]
+    rows = dataset.to_table(columns=columns, filter=pc.field("name").isin(list(names))).to_pylist()
+    variables = {path: _described(path) for path in {row["__filename"] for row in rows}}
+    return [StoredModel(variables=variables[row.pop("__filename")], **row) for row in rows]
+
+
+def _described(path: str) -> Mapping[str, Sequence[int]] | None:
+    """The variables that the schema of a table names."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata[_VARIABLES]) if _VARIABLES in metadata else None
 
 
 def _variables(model: "keras.Model") -> dict[str, list[int]]:
@@ -115,10 +124,10 @@ def _variables(model: "keras.Model") -> dict[str, list[int]]:
 
 
 def _arrays(
-    flat: Sequence[float], stored: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]
+    flat: Sequence[float], stored: Mapping[str, Sequence[int]] | None, expected: Mapping[str, Sequence[int]]
 ) -> list[np.ndarray]:
-    """Split the flat weights of a row into arrays, in the order of the expected variables."""
-    values = np.asarray(flat, np.float32)
+    """Split flat weights into arrays, in the order of the expected variables."""
+    values, stored = np.asarray(flat, np.float32), expected if stored is None else stored
     sizes = [int(np.prod(shape)) for shape in stored.values()]
     if stored != expected or len(values) != sum(sizes):
         number = sum(int(np.prod(shape)) for shape in expected.values())

@@ -214,8 +214,8 @@ class PackWorker:
         if not members:
             return
         files = part_files(self._job.files.models, "group")
-        for model in read_models(files, list(members), self._models.ordinary):
-            before, after = self._with(model.before), self._with(model.after)
+        for model in read_models(files, list(members)):
+            before, after = (self._with(one(self._models.ordinary)) for one in (model.before, model.after))
             selector.consider(Candidate("group", before, after, model.failure), np.sort(members[model.name]))
 
     @cached_property
@@ -279,8 +279,8 @@ class Initial:
         """Weights by name: for the model trained without the test range, and for the one trained on all steps."""
         if self._same is not None:
             return dict.fromkeys(names, self._same)
-        models = read_models(self._files, names, self._ordinary)
-        return {one.name: (one.before, one.after) for one in models if one.failure is None}
+        models = [one for one in read_models(self._files, names) if one.failure is None]
+        return {one.name: (one.before(self._ordinary), one.after(self._ordinary)) for one in models}
 
 
 def initial_settings(folder: Path) -> dict[str, Any]:

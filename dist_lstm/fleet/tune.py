@@ -4,8 +4,8 @@
 Tune keeps no checkpoints, retries nothing, writes no results and saves no state.
 
 By default Tune prepares up to 200 trials ahead, each with a placement group that is removed when a worker becomes
-free, searches all trials at each step, and copies the whole grid for each trial. Here a searcher suggests a pack
-when a worker has resources for it.
+free, searches all trials at each step, and copies the whole grid for each trial. Here a searcher suggests the next
+pack when a worker has resources for it.
 """
 
 import os
@@ -41,7 +41,7 @@ def run_packs(
 
     Args:
         packs: Numbers of the packs, in the order in which they are started.
-        open_worker: Opens the function that runs a pack; called once in each worker's process, before its first
+        open_worker: Opens the function that runs packs; called once in each worker's process, before its first
             pack. Pickled.
         resources: `cpu` and `gpu` of each worker.
         folder: A folder for Tune's files, which are not needed afterwards; empty or missing.

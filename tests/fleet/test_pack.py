@@ -109,8 +109,9 @@ def test_the_weights_of_a_table_go_to_the_variables_of_their_names(tmp_path):
     pq.write_table(table.replace_schema_metadata({key: json.dumps(swapped)}), tmp_path / "swapped.parquet")
     pq.write_table(table.replace_schema_metadata(None), tmp_path / "0.1.0.parquet")
     for name, order in (("models", (1, 2)), ("swapped", (2, 1)), ("0.1.0", (1, 2))):
-        (read,) = read_models([tmp_path / f"{name}.parquet"], ["a"], model)
-        assert [value.flat[0] for value in read.after] == [value.flat[0] for value in read.before] == list(order)
+        (read,) = read_models([tmp_path / f"{name}.parquet"], ["a"])
+        for arrays in (read.before(model), read.after(model)):
+            assert [value.flat[0] for value in arrays] == list(order)
 
 
 def test_each_model_of_a_fleet_starts_from_that_of_the_same_name_in_another(first, tmp_path):

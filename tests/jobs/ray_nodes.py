@@ -82,7 +82,7 @@ class Node:
         return pids
 
     def works(self) -> bool:
-        """Whether it trains a pack."""
+        """Whether it is training."""
         return bool(self.processes(r"ray::ResourceTrainable.train"))
 
     def kill(self) -> None:

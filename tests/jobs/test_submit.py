@@ -114,7 +114,14 @@ def test_a_password_in_a_url_is_refused_and_not_repeated():
 
 @pytest.mark.parametrize(
     "location",
-    ["data.csv", "/elsewhere/data.csv", "/shared/../elsewhere", "/sharedtoo/x", "file:///tmp/x", "shared/x"],
+    [
+        "data.csv",
+        "/elsewhere/data.csv",
+        "/shared/x/../../elsewhere",
+        "/sharedtoo/x",
+        "file:///elsewhere/x",
+        "shared/x",
+    ],
 )
 def test_a_path_of_this_machine_is_refused_with_what_to_do(location):
     with pytest.raises(UserError, match=r"--out: .*does not see this machine's disk; give a URI.*--shared DIR"):
