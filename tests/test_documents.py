@@ -205,6 +205,10 @@ def test_the_packs_per_second_are_those_of_their_results_file():
     rates = results("fleet")["packs"]["results"]["packs/s"]
     rows = [row[1:] for row in table(BENCHMARKS, "handed out by")]
     assert rows == [[f"{value:.0f}" for value in (median(one), min(one), max(one))] for one in rates.values()]
+    parts = results("fleet")["packs"]["results"]["profile"]["parts"]
+    assert table(BENCHMARKS, "part of a step of the controller") == [
+        [name, f"{one['calls']:.0f}", f"{one['ms']:.1f}"] for name, one in parts.items()
+    ]
 
 
 def test_the_memory_of_generated_fleets_is_that_of_its_results_file():
