@@ -23,6 +23,9 @@ from dist_lstm.run import forecast, start_run, train
 #: Largest allowed difference of forecasts between GPU and CPU: of one network, and of a trained model, in units
 #: of the scale of the values.
 NETWORK_LIMIT, MODEL_LIMIT = 2e-4, 1e-4
+#: Largest allowed difference of gradients between GPU and CPU, in units of the largest gradient of each weight.
+#: In bfloat16 cuDNN's are wrong, so that no model is trained in it on a GPU; a small difference would end that.
+GRADIENT_LIMITS = {"float32": 1e-4, "float16": 0.5, "bfloat16": None}
 
 
 def lines(job: Job) -> Lines:
@@ -30,6 +33,8 @@ def lines(job: Job) -> Lines:
     size = Size((4, 4), 8, 24) if job.rehearse else Size((64, 64), 256, 96)
     yield "training graph", partial(graph, Path(job.folder), size)
     yield "network on GPU and CPU", partial(network, Path(job.folder), size)
+    for precision in GRADIENT_LIMITS:
+        yield f"gradients in {precision}", partial(gradients, precision, size)
     yield "model trained on the GPU, on the CPU", partial(model, Path(job.folder), 4 if job.rehearse else 100)
 
 
@@ -61,6 +66,33 @@ def network(folder: Path, size: Size) -> Values:
         with tf.device(device):
             forecasts.append(built({"y": tf.constant(y)})["scaled"].numpy())
     return {"difference": float(np.abs(forecasts[0] - forecasts[1]).max()), "limit": NETWORK_LIMIT}
+
+
+def gradients(precision: str, size: Size) -> Values:
+    """Difference between gradients of LSTM layers through cuDNN on the GPU and through a loop on the CPU."""
+    one_device("float32")
+    keras.utils.set_random_seed(1)
+    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    last = len(size.units) - 1
+    layers = [
+        keras.layers.LSTM(units, return_sequences=number < last, dtype=policy)
+        for number, units in enumerate(size.units)
+    ]
+    x = np.random.default_rng(1).normal(size=(size.batch, size.context, 3)).astype(np.float32)
+    results = []
+    for device in ("GPU:0" if tf.config.get_visible_devices("GPU") else "CPU:0", "CPU:0"):
+        for layer in layers:
+            layer.use_cudnn = "auto" if device.startswith("GPU") else False
+        with tf.device(device), tf.GradientTape() as tape:
+            y = x
+            for layer in layers:
+                y = layer(y)
+            loss = tf.reduce_mean(tf.cast(y, tf.float32) ** 2)
+        weights = [weight.value for layer in layers for weight in layer.trainable_weights]
+        results.append([tf.convert_to_tensor(one).numpy() for one in tape.gradient(loss, weights)])
+    differences = [np.abs(one - other).max() / np.abs(other).max() for one, other in zip(*results, strict=True)]
+    worst, limit = float(max(differences)), GRADIENT_LIMITS[precision]
+    return {"relative_difference": worst} if limit is None else {"difference": worst, "limit": limit}
 
 
 def model(folder: Path, steps: int) -> Values:

@@ -1,4 +1,4 @@
-"""float32, TF32, float16 and bfloat16: speed of a step, and loss after 200 steps on ETTh1."""
+"""float32, TF32 and float16: speed of a step, and loss after 200 steps on ETTh1."""
 
 import json
 from functools import partial
@@ -15,7 +15,7 @@ from benchmarks.work import Size
 from dist_lstm.config.load import load_config, override
 from dist_lstm.run import start_run, train
 
-PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+PRECISIONS = ("float32", "tf32", "float16")
 _STEPS = 200
 
 
@@ -24,7 +24,7 @@ def lines(job: Job) -> Lines:
     small, large = Size((64, 64), 256, 96), Size((256, 256), 4096, 96)
     steps = 4 if job.rehearse else _STEPS
     yield "speed", partial(speed, job, Size((4,), 8, 24) if job.rehearse else small)
-    # A rehearsal trains in one full and one half precision; `speed` traces all four.
+    # A rehearsal trains in one full and one half precision; `speed` traces all.
     for precision in ("tf32", "float16") if job.rehearse else PRECISIONS:
         yield f"{steps} steps on ETTh1, {precision}", partial(loss, Path(job.folder), precision, steps)
     if not job.rehearse:

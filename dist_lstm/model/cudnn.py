@@ -1,4 +1,4 @@
-"""Which settings prevent cuDNN, and whether a graph uses it.
+"""Which settings prevent cuDNN, in which precision it is wrong, and whether a graph uses it.
 
 Keras chooses cuDNN while it traces, if a GPU is visible and the layer's settings allow it. Otherwise it falls back
 to a loop over steps, many times slower on a GPU, without a message.
@@ -9,9 +9,32 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from dist_lstm.errors import UserError
+
 #: The op of a graph that uses cuDNN, and those of a loop over steps.
 CUDNN_OP = "CudnnRNNV3"
 LOOP_OPS = frozenset({"While", "StatelessWhile"})
+
+
+def check_precision(precision: str) -> None:
+    """Refuse to train in a precision in which cuDNN's gradients are wrong.
+
+    In bfloat16 the gradients of LSTM layers had nothing in common with those of a CPU (TensorFlow 2.21 and cuDNN
+    9.19 on an H200, `benchmarks/results/gpu_probes.json`): only the layers behind them would learn, without any
+    error message.
+
+    Args:
+        precision: A precision of the network.
+
+    Raises:
+        UserError: If it is bfloat16 and a GPU is visible.
+    """
+    if precision == "bfloat16" and tf.config.get_visible_devices("GPU"):
+        raise UserError(
+            "train.precision",
+            "in bfloat16 cuDNN's LSTM returns wrong gradients on a GPU",
+            "set it to auto or float16",
+        )
 
 
 def cudnn_blockers(layer: keras.layers.LSTM) -> list[str]:

@@ -34,6 +34,7 @@ from dist_lstm.config.resolved import ResolvedModelSettings
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.model import decoder
 from dist_lstm.model.covariates import calendar_waves, describe_series
+from dist_lstm.model.cudnn import check_precision
 from dist_lstm.model.encoder import encode
 from dist_lstm.model.heads import apply_head, head_parameters
 from dist_lstm.model.scaling import Denormalise, Normalise
@@ -72,7 +73,9 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
 
     Raises:
         ValueError: If the segment length is not resolved or does not divide the context.
+        UserError: If this machine can't train in the precision.
     """
+    check_precision(precision)
     segment, context = settings.segment_length, task.context_length
     if segment is None or context % segment:
         raise ValueError(f"segment_length {segment} does not divide {context}")

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from dist_lstm.config.task import Task, input_spec
+from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, cudnn_blockers, graph_ops, uses_cudnn
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
@@ -55,6 +56,15 @@ def test_with_a_gpu_training_runs_through_cudnn_and_holds_no_loop(fake_gpu, segm
     assert CUDNN_OP in actual
     assert "CudnnRNNBackpropV3" in actual
     assert not actual & LOOP_OPS
+
+
+def test_no_model_is_built_in_a_precision_in_which_cudnn_is_wrong(monkeypatch):
+    # On a CPU it is fine: see tests/train/test_step.py.
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: ["GPU:0"])
+    with pytest.raises(UserError, match=r"^train.precision: in bfloat16 cuDNN's LSTM returns wrong gradients"):
+        build_model(TASK, settings(), "bfloat16")
+    for precision in ("float32", "tf32", "float16"):
+        build_model(TASK, settings(), precision)
 
 
 VARIANTS = list(itertools.product(AXES["decoder"], (False, True), (False, True)))
