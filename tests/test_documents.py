@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.bench_fleet import THETA
+from benchmarks.gpu.goals import goals
 from benchmarks.simulate_cluster import duration
 from dist_lstm.config.load import flatten
 from dist_lstm.config.schema import Config
@@ -249,6 +250,63 @@ def test_the_seconds_of_the_start_are_those_of_their_results_file():
     assert f"{shown[1]:.1f} s after the command" in text
 
 
-def test_no_text_claims_a_measurement_on_a_gpu_before_there_is_one():
-    measured = (ROOT / "benchmarks" / "results" / "gpu.json").exists()
-    assert ("Not yet measured on a GPU" in words(README)) != measured
+def test_the_speed_of_a_step_on_a_gpu_is_that_of_its_results_file():
+    lines = results("gpu")["items"]["steps"]["lines"]
+    cells = {name: one for name, one in lines.items() if "input_wait_share" in one}
+    expected = {}
+    for one in cells.values():
+        units, batch = one["cell"]["units"], one["cell"]["batch"]
+        speeds = [f"{one['windows_per_second'][name]:,}" for name in ("framework", "ready", "torch")]
+        ratios = [f"{one['ratios'][f'framework / {name}']['median']:.2f}" for name in ("ready", "torch")]
+        expected[f"{len(units)} x {units[0]}, {batch}"] = [
+            *speeds,
+            *ratios,
+            f"{100 * one['input_wait_share']:.1f} %",
+        ]
+    assert {name: row for name, *row in table(BENCHMARKS, "units, batch")} == expected
+    ratios = {
+        name: [one["ratios"][f"framework / {name}"]["median"] for one in cells.values()]
+        for name in ("ready", "torch")
+    }
+    ranges = [f"{min(ratios[name]):.2f} to {max(ratios[name]):.2f} of " for name in ratios]
+    for text in (README, PAGES / "benchmarks.md"):
+        assert f"{ranges[0]}a bare step and {ranges[1]}`torch.nn.LSTM`" in words(text)
+    goal = {one.name.partition(",")[0]: one.value for one in goals(lines)}
+    text = words(BENCHMARKS)
+    assert f"(lowest: {goal['framework / ready']:.2f})" in text
+    assert f"geometric mean ({goal['framework / torch']:.2f})" in text
+    kernels = lines["kernels: 2 x 64 units, batch 256, context 96"]["windows_per_second"]
+    assert f"{kernels['V3, an op per layer']:,} windows/s, PyTorch's {kernels['torch, 2 layers']:,}" in text
+
+
+def test_other_answers_of_the_gpu_are_those_of_its_results_file():
+    items = results("gpu")["items"]
+    lines = {name: item["lines"] for name, item in items.items()}
+    quickstart = lines["quickstart"]["quickstart"]
+    (forecasting,) = lines["forecasting"].values()
+    loss = {name.rpartition(", ")[2]: one["loss"] for name, one in lines["precision"].items() if "loss" in one}
+    ratios = lines["precision"]["speed"]["ratios"]
+    (mirrored,) = lines["mirrored"].values()
+    fused = lines["fused"]["256 models"]["ratios"]["GPU / one CPU core"]["median"]
+    graph = lines["cudnn"]["training graph"]
+    difference = lines["cudnn"]["network on GPU and CPU"]["difference"]
+    assert graph["holds_cudnn"]
+    assert not graph["holds_loop"]
+    assert [row[1] for row in table(BENCHMARKS, "question | answer")] == [
+        "yes",
+        f"forecasts differ by {difference:.1e} of the scale at most".replace("e-0", "e-"),
+        f"{quickstart['seconds']} s, {quickstart['seconds_by_stage']['train']} s of them training and refit, "
+        f"skill {quickstart['backtest']['skill']:+.1%}",
+        f"{loss['float32']:.4f}, {loss['tf32']:.4f}, {loss['float16']:.4f}",
+        f"{ratios['tf32 / float32']['median']:.2f}, {ratios['float16 / float32']['median']:.2f}",
+        f"{fused:.1f}",
+        f"{mirrored['ratios']['mirrored / none']['median']:.2f}",
+        f"{forecasting['series_per_second']:,} series per second, "
+        f"{forecasting['series_per_second_with_prepare']:,} with preparing them",
+    ]
+    assert f"forecasts {forecasting['series_per_second']:,} series per second" in words(README)
+    assert f"stays at {loss['bfloat16']:.4f}" in words(BENCHMARKS)
+    wrong = results("gpu_probes")["gradients"]["bfloat16"]
+    low, high = wrong["loop"]
+    assert f"by {wrong['cuDNN'][0]:.0%}".replace("%", " %") in words(BENCHMARKS)
+    assert f"by {100 * low:.1f} % to {100 * high:.1f} %" in words(BENCHMARKS)
