@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -11,6 +12,7 @@ from dist_lstm.config.defaults import assume_measured, derive, resolve
 from dist_lstm.config.load import leaves
 from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.schema import Config
+from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import describe, ingest
 from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_sampling
@@ -70,25 +72,26 @@ def make_plan(config: Config) -> dict[str, Any]:
             "windows_drawn": max_steps * batch_size,
         },
         "model": {"parameters": model.count_params(), "replicas": replicas},
-        "memory_mib": _memory(assumed, manifest.steps, manifest.series, model.count_params()),
+        "memory_mib": _memory(assumed, manifest, model.count_params()),
         "devices": describe_devices(),
     }
 
 
-def _memory(config: MeasuredConfig, steps: int, series: int, parameters: int) -> dict[str, float]:
+def _memory(config: MeasuredConfig, manifest: Manifest, parameters: int) -> dict[str, float]:
     """MiB that training needs beside TensorFlow itself, by purpose."""
     context, segment = config.task.context_length, config.model.segment_length
     window = context + config.task.horizon
     # Each step of an LSTM keeps four gates, two states and its input for the backward pass.
     per_window = sum(7 * units for units in config.model.units) * (context // segment) + 4 * window
-    buffered = min(_FLOAT * (steps + series * window), config.data.memory_budget * MIB // 3)
+    value = np.dtype(manifest.value_type).itemsize
+    buffered = min(value * (manifest.steps + manifest.series * window), config.data.memory_budget * MIB // 3)
     batch = _FLOAT * config.train.batch_size
     estimate = {
         # Weights, gradient, and two moments of the optimizer; the best weights are kept as well.
         "weights": 5 * _FLOAT * parameters,
         "activations": batch * per_window / config.train.accumulate,
         "series": 2 * buffered,
-        "batches": 4 * BLOCK * batch * window,
+        "batches": 4 * BLOCK * value * config.train.batch_size * window,
     }
     return {name: round(size / MIB, 1) for name, size in estimate.items()}
 

@@ -130,10 +130,7 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
             manifest = describe(dataset, resolved).manifest
         if not files.config.exists():
             write_text(files.config, dump_config(resolved))
-        rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
-        console.print(
-            f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
-        )
+        console.print(f"data      {manifest.summary}")
         yield Run(folder, resolved, manifest, manifest.make_task(resolved), console)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from dist_lstm import Forecaster
+from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.errors import UserError
 
 HORIZON = 6
@@ -144,3 +145,34 @@ def test_forecasts_have_nixtlas_column_names_and_the_time_zone_of_the_table():
     forecasts = Forecaster.fit(frame, HORIZON, overrides=SETTINGS).predict()
     assert str(forecasts["ds"].dt.tz) == "Europe/Berlin"
     assert forecasts["ds"].iloc[0] == frame["timestamp"].iloc[-1] + pd.Timedelta(hours=1)
+
+
+def test_small_changes_far_from_zero_are_forecast_and_scored_as_they_are():
+    y = 1.7e9 + 40 * np.sin(np.arange(120) * 2 * np.pi / 7)
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=120), "y": y})
+    forecaster = Forecaster.fit(frame, 7, season_length=7, overrides={"train.max_steps": 20})
+    scored = forecaster.cross_validation(n_windows=1)
+    np.testing.assert_array_equal(scored["y"], y[-7:])
+    np.testing.assert_array_equal(scored["SeasonalNaive"], y[-14:-7])
+    forecasts = forecaster.predict()
+    assert forecasts["LSTM"].dtype == np.float64
+    expected = 1.7e9 + 40 * np.sin(np.arange(120, 127) * 2 * np.pi / 7)
+    assert np.abs(forecasts["LSTM"] - expected).max() < 10
+    assert (forecasts["LSTM-hi-80"] > forecasts["LSTM-lo-80"]).all()
+
+
+def test_a_counter_beyond_32_bits_goes_on_rising_in_the_model_file_alone(tmp_path):
+    import keras
+
+    y = 1e9 + np.arange(200)
+    frame = pd.DataFrame({"unique_id": "a", "ds": np.arange(200), "y": y})
+    overrides = {"task.context_length": 24, "train.max_steps": 100, "data.transform": "difference"}
+    Forecaster.fit(frame, 6, overrides=overrides).save(tmp_path / "run")
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    forecast = model({"y": y[None, -24:], "transform": np.array([TRANSFORMS["difference"]])})["forecast"].numpy()[
+        0
+    ]
+    assert forecast.dtype == np.float64
+    median = forecast[:, forecast.shape[1] // 2]
+    assert (np.diff(median) > 0).all()
+    assert np.abs(median - (1e9 + 200 + np.arange(6))).max() < 1

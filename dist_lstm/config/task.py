@@ -58,6 +58,8 @@ class Task:
         vocabulary: Static covariates.
         calendar: Whether the calendar is an input.
         timezone: Time zone of the calendar and of forecasts; None for time stamps without a zone.
+        value_type: Type of values, targets and forecasts: `float32`, or `float64` where that rounds values of the
+            table.
     """
 
     horizon: int
@@ -74,6 +76,7 @@ class Task:
     vocabulary: Vocabulary = Vocabulary()
     calendar: bool = False
     timezone: str | None = None
+    value_type: str = "float32"
 
     @property
     def quantiles(self) -> tuple[float, ...]:
@@ -82,13 +85,19 @@ class Task:
         return tuple(sorted({0.5, *tails, *(round(1 - tail, 6) for tail in tails)}))
 
 
-def make_task(config: ResolvedConfig, vocabulary: Vocabulary | None = None, timezone: str | None = None) -> Task:
+def make_task(
+    config: ResolvedConfig,
+    vocabulary: Vocabulary | None = None,
+    timezone: str | None = None,
+    value_type: str = "float32",
+) -> Task:
     """Build the task that a resolved config describes.
 
     Args:
         config: A resolved config.
         vocabulary: Vocabularies of series and static covariates in the shards.
         timezone: Time zone of the time stamps; None for none.
+        value_type: `float32` or `float64`.
 
     Returns:
         The task.
@@ -111,6 +120,7 @@ def make_task(config: ResolvedConfig, vocabulary: Vocabulary | None = None, time
         vocabulary=vocabulary,
         calendar=model.calendar and bool(freq.cycles),
         timezone=timezone,
+        value_type=value_type,
     )
 
 
@@ -125,19 +135,21 @@ def input_spec(task: Task) -> dict[str, tuple[tuple[int, ...], str]]:
     Returns:
         Shapes and dtypes by name, for the inputs that the task has:
 
-        * `y`, `[T]`: raw values up to the cutoff; NaN is a missing value or a step before the start of the series.
+        * `y`, `[T]`: raw values up to the cutoff, of the task's `value_type`; NaN is a missing value or a step
+          before the start of the series.
         * `transform`, `[2]`: the series' entry in `TRANSFORMS`.
-        * `series_scale`, `[2]`: location and scale of the series' training range; NaN where it has none.
+        * `series_scale`, `[2]`: location and scale of the series' training range, of the same type; NaN where
+          it has none.
         * `calendar`, `[C]`: positions of the first forecast step in the frequency's cycles.
         * `series`, `[1]`: index of the series; 0 is unknown.
         * `categories`, `[K]`: indices of the values of the static categories; 0 is unknown.
         * `numbers`, `[K]`: standardised static numbers; NaN is missing.
     """
-    spec: dict[str, tuple[tuple[int, ...], str]] = {"y": ((task.context_length,), "float32")}
+    spec: dict[str, tuple[tuple[int, ...], str]] = {"y": ((task.context_length,), task.value_type)}
     if task.transformed:
         spec["transform"] = ((2,), "int32")
     if task.series_scaling:
-        spec["series_scale"] = ((2,), "float32")
+        spec["series_scale"] = ((2,), task.value_type)
     if task.calendar:
         spec["calendar"] = ((len(task.freq.cycles),), "float32")
     if task.series:

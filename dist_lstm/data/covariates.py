@@ -103,7 +103,7 @@ def series_inputs(panel: Panel, task: Task) -> dict[str, np.ndarray]:
         codes = np.array([TRANSFORMS[name] for name in facts["transform"]], np.int32)
         inputs["transform"] = codes.reshape(number, 2)
     if task.series_scaling:
-        inputs["series_scale"] = _series_scale(facts, task.series_scaling, number)
+        inputs["series_scale"] = _series_scale(facts, task.series_scaling, task.value_type, number)
     if task.series:
         inputs["series"] = facts["series"].astype(np.int32).reshape(number, 1)
     for key, names, kind in (
@@ -115,17 +115,19 @@ def series_inputs(panel: Panel, task: Task) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _series_scale(facts: Mapping[str, np.ndarray], method: str, number: int) -> np.ndarray:
+def _series_scale(facts: Mapping[str, np.ndarray], method: str, value_type: str, number: int) -> np.ndarray:
     """Location and scale of each series' training range, `[N, 2]`; NaN if it does not vary."""
     zero = np.zeros(number)
     if method == "none":
-        return np.stack([zero, zero + 1], axis=1).astype(np.float32)
+        return np.stack([zero, zero + 1], axis=1).astype(value_type)
     location, scale = {
         "standard": lambda: (facts["mean"], facts["std"]),
         "robust": lambda: (facts["median"], np.where(facts["iqr"] > 0, facts["iqr"], facts["std"])),
         "minmax": lambda: (facts["min"], facts["max"] - facts["min"]),
         "mean_abs": lambda: (zero, facts["mean_abs"]),
     }[method]()
-    varies = scale > 1e-6 * np.abs(location)
+    # float32 rounds a large constant; float64 holds the values themselves.
+    rounded = value_type == "float32"
+    varies = scale > 1e-6 * np.abs(location) if rounded else facts["max"] > facts["min"]
     both = np.where(varies[:, None], np.stack([location, scale], axis=1), np.nan)
-    return both.astype(np.float32)
+    return both.astype(value_type)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -53,6 +53,8 @@ class Manifest(BaseModel):
         median: Steps of the median series.
         longest: Steps of the longest series.
         timezone: Zone of the time stamps; None if they have none.
+        value_type: Type of `y` in the shards: `float64` if float32 does not hold every value of the table exactly.
+        rounded: Values of the table that `y` and `start` do not hold exactly, by their kind.
         transforms: Number of series per transform.
         tested: Series that were tested for a transform; 0 if the transform was set.
         evidence: By transform, the median of each field of `dist_lstm.data.stationarity.Evidence` over the
@@ -75,6 +77,8 @@ class Manifest(BaseModel):
     median: int
     longest: int
     timezone: str | None = None
+    value_type: Literal["float32", "float64"] = "float32"
+    rounded: dict[str, int] = {}
     transforms: dict[str, int] = {}
     tested: int = 0
     evidence: dict[str, dict[str, float | None]] = {}
@@ -87,10 +91,21 @@ class Manifest(BaseModel):
         """The statistics that defaults of a config depend on."""
         return DatasetStatistics(self.freq, self.steps, self.median)
 
+    @property
+    def summary(self) -> str:
+        """The data in one line."""
+        parts = [f"{self.series:,} series", f"{self.steps:,} steps", f"freq {self.freq}"]
+        if self.rejected:
+            parts.append(f"{self.rejected:,} rejected (shards/{ShardLayout.rejected})")
+        parts += [f"{count:,} {kind} rounded" for kind, count in self.rounded.items() if count]
+        return ", ".join(parts)
+
     def make_task(self, config: ResolvedConfig) -> Task:
         """The task of a resolved config on this data."""
         categories = tuple((name, len(values)) for name, values in self.categories.items())
-        return make_task(config, Vocabulary(self.series, categories, tuple(self.numbers)), self.timezone)
+        return make_task(
+            config, Vocabulary(self.series, categories, tuple(self.numbers)), self.timezone, self.value_type
+        )
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:

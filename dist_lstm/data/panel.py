@@ -28,7 +28,7 @@ class Panel:
     Attributes:
         unique_id: Names, `[N]`, sorted.
         start: Time stamp or step of each first value, `[N]`.
-        y: Values of all series one after the other, `[S]`, float32; NaN is a missing value.
+        y: Values of all series one after the other, `[S]`, float32 or float64; NaN is a missing value.
         offset: Index of the first value of each series in `y`, and the end of the last, `[N + 1]`.
         facts: Other values per series, by the name of their column in the shards, each `[N]`.
     """
@@ -166,7 +166,7 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
             sum leaves out missing values.
 
     Returns:
-        The series, sorted by name.
+        The series, sorted by name; values are float64.
 
     Raises:
         UserError: If a step occurs twice and `duplicates` is `error`, a time stamp is off the grid, or a
@@ -199,7 +199,7 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
     length = position[last] + 1
     _check_density(names, length, last - first + 1, freq)
     offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-    values = np.full(offset[-1], np.nan, np.float32)
+    values = np.full(offset[-1], np.nan)
     values[offset[series] + position] = y
     return Panel(names, start, values, offset, facts)
 

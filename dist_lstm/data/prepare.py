@@ -96,8 +96,10 @@ def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> I
         raise UserError(folder, "holds other files, no shards", "choose another --out")
     with timed("prepare"), publish(folder) as temporary:
         scratch = temporary / "scratch"
-        tables = partition(read(config.data, source), config.data.memory_budget, scratch / "rows")
+        rounded: Counter[str] = Counter()
+        tables = partition(read(config.data, source, rounded), config.data.memory_budget, scratch / "rows")
         manifest, rejected = _write_panels(tables, config, scratch / "panels")
+        manifest = manifest.model_copy(update={"rounded": dict(rounded)})
         raw = Shards(scratch / "panels", manifest)
         yield Dataset(temporary, folder, signature(source), raw, rejected)
         remove(scratch)
@@ -172,7 +174,7 @@ def _write_panels(
     freq = None
     rejected: list[dict[str, Any]] = []
     lengths: list[np.ndarray] = []
-    observed, zone, statics = 0, None, StaticValues()
+    observed, zone, statics, fits = 0, None, StaticValues(), True
     with ShardWriter(folder) as writer:
         for table in tables:
             if table.num_rows == 0:
@@ -183,6 +185,7 @@ def _write_panels(
             panel = _reject_unobserved(panel, rejected)
             lengths.append(panel.length)
             observed += int((~np.isnan(panel.y)).sum())
+            fits = fits and np.array_equal(panel.y.astype(np.float32), panel.y, equal_nan=True)
             statics.add(panel)
             writer.write(panel)
     steps = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
@@ -196,6 +199,7 @@ def _write_panels(
     manifest = Manifest(
         fingerprint="",
         timezone=zone,
+        value_type="float32" if fits else "float64",
         categories=categories,
         numbers=numbers,
         freq=freq.name,
@@ -259,7 +263,7 @@ def _write_shards(
     chosen: list[np.ndarray] = []
     before = 0
     with ShardWriter(folder) as writer:
-        for panel, result in zip(raw.panels(), evidence, strict=True):
+        for panel, result in zip(_panels(raw), evidence, strict=True):
             number = np.arange(before, before + len(panel.unique_id)) + 1
             before += len(panel.unique_id)
             transform = transform_panel(panel, task.season_length, setting, result, default)
@@ -281,10 +285,16 @@ def _write_shards(
     return {"shards": tuple(writer.shards), "transforms": counts} | summarise(names, evidence)
 
 
+def _panels(raw: Shards) -> Iterator[Panel]:
+    """The series as they were read, float64, in the type in which they are kept."""
+    for panel in raw.panels():
+        yield replace(panel, y=panel.y.astype(raw.manifest.value_type))
+
+
 def _examine(raw: Shards, task: Task, setting: str) -> list[dict[str, np.ndarray]]:
     """Evidence for a transform of each series, panel by panel; NaN where the transform is set."""
     result = []
-    for panel in raw.panels():
+    for panel in _panels(raw):
         end = split_ranges(panel.length, task).train_end
         end = end if setting == "auto" else np.zeros_like(end)
         result.append(examine_panel(panel, end, task.season_length, raw.manifest.series))

@@ -9,6 +9,7 @@ Axes: R rows.
 import re
 import reprlib
 import zoneinfo
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
@@ -29,6 +30,8 @@ _FIRST, _LAST = (np.datetime64(year, "us").astype(np.int64) for year in ("1000",
 _LARGEST_STEP = 1 << 62
 _ZONE = r"[T ]\d\d[^Z+-]*(?P<zone>Z|[+-]\d\d(?::?\d\d)?)$"
 _WHOLE = r"^[+-]?\d{1,18}$"
+#: Whole numbers of so many digits need not be held by float64.
+_LONG = r"^[+-]?\d{16,}$"
 _EXPECTED_TIME = "a time stamp in ISO 8601, such as 2024-03-01 or 2024-03-01 12:00, or a whole number"
 _GROUPED = re.compile(r"[+-]?\d+([.,' \u00a0\u202f]\d+)+")
 _SHORT = reprlib.Repr()
@@ -43,6 +46,7 @@ class _Rows:
     columns: Columns
     where: str
     first_row: int
+    rounded: Counter[str]
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column, decoded if it has a dictionary."""
@@ -86,7 +90,9 @@ class _Rows:
         )
 
 
-def check_rows(table: pa.Table, columns: Columns, timezone: str | None, where: str, first_row: int) -> pa.Table:
+def check_rows(
+    table: pa.Table, columns: Columns, timezone: str | None, where: str, first_row: int, rounded: Counter[str]
+) -> pa.Table:
     """Convert raw rows to the names and types of a long table, with rows of its own for each series.
 
     Args:
@@ -95,6 +101,8 @@ def check_rows(table: pa.Table, columns: Columns, timezone: str | None, where: s
         timezone: Zone to which time stamps with a zone are converted; None for their own.
         where: The table, for errors.
         first_row: Number of rows of the table before these.
+        rounded: Adds the values that the result does not hold exactly, by their kind: `numbers` with more digits
+            than float64 has, such as whole numbers above 2^53, and `time stamps` with parts of a microsecond.
 
     Returns:
         Columns `unique_id`, `ds`, `y`, then static covariates under their own names.
@@ -102,7 +110,7 @@ def check_rows(table: pa.Table, columns: Columns, timezone: str | None, where: s
     Raises:
         UserError: If a value does not have the type of its column.
     """
-    rows = _Rows(table, columns, where, first_row)
+    rows = _Rows(table, columns, where, first_row, rounded)
     ids = None if columns.unique_id is None else _names(rows, columns.unique_id)
     ds = _times(rows, columns.ds, timezone)
     statics = {name: _categories(rows, name) for name in columns.categories}
@@ -113,7 +121,9 @@ def check_rows(table: pa.Table, columns: Columns, timezone: str | None, where: s
             name = pa.repeat(target if columns.melted else "y", table.num_rows)
         else:
             name = pc.binary_join_element_wise(ids, target, "/") if columns.melted else ids
-        series.append(pa.table({"unique_id": name, "ds": ds, "y": _numbers(rows, target), **statics}))
+        y = _numbers(rows, target)
+        rounded["numbers"] += _count_rounded(rows.column(target), y)
+        series.append(pa.table({"unique_id": name, "ds": ds, "y": y, **statics}))
     return series[0] if len(series) == 1 else pa.concat_tables(series).combine_chunks()
 
 
@@ -201,6 +211,32 @@ def _parse_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return values, np.zeros(len(values), bool)
 
 
+def _count_rounded(column: pa.ChunkedArray, values: pa.Array) -> int:
+    """How many numbers of a column differ from their float64 values; numbers with a decimal point are not counted.
+
+    Args:
+        column: Raw numbers, `[R]`.
+        values: The same as float64, `[R]`; null is missing.
+
+    Returns:
+        The count.
+    """
+    if _is_text(column.type) or pa.types.is_decimal(column.type):
+        text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        long = pc.fill_null(pc.match_substring_regex(text, _LONG), False)
+        pairs = zip(text.filter(long).to_pylist(), values.filter(long.combine_chunks()).to_pylist(), strict=True)
+        return sum(int(text) != value for text, value in pairs)
+    if not pa.types.is_integer(column.type):
+        return 0
+    whole = column.drop_null().to_numpy()
+    result = whole.astype(np.float64)
+    limits = np.iinfo(whole.dtype)
+    # The largest whole numbers become 2^63 or 2^64, which would not fit back.
+    inside = result < float(limits.max)
+    back = np.where(inside, result, 0).astype(whole.dtype)
+    return int(np.count_nonzero(~inside | (back != whole))) if whole.dtype.itemsize == 8 else 0
+
+
 def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
     """Steps or time stamps."""
     column = rows.column(name)
@@ -210,7 +246,11 @@ def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zone = getattr(kind, "tz", None)
         # Only nanoseconds are cut off; years outside of the range of microseconds are an error.
-        stamps = rows.cast(name, column, pa.timestamp("us", zone), safe=getattr(kind, "unit", "") != "ns")
+        is_fine = getattr(kind, "unit", "") == "ns"
+        stamps = rows.cast(name, column, pa.timestamp("us", zone), safe=not is_fine)
+        if is_fine:
+            parts = pc.cast(column, pa.int64()).drop_null().to_numpy() % 1000
+            rows.rounded["time stamps"] += int(np.count_nonzero(parts))
         rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)
     elif _is_text(kind):
         text = pc.cast(column, pa.string())

@@ -176,7 +176,7 @@ class TrainingWindows:
 
     def _bytes(self, group: RowGroup) -> int:
         padding = group.series * (self.task.context_length + self.task.horizon)
-        return 4 * (int(group.lengths.sum()) + padding)
+        return np.dtype(self.task.value_type).itemsize * (int(group.lengths.sum()) + padding)
 
     def _load_pool(self, groups: tuple[tuple[Path, int], ...]) -> tuple[WindowCutter, Cutoffs]:
         by_key = {(group.path, group.number): group for group, _ in self._groups}

@@ -99,7 +99,7 @@ def _ranked_quantile(ordered: np.ndarray, count: np.ndarray, level: float) -> np
 
 
 def _to_table(panel: Panel) -> pa.Table:
-    values = pa.array(panel.y, pa.float32(), from_pandas=True)
+    values = pa.array(panel.y, from_pandas=True)
     columns: dict[str, pa.Array] = {
         "unique_id": pa.array(panel.unique_id, pa.string()),
         "start": pa.array(panel.start),
@@ -122,7 +122,7 @@ def _to_panel(table: pa.Table) -> Panel:
     return Panel(
         table["unique_id"].to_numpy().astype(object),
         table["start"].to_numpy(),
-        np.asarray(y, np.float32),
+        y,
         offset - offset[0],
         {name: _values(table[name]) for name in facts},
     )

@@ -5,6 +5,7 @@ A table may be long or wide; the result of `read` is long. CSV files are read as
 
 import glob as globbing
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,12 +140,15 @@ def signature(source: Sequence[SourceFile] | pd.DataFrame) -> list[list[str | in
     return [[one.path, one.size, one.changed] for one in source]
 
 
-def read(settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame) -> Iterator[pa.Table]:
+def read(
+    settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame, rounded: Counter[str] | None = None
+) -> Iterator[pa.Table]:
     """Read a long or wide table piece by piece as a long one.
 
     Args:
         settings: Layout, column names and time zone.
         source: The files of the table, or a DataFrame.
+        rounded: Counts values that a piece does not hold exactly, as `check_rows` does; None to count nothing.
 
     Yields:
         Pieces with columns `unique_id`, `ds`, `y` and the static covariates, all of the same types. The rows of
@@ -157,11 +161,11 @@ def read(settings: DataSettings, source: Sequence[SourceFile] | pd.DataFrame) ->
         sources = [("the DataFrame", _frame_pieces(source, settings))]
     else:
         sources = ((file.path, _pieces(file, settings)) for file in source)
-    kind = None
+    kind, rounded = None, Counter() if rounded is None else rounded
     for where, pieces in sources:
         row = 0
         for columns, piece in pieces:
-            table = check_rows(piece, columns, settings.timezone, where, row)
+            table = check_rows(piece, columns, settings.timezone, where, row, rounded)
             result = table.schema.field("ds").type
             check_same_times(result, kind or result, columns.ds, f"{where}, near row {row + 1}")
             kind = result

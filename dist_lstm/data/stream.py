@@ -49,8 +49,7 @@ def training_dataset(
     signature = {
         name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(windows.task).items()
     }
-    signature = {"window": tf.TensorSpec((None, context + horizon), "float32"), **signature}
-    del signature["y"]
+    signature = {"window": tf.TensorSpec((None, context + horizon), signature.pop("y").dtype), **signature}
     blocks = tf.data.Dataset.from_generator(generate, output_signature=signature)
     # Split after the blocks are cut into batches: one array to copy instead of two.
     batches = blocks.rebatch(windows.sampling.batch_size // part.of, drop_remainder=True).map(
@@ -127,7 +126,7 @@ def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -
     """
     available, sample = sample_validation(shards, task, _VALIDATION_WINDOWS, seed)
     none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
-    result, targets = [none], [np.zeros((0, task.horizon), np.float32)]
+    result, targets = [none], [np.zeros((0, task.horizon), task.value_type)]
     for panel, series, cutoff in sample:
         inputs, target = WindowCutter(panel, task).cut(series, cutoff)
         result.append(inputs)

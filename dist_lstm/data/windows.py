@@ -174,7 +174,7 @@ class WindowCutter:
         # A window at cutoff 0 of a series begins with its padding.
         self._origin = panel.offset[:-1] + np.arange(number) * (context + horizon)
         # The size of one window even without any series.
-        buffer = np.full(len(panel.y) + max(number, 1) * (context + horizon), np.nan, np.float32)
+        buffer = np.full(len(panel.y) + max(number, 1) * (context + horizon), np.nan, panel.y.dtype)
         # One copy per series: an index of every step would take several times the memory of the values.
         first, last = panel.offset[:-1].tolist(), panel.offset[1:].tolist()
         for position, begin, end in zip((self._origin + context).tolist(), first, last, strict=True):
@@ -191,7 +191,7 @@ class WindowCutter:
             cutoff: Steps before the forecast, `[B]`, 0 to the length of the series.
 
         Returns:
-            Windows, `[B, T + H]`, in target units; NaN is missing or outside of the series.
+            Windows, `[B, T + H]`, in target units, of the panel's type; NaN is missing or outside of the series.
         """
         return self._windows[self._origin[series] + cutoff]
 
@@ -217,6 +217,8 @@ class WindowCutter:
         return result
 
     def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`."""
+        """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`, of the panel's type."""
         both, context = self.windows(series, cutoff), self._task.context_length
-        return {"y": both[:, :context], **self.covariates(series, cutoff)}, both[:, context:]
+        # A table that a model forecasts may hold values of another type than that it was trained on.
+        y = both[:, :context].astype(self._task.value_type, copy=False)
+        return {"y": y, **self.covariates(series, cutoff)}, both[:, context:]

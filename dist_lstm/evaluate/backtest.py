@@ -98,7 +98,7 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
         Forecasts, `[B, H]`, in target units; NaN where no value was observed in the last four seasons.
     """
     if not cutoffs.total:
-        return np.zeros((0, task.horizon), np.float32)
+        return np.zeros((0, task.horizon), panel.y.dtype)
     lookback = replace(task, context_length=_LOOKBACK * task.season_length)
     context = WindowCutter(panel, lookback).windows(*cutoffs.enumerate())[:, : lookback.context_length]
     return baselines.seasonal_naive(context, task.horizon, task.season_length)
@@ -125,10 +125,10 @@ def backtest_columns(
     last = task.freq.advance(panel.start[series], cutoff - 1)
     extra = {
         "cutoff": stamps(np.repeat(last, task.horizon), task),
-        "y": pa.array(target.ravel(), pa.float32(), from_pandas=True),
+        "y": pa.array(target.ravel(), from_pandas=True),
     }
     first = {name: columns.pop(name) for name in ("unique_id", "ds")}
-    baseline = {baselines.NAME: pa.array(naive.ravel(), pa.float32(), from_pandas=True)}
+    baseline = {baselines.NAME: pa.array(naive.ravel(), from_pandas=True)}
     return first | extra | columns | baseline
 
 

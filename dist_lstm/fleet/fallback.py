@@ -86,7 +86,7 @@ class FallbackSelector:
 
     def _with_median(self, naive: np.ndarray) -> np.ndarray:
         """Seasonal naive forecasts with all quantile levels, `[B, H, P]`: NaN except for the median."""
-        values = np.full((*naive.shape, len(self.task.quantiles)), np.nan, np.float32)
+        values = np.full((*naive.shape, len(self.task.quantiles)), np.nan, naive.dtype)
         values[..., self._median] = naive
         return values
 

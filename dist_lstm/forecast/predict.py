@@ -52,14 +52,15 @@ def make_predictor(model: keras.Model, task: Task, batch_size: int = BATCH_SIZE)
         for inputs, target in ordered_windows(panel, task, cutoffs, batch_size):
             empty = np.isnan(inputs["y"]).all(axis=1).reshape(-1, 1, 1)
             tensors = {name: tf.constant(values) for name, values in inputs.items()}
-            values = np.where(empty, np.float32(np.nan), forecast(tensors).numpy())
+            values = np.where(empty, np.array(np.nan, task.value_type), forecast(tensors).numpy())
             yield values[: len(target)], target
 
     def predict(panel: Panel, cutoffs: Cutoffs) -> tuple[np.ndarray, np.ndarray]:
         values, targets = zip(*batches(panel, cutoffs), strict=True) if cutoffs.total else ((), ())
         parameters = model.output["forecast"].shape[-1]
-        none = np.zeros((0, task.horizon, parameters), np.float32)
-        return np.concatenate([none, *values]), np.concatenate([none[:, :, 0], *targets])
+        none = np.zeros((0, task.horizon, parameters), task.value_type)
+        no_target = np.zeros((0, task.horizon), panel.y.dtype)
+        return np.concatenate([none, *values]), np.concatenate([no_target, *targets])
 
     return predict
 

@@ -77,7 +77,7 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
     }
     for name, level in value_columns(task).items():
         column = task.quantiles.index(level) if flat.shape[1] > 1 else 0
-        columns[name] = pa.array(flat[:, column], pa.float32(), from_pandas=True)
+        columns[name] = pa.array(flat[:, column], from_pandas=True)
     return columns
 
 

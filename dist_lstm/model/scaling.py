@@ -5,6 +5,9 @@
     base    a forecast is the difference to it: the location, the last value, or the last season
     scale   (z / unit - base) / scale   the network's forecasts and training targets
 
+Values of float64 are computed in float64, up to the scaled values, so that levels far above their changes keep
+their digits. They need no unit: no square of a value that is accepted leaves the range of float64.
+
 Axes: B batch, T context, H horizon, F features of a step, P head parameters.
 """
 
@@ -19,7 +22,7 @@ _LARGEST_LOG = math.log1p(_LARGEST) * (1 - 1e-6)
 #: The scale of a seasonal difference is at least this share of the usual scale: after an exact repetition
 #: any change would be infinite.
 _LEAST_SPREAD = 0.01
-#: Less variation than this, in units, is rounding.
+#: Less variation than this, in units, is rounding of float32.
 _ROUNDING = 1e-6
 #: The largest unit whose inverse is a normal float32.
 _LARGEST_UNIT = 2.0**125
@@ -33,6 +36,16 @@ def _signed_log(values: keras.KerasTensor, transform: keras.KerasTensor | None) 
     if transform is None:
         return values
     return ops.where(transform[:, :1] == 1, ops.sign(values) * ops.log1p(ops.abs(values)), values)
+
+
+def _is_exact(values: keras.KerasTensor) -> bool:
+    """Whether values are float64."""
+    return keras.backend.standardize_dtype(values.dtype) == "float64"
+
+
+def _to_network(scaled: keras.KerasTensor) -> keras.KerasTensor:
+    """Scaled values as the network takes them: float32, clipped to 1e15."""
+    return ops.cast(ops.clip(scaled, -_FARTHEST, _FARTHEST), "float32")
 
 
 def _safe_mean(values: keras.KerasTensor, observed: keras.KerasTensor) -> keras.KerasTensor:
@@ -86,6 +99,7 @@ class Normalise(keras.layers.Layer):
 
     def __init__(self, method: str, season_length: int, horizon: int, **kwargs: object) -> None:
         super().__init__(**kwargs)
+        self.autocast = False  # of Keras: inputs keep their type
         self.method = method
         self.season_length = season_length
         self.horizon = horizon
@@ -106,7 +120,8 @@ class Normalise(keras.layers.Layer):
         Returns:
             `features`, `[B, T, F]`: the scaled value (0 if missing), 1 if a value was observed, and with
             transforms the scaled change; `base`, `[B, H]`, and `scale`, `[B, 1]`, in units; `unit`, `[B, 1]`.
-            The scale is 0 for a context without variation or without any value.
+            The scale is 0 for a context without variation or without any value. All have the type of `y`, but for
+            the features, which are float32.
         """
         missing = ops.isnan(y)
         observed = ops.cast(ops.logical_not(missing), y.dtype)
@@ -119,8 +134,8 @@ class Normalise(keras.layers.Layer):
         values, given = values / unit, given / unit
         location, scale = self._location_and_scale(values, observed, unit)
         location, scale = ops.where(is_given, given[:, :1], location), ops.where(is_given, given[:, 1:], scale)
-        # Rounding of a large constant must not be taken for variation.
-        varies = scale > _ROUNDING * ops.abs(location)
+        varies = self._varies(values, observed, location, scale)
+        varies = ops.where(is_given, scale > 0, varies) if _is_exact(values) else varies
         varies = ops.logical_and(varies, ops.any(observed > 0, axis=1, keepdims=True))
         scale = ops.where(varies, scale, ops.zeros_like(scale))
         level, base, spread, changes = location, ops.repeat(location, self.horizon, axis=1), scale, []
@@ -129,14 +144,16 @@ class Normalise(keras.layers.Layer):
             changes = [change]
         scaled = (values - level) * observed / ops.where(varies, scale, ops.ones_like(scale))
         return {
-            "features": ops.clip(ops.stack([scaled, observed, *changes], axis=-1), -_FARTHEST, _FARTHEST),
+            "features": _to_network(ops.stack([scaled, observed, *changes], axis=-1)),
             "base": base,
             "scale": spread,
             "unit": unit,
         }
 
     def _unit(self, values: keras.KerasTensor, given: keras.KerasTensor) -> keras.KerasTensor:
-        """The largest absolute value of each window and of its given location and scale, `[B, 1]`."""
+        """The largest absolute value of each window, its location and scale if given, `[B, 1]`; 1 in float64."""
+        if _is_exact(values):
+            return ops.ones_like(values[:, :1])
         unit = ops.max(ops.abs(ops.concatenate([values, given], axis=1)), axis=1, keepdims=True)
         unit = ops.where(unit > 0, unit, ops.ones_like(unit))
         # Without scaling the scale is the inverse of the unit, and a forecast may be far larger than its context.
@@ -199,7 +216,23 @@ class Normalise(keras.layers.Layer):
         median = _sorted_quantile(ordered, count, 0.5)
         iqr = _sorted_quantile(ordered, count, 0.75) - _sorted_quantile(ordered, count, 0.25)
         deviation = _safe_mean(ops.abs(values - median), observed)
-        return median, ops.where(iqr > _ROUNDING, iqr, deviation)
+        return median, ops.where(iqr > (0.0 if _is_exact(values) else _ROUNDING), iqr, deviation)
+
+    @staticmethod
+    def _varies(
+        values: keras.KerasTensor,
+        observed: keras.KerasTensor,
+        location: keras.KerasTensor,
+        scale: keras.KerasTensor,
+    ) -> keras.KerasTensor:
+        """Whether the observed values of each window differ, `[B, 1]`."""
+        if not _is_exact(values):
+            # Rounding of a large constant must not be taken for variation.
+            return scale > _ROUNDING * ops.abs(location)
+        infinity = ops.full_like(values, float("inf"))
+        low = ops.min(ops.where(observed > 0, values, infinity), axis=1, keepdims=True)
+        high = ops.max(ops.where(observed > 0, values, -infinity), axis=1, keepdims=True)
+        return ops.logical_and(high > low, scale > 0)
 
     @staticmethod
     def _last_values(
@@ -233,16 +266,20 @@ def normalise_target(
         transform: Log or not, and kind of base, `[B, 2]`.
 
     Returns:
-        Scaled values, `[B, H]`; not scaled if the scale is 0, and clipped to 1e15.
+        Scaled values, `[B, H]`, float32; not scaled if the scale is 0, and clipped to 1e15.
     """
     scale = ops.where(normalised["scale"] > 0, normalised["scale"], ops.ones_like(normalised["scale"]))
     scaled = (_signed_log(target, transform) / normalised["unit"] - normalised["base"]) / scale
-    return ops.clip(scaled, -_FARTHEST, _FARTHEST)
+    return _to_network(scaled)
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
 class Denormalise(keras.layers.Layer):
     """Restores scale, base and transform: the inverse of `normalise_target`."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.autocast = False
 
     def call(
         self,
@@ -262,8 +299,9 @@ class Denormalise(keras.layers.Layer):
             transform: Log or not, and kind of base, `[B, 2]`.
 
         Returns:
-            Forecasts in target units, `[B, H, P]`, clipped to the largest float32.
+            Forecasts in target units, `[B, H, P]`, of the type of the base, clipped to the largest float32.
         """
+        scaled = ops.cast(scaled, base.dtype)
         z = (ops.expand_dims(base, -1) + scaled * ops.expand_dims(scale, -1)) * ops.expand_dims(unit, -1)
         if transform is not None:
             # Clipped in all rows, with a log or not: the gradient of where() has both branches.

@@ -113,10 +113,7 @@ def _work(config: Config, folder: Path, console: Console) -> None:
         manifest = describe(dataset, resolved).manifest
     if not resolved.split.validation:
         raise UserError("split.validation", "is 0", "trials are compared on the validation range")
-    rejected = f", {manifest.rejected} rejected (shards/rejected.parquet)" if manifest.rejected else ""
-    console.print(
-        f"data      {manifest.series:,} series, {manifest.steps:,} steps, freq {manifest.freq}{rejected}"
-    )
+    console.print(f"data      {manifest.summary}")
     with join_cluster() as cluster:
         if not files.trials.exists():
             job = Job(config, files.shards, resolved.task.min_context)

@@ -22,11 +22,11 @@ from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
 
 
-def pieces(path="unused", frame=None, **settings) -> list[pa.Table]:
+def pieces(path="unused", frame=None, rounded=None, **settings) -> list[pa.Table]:
     """All pieces that `read` gives; settings of columns are given by their bare name."""
     columns = {key: settings.pop(key) for key in ("unique_id", "ds", "y") if key in settings}
     settings = DataSettings(path=str(path), columns=columns, **settings)
-    return list(read(settings, source_files(settings.path) if frame is None else frame))
+    return list(read(settings, source_files(settings.path) if frame is None else frame, rounded))
 
 
 def rows(path="unused", frame=None, **settings) -> list[dict]:
@@ -174,7 +174,7 @@ def _kind(values: pd.Series) -> pa.DataType:
 def read_rows(monkeypatch):
     """From here on `prepare` takes the columns of a DataFrame as they are: zones and static covariates too."""
 
-    def read(settings, frame):
+    def read(settings, frame, rounded):
         # In two pieces, as a file comes.
         middle = len(frame) // 2
         yield from (to_table(part) for part in (frame[:middle], frame[middle:]))

@@ -36,7 +36,7 @@ def as_series(panel: Panel) -> dict[str, tuple[object, list[float]]]:
 
 
 def plain(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(one) else float(np.float32(one)) for one in values]
+    return [None if np.isnan(one) else float(one) for one in values]
 
 
 def regular(frame: pd.DataFrame, freq: str | int) -> dict[str, tuple[object, list[float | None]]]:
@@ -80,7 +80,7 @@ def test_series_are_sorted_by_name_and_laid_end_to_end():
     assert panel.offset.tolist() == [0, 1, 2, 3, 5]
     assert panel.length.tolist() == [1, 1, 1, 2]
     assert panel.series_of_step.tolist() == [0, 1, 2, 3, 3]
-    assert panel.y.dtype == np.float32
+    assert panel.y.dtype == np.float64
 
 
 def test_a_series_may_begin_and_end_with_missing_values():

@@ -71,8 +71,36 @@ def test_shards_hold_every_series_that_has_a_value_and_the_rest_is_rejected(mess
     for name, rows in messy.groupby("unique_id"):
         if name in actual:
             values = rows.set_index("ds")["y"].reindex(range(rows["ds"].min(), rows["ds"].max() + 1))
-            expected = [None if np.isnan(one) else float(np.float32(one)) for one in values]
+            expected = [None if np.isnan(one) else float(one) for one in values]
             assert actual[name] == (rows["ds"].min(), expected)
+
+
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [
+        ([1.0, 2.5, np.nan, -(2.0**24)], "float32"),
+        ([1.0, 0.1, 2.0], "float64"),
+        ([2.0**24, 2.0**24 + 1], "float64"),
+        ([1e9, 1e9 + 1, 1e9 + 2], "float64"),
+    ],
+)
+def test_shards_hold_the_values_of_the_table_as_they_are(y, kind, make_config, make_frame, tmp_path):
+    frame = make_frame(exact=list(range(30)), other=[*range(30), *y])
+    manifest = prepare(make_config(), tmp_path / "shards", frame)
+    assert manifest.value_type == kind
+    panels = list(open_shards(tmp_path / "shards").panels())
+    assert {str(panel.y.dtype) for panel in panels} == {kind}
+    expected = [None if np.isnan(one) else one for one in y]
+    assert read_back(tmp_path / "shards")["other"][1][30:] == expected
+
+
+def test_the_manifest_counts_values_that_are_rounded_and_its_summary_says_so(make_config, tmp_path):
+    whole = 2**53 + np.arange(40)
+    ds = pd.to_datetime(np.arange(40) * 1_000_000_001, unit="ns")
+    frame = pd.DataFrame({"unique_id": "a", "ds": ds.floor("s") + pd.Timedelta("1ns"), "y": whole})
+    manifest = prepare(make_config(), tmp_path / "shards", frame)
+    assert manifest.rounded == {"numbers": 20, "time stamps": 40}
+    assert manifest.summary.endswith(", 40 time stamps rounded, 20 numbers rounded")
 
 
 def test_rejected_series_are_listed_with_their_length_and_the_reason(messy, make_config, tmp_path):

@@ -1,7 +1,9 @@
 """Values as they are checked: time zones, static covariates, numbers, and what errors say about a row."""
 
 import datetime as dt
+import decimal
 import zoneinfo
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -282,3 +284,29 @@ def test_values_that_are_neither_numbers_nor_text_are_refused(y, write):
 )
 def test_values_may_be_categories_or_of_any_width(y, write):
     assert [row["y"] for row in rows(write(table_of([1], y)))] == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("y", "count"),
+    [
+        (pa.array([2**53, 2**53 + 1, 2**53 + 2, None, -(2**53) - 1]), 2),
+        (pa.array([2**63 - 1, -(2**63), 1], pa.int64()), 1),
+        (pa.array([2**64 - 1, 2**63, 2**53 + 1], pa.uint64()), 2),
+        (pa.array(["9007199254740993", " 9007199254740992", "12345678901234567890123", "1.5", "NA", None]), 2),
+        (pa.array([decimal.Decimal("9007199254740993"), decimal.Decimal(5)], pa.decimal128(20, 0)), 1),
+        (pa.array([0.1, 1e300 / 1e270]), 0),
+        (pa.array([2**31 - 1], pa.int32()), 0),
+    ],
+    ids=str,
+)
+def test_numbers_that_float64_does_not_hold_are_counted(y, count, write):
+    rounded = Counter()
+    pieces(write(table_of(list(range(len(y))), y)), rounded=rounded)
+    assert rounded["numbers"] == count
+
+
+def test_parts_of_a_microsecond_are_counted(write):
+    ds = pa.array([0, 1_000, 1_001, 1_999, -1], pa.timestamp("ns"))
+    rounded = Counter()
+    pieces(write(table_of(ds)), rounded=rounded)
+    assert rounded == {"time stamps": 3, "numbers": 0}

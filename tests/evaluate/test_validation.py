@@ -33,7 +33,7 @@ class LastValue:
         assert training is False
         self.traced += 1
         last = tf.repeat(inputs["y"][:, -1:, None], HORIZON, axis=1)
-        return {"forecast": last + tf.range(self._quantiles, dtype=tf.float32) - self._quantiles // 2}
+        return {"forecast": last + tf.range(self._quantiles, dtype=last.dtype) - self._quantiles // 2}
 
 
 @pytest.fixture(scope="module")

@@ -298,3 +298,46 @@ def test_denormalising_passes_gradients_on_for_every_transform():
         # In float32 the derivative of a log's inverse may be as large as its value: halved, both fit.
         forecast = tf.reduce_mean(Denormalise()(scaled, **context, transform=codes) * 1e-30)
     assert np.isfinite(tape.gradient(forecast, scaled).numpy()).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 1.7e9, -1e12, 2.0**50])
+@pytest.mark.parametrize("method", ["standard", "robust", "minmax"])
+@given(window=arrays(np.float64, CONTEXT, elements=values))
+@settings(deadline=None, max_examples=20)
+def test_in_float64_features_do_not_depend_on_the_level(method, level, window):
+    """Whole numbers, so that adding the level is exact; a log depends on the level."""
+    codes = CODES[CODES[:, 0] == 0]
+    y = np.repeat(window[None], len(codes), axis=0)
+    here, there = (normalised(one, method, codes) for one in (y, y + level))
+    assert {name: str(one.dtype) for name, one in there.items()} == {
+        "features": "float32", "base": "float64", "scale": "float64", "unit": "float64",
+    }  # fmt: skip
+    # The mean of large numbers is rounded, and is both subtracted and added again.
+    slack = 8 * np.spacing(abs(level)) / np.where(here["scale"] > 0, here["scale"], 1.0)[..., None]
+    assert (np.abs(there["features"] - here["features"]) <= slack + 1e-5 * np.abs(here["features"])).all()
+    np.testing.assert_array_equal(there["scale"] > 0, here["scale"] > 0)
+    observed = ~np.isnan(window)
+    assert (here["scale"] > 0).all() == (len(set(window[observed])) > 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_in_float64_a_target_comes_back_with_the_digits_of_its_changes(method):
+    generator = np.random.default_rng(11)
+    level = 10.0 ** generator.uniform(0, 15, (200, 1)) * generator.choice([-1.0, 1.0], (200, 1))
+    both = level + generator.normal(size=(200, CONTEXT + HORIZON))
+    rows = [(one, code) for one in both for code in CODES]
+    both, codes = (np.stack(part) for part in zip(*rows, strict=True))
+    y, target = both[:, :CONTEXT], both[:, CONTEXT:]
+    context = Normalise(method, SEASON, HORIZON)(y, transform=codes)
+    context.pop("features")
+    scaled = normalise_target(target, context, codes)
+    assert scaled.dtype == tf.float32
+    forecast = Denormalise()(scaled[:, :, None], **context, transform=codes)
+    assert forecast.dtype == tf.float64
+    if method in ("mean_abs", "none"):  # not about the changes: the level itself is scaled to float32
+        tolerance = 1e-5 * np.abs(target)
+    else:
+        tolerance = 1e-5 + 64 * np.spacing(np.abs(target))
+    varies = (context["scale"].numpy() > 0)[:, 0]
+    assert varies.mean() > 0.95
+    assert (np.abs(forecast.numpy()[:, :, 0] - target) <= tolerance)[varies].all()
