@@ -8,12 +8,14 @@
     forecaster.save("models/load")                  # later: Forecaster.load("models/load").predict(newer)
 
 The calls do the same as `dist-lstm run` does with a file, in a run directory that is temporary until it is saved.
-Tables have the columns of Nixtla's libraries.
+Several threads and processes may use the same directory. Tables have the columns of Nixtla's libraries.
 """
 
 import io
 import shutil
+import tarfile
 import tempfile
+import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +29,7 @@ from dist_lstm import run as job
 from dist_lstm.config.load import override, parse_config
 from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
-from dist_lstm.layout import RunLayout, part_files
+from dist_lstm.layout import ForecastLayout, RunLayout, ShardLayout, part_files
 from dist_lstm.storage import publish
 
 #: Placeholder for the path of a table in memory.
@@ -36,6 +38,8 @@ _FRAME = "memory://DataFrame"
 
 class Forecaster:
     """A trained model and the series it was trained on; created by `fit` or `load`.
+
+    A pickle or a copy contains its run directory: the model, the series, the scores.
 
     Args:
         folder: The run directory.
@@ -79,13 +83,28 @@ class Forecaster:
         task = {"horizon": horizon, "freq": freq, "season_length": season_length}
         config = parse_config({"task": task, "data": {"path": _FRAME}}, "Forecaster.fit")
         config = override(config, overrides or {})
-        temporary = Path(tempfile.mkdtemp(prefix="dist-lstm-"))
-        forecaster = cls(temporary / "run", verbose)
-        weakref.finalize(forecaster, shutil.rmtree, temporary, ignore_errors=True)
-        with job.start_run(config, forecaster._folder, forecaster._console, df) as run:
+        forecaster = cls._in_temporary_folder(verbose)
+        with job.start_run(config, forecaster._folder, forecaster._console, df) as run:  # noqa: SLF001
+            _warn_of_rejected(run.shards.files.rejected, run.manifest.series, "forecaster.rejected lists them")
             job.train(run)
             job.backtest(run)
         return forecaster
+
+    @classmethod
+    def _in_temporary_folder(cls, verbose: bool) -> Self:
+        """A forecaster whose run directory does not exist yet and is deleted with it."""
+        temporary = Path(tempfile.mkdtemp(prefix="dist-lstm-"))
+        forecaster = cls(temporary / "run", verbose)
+        weakref.finalize(forecaster, shutil.rmtree, temporary, ignore_errors=True)
+        return forecaster
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the run directory."""
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            # Names that begin with a dot are working files of a process.
+            archive.add(self._folder, ".", filter=lambda one: None if Path(one.name).name.startswith(".") else one)
+        return _unpickle, (type(self), content.getvalue(), self._verbose)
 
     @property
     def _console(self) -> Console:
@@ -101,16 +120,22 @@ class Forecaster:
         Returns:
             `unique_id`, `ds`, `LSTM` (the median), and the bounds of the intervals, `LSTM-lo-80`, `LSTM-hi-80`,
             ...; one row per series and step, in target units. NaN for a series without an observed value in its
-            last context.
+            last context. Series of `df` that can't be used are left out, with a warning.
 
         Raises:
             UserError: If the table can't be used.
         """
         with (
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
-            job.open_run(self._folder, self._console) as run,
+            job.open_run(self._folder, self._console, read_only=True) as run,
         ):
-            return _read_parts(job.forecast(run, df, None if df is None else Path(scratch) / "forecasts"))
+            done = df is None and run.is_done("forecast")
+            folder = job.forecast(run, df, None if done else Path(scratch) / "forecasts")
+            table = _read_parts(folder)
+            if df is not None:
+                rejected = ForecastLayout(folder).rejected
+                _warn_of_rejected(rejected, table["unique_id"].nunique(), "they are not forecast")
+            return table
 
     def cross_validation(self, n_windows: int | None = None, step_size: int | None = None) -> pd.DataFrame:
         """Forecast from rolling cutoffs in the held-out last steps, with a model that saw none of them.
@@ -123,14 +148,23 @@ class Forecaster:
             `unique_id`, `ds`, `cutoff`, `y`, the columns of `predict`, and the baseline `SeasonalNaive`.
 
         Raises:
-            UserError: If the cutoffs need more steps than were held out from training.
+            UserError: If a number is not a whole number of at least 1, or the cutoffs need more steps than were
+                held out from training.
         """
         with (
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
-            job.open_run(self._folder, self._console) as run,
+            job.open_run(self._folder, self._console, read_only=True) as run,
         ):
-            settings, task = run.config.backtest, run.task
-            rolling = Rolling(n_windows or settings.windows, step_size or settings.stride)
+            given = {"backtest.windows": n_windows, "backtest.stride": step_size}
+            try:
+                settings = override(
+                    run.config, {key: one for key, one in given.items() if one is not None}
+                ).backtest
+            except UserError as error:
+                raise error.with_name("backtest.windows", "n_windows").with_name(
+                    "backtest.stride", "step_size"
+                ) from None
+            task, rolling = run.task, Rolling(settings.windows, settings.stride)
             needed = task.horizon + (rolling.windows - 1) * rolling.stride
             if needed > task.test:
                 raise UserError(
@@ -150,6 +184,11 @@ class Forecaster:
         """Scores of the backtest, one row per series and model; empty without a test range."""
         path = RunLayout(self._folder).scores
         return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """Series of the table passed to `fit` that can't be used: `unique_id`, `steps`, and the `reason`."""
+        return pd.read_parquet(ShardLayout(RunLayout(self._folder).shards).rejected)
 
     def save(self, folder: str | Path) -> None:
         """Copy the run directory, which `dist-lstm forecast` and `dist-lstm report` can use as well.
@@ -182,10 +221,28 @@ class Forecaster:
             UserError: If it is not the directory of a trained run.
         """
         forecaster = cls(Path(folder), verbose)
-        with job.open_run(forecaster._folder, forecaster._console) as run:
+        with job.open_run(forecaster._folder, forecaster._console, read_only=True) as run:
             if not run.is_done("train"):
                 raise UserError(folder, "there is no model", "train one first")
         return forecaster
+
+
+def _unpickle(kind: type[Forecaster], content: bytes, verbose: bool) -> Forecaster:
+    forecaster = kind._in_temporary_folder(verbose)  # noqa: SLF001
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(forecaster._folder, filter="data")  # noqa: SLF001
+    return forecaster
+
+
+def _warn_of_rejected(path: Path, used: int, remark: str) -> None:
+    """Warn of series that can't be used: how many, why, and which."""
+    rejected = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    if rejected.empty:
+        return
+    causes = ", ".join(f"{reason} ({count})" for reason, count in rejected["reason"].value_counts().items())
+    names = ", ".join(map(repr, rejected["unique_id"].head(3))) + (", ..." if len(rejected) > 3 else "")
+    text = f"{len(rejected):,} of {used + len(rejected):,} series can't be used: {causes}: {names}; {remark}"
+    warnings.warn(text, stacklevel=3)
 
 
 def _read_parts(folder: Path) -> pd.DataFrame:

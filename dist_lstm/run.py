@@ -12,8 +12,9 @@ continues an interrupted run. Nothing here depends on whether the command line o
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -135,12 +136,13 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
 
 
 @contextmanager
-def open_run(folder: Path, console: Console) -> Iterator[Run]:
-    """Lock a run directory whose data is prepared.
+def open_run(folder: Path, console: Console, read_only: bool = False) -> Iterator[Run]:
+    """Open a run directory whose data is prepared, and lock it if something will be written into it.
 
     Args:
         folder: The run directory.
         console: Console for progress messages.
+        read_only: Whether it is only read; it may then be read by several processes, and need not be writable.
 
     Yields:
         The run.
@@ -151,7 +153,7 @@ def open_run(folder: Path, console: Console) -> Iterator[Run]:
     files = RunLayout(folder)
     if not files.config.is_file():
         raise UserError(folder, f"is not a run directory: it has no {RunLayout.config}", "give the --out of a run")
-    with lock(folder):
+    with nullcontext() if read_only else lock(folder):
         config = load_resolved(files.config)
         manifest = load_manifest(files.shards)
         yield Run(folder, config, manifest, manifest.make_task(config), console)
@@ -280,7 +282,8 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
     Args:
         run: A trained run.
         data: Another table to forecast, read with the run's settings; None forecasts the run's series.
-        out: The folder of the part files; None for `forecasts/` in the run directory.
+        out: The folder of the part files; None for `forecasts/` in the run directory. The shards of another table
+            are written to the temporary directory.
 
     Returns:
         The folder of `part-*.parquet`; `_rejected.parquet` beside them lists the series of another table
@@ -300,22 +303,18 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
     predict = _predictor(run, run.files.model)
     from dist_lstm.forecast.predict import write_forecasts
 
-    scratch = run.folder / ".forecast-shards"
-    remove(scratch)
-    try:
+    with tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch:
         shards = run.shards
         if data is not None:
             frame = None if isinstance(data, str) else data
             config = override(run.config, {"data.path": data}) if isinstance(data, str) else run.config
-            with ingest(config, scratch, frame) as dataset:
+            with ingest(config, Path(scratch) / "shards", frame) as dataset:
                 shards = describe(dataset, config, trained=run.shards)
         with publish(folder) as temporary:
             unknown = write_forecasts(shards, run.task, predict, temporary)
             if data is not None and shards.manifest.rejected:
                 shutil.copy(shards.files.rejected, ForecastLayout(temporary).rejected)
             mark(temporary)
-    finally:
-        remove(scratch)
     without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
     manifest = shards.manifest
     listed = run.shards.files.rejected if data is None else ForecastLayout(folder).rejected

@@ -1,5 +1,11 @@
 """The Python API: DataFrames in and out, in the columns of Nixtla's libraries."""
 
+import copy
+import pickle
+import random
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +13,7 @@ import pytest
 from dist_lstm import Forecaster
 from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.errors import UserError
+from dist_lstm.storage import lock
 
 HORIZON = 6
 SETTINGS = {
@@ -176,3 +183,79 @@ def test_a_counter_beyond_32_bits_goes_on_rising_in_the_model_file_alone(tmp_pat
     median = forecast[:, forecast.shape[1] // 2]
     assert (np.diff(median) > 0).all()
     assert np.abs(median - (1e9 + 200 + np.arange(6))).max() < 1
+
+
+def test_a_pickle_and_a_copy_take_the_model_along(tmp_path):
+    forecaster = Forecaster.fit(table("a"), HORIZON, season_length=6, overrides=SETTINGS)
+    expected, pickled, copied = forecaster.predict(), pickle.dumps(forecaster), copy.deepcopy(forecaster)
+    del forecaster
+    for again in (pickle.loads(pickled), copied):
+        pd.testing.assert_frame_equal(again.predict(), expected)
+        assert not again.scores.empty
+
+
+def test_a_saved_forecaster_may_be_used_by_threads_and_from_a_folder_that_is_locked(fitted, tmp_path):
+    fitted.save(tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    expected, newer = fitted.predict(), table(steps=130)
+    with lock(tmp_path / "run"), ThreadPoolExecutor(2) as threads:
+        (tmp_path / "run" / ".lock").chmod(0o000)
+        loaded = Forecaster.load(tmp_path / "run")
+        results = list(threads.map(loaded.predict, [None, newer, None, newer]))
+        assert not loaded.cross_validation().empty
+    (tmp_path / "run" / ".lock").unlink()
+    for one in results[::2]:
+        pd.testing.assert_frame_equal(one, expected)
+    pd.testing.assert_frame_equal(results[1], results[3])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_series_that_cannot_be_used_are_warned_of_and_listed():
+    frame = pd.concat([table("ab"), table("xyzuv").assign(y=np.nan)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        forecaster = Forecaster.fit(frame, HORIZON, season_length=6, overrides=SETTINGS)
+        forecaster.predict(pd.concat([table("a"), table("n").assign(y=np.nan)]))
+    ours = [one for one in caught if one.category is UserWarning]
+    assert [str(one.message) for one in ours] == [
+        "5 of 7 series can't be used: no observed value (5): 'u', 'v', 'x', ...; forecaster.rejected lists them",
+        "1 of 2 series can't be used: no observed value (1): 'n'; they are not forecast",
+    ]
+    assert {one.filename for one in ours} == {__file__}
+    assert list(forecaster.rejected["unique_id"]) == ["u", "v", "x", "y", "z"]
+    assert set(forecaster.rejected["reason"]) == {"no observed value"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_windows": -1}, "n_windows"),
+        ({"n_windows": 0}, "n_windows"),
+        ({"n_windows": 1.5}, "n_windows"),
+        ({"step_size": -7}, "step_size"),
+        ({"step_size": 0}, "step_size"),
+        ({"n_windows": "many"}, "n_windows"),
+    ],
+)
+def test_cutoffs_that_are_not_whole_numbers_are_refused_by_their_own_name(fitted, arguments, message):
+    with pytest.raises(UserError, match=rf"^{message}: ") as caught:
+        fitted.cross_validation(**arguments)
+    assert "backtest." not in str(caught.value)
+
+
+def test_a_policy_and_the_generators_of_the_process_are_left_as_they_are():
+    import keras
+
+    expected = Forecaster.fit(table("a"), HORIZON, season_length=6, overrides=SETTINGS).predict()
+    keras.config.set_dtype_policy("mixed_float16")
+    random.seed(3)
+    np.random.seed(4)  # noqa: NPY002
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        forecaster = Forecaster.fit(table("a"), HORIZON, season_length=6, overrides=SETTINGS)
+        pd.testing.assert_frame_equal(forecaster.predict(), expected)
+        assert keras.config.dtype_policy().name == "mixed_float16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert random.getstate() == python
+    assert all(np.array_equal(one, before) for one, before in zip(np.random.get_state(), numpy, strict=True))  # noqa: NPY002

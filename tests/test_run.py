@@ -27,7 +27,6 @@ from dist_lstm.errors import UserError
 from dist_lstm.plan import make_plan
 from dist_lstm.run import open_run, run_all, start_run
 from dist_lstm.storage import lock
-from tests.preparing import prepare
 
 HORIZON, SEASON, TEST = 7, 7, 14
 USUAL = ("sine", "walk", "gaps", "constant")
@@ -80,7 +79,7 @@ def work(config: Config, folder: Path) -> str:
 
 
 def forecast(folder: Path, data: Path | None, out: Path | None) -> Path:
-    with open_run(folder, Console(file=io.StringIO())) as run:
+    with open_run(folder, Console(file=io.StringIO()), read_only=out is not None) as run:
         return stages.forecast(run, str(data) if data else None, out)
 
 
@@ -427,10 +426,12 @@ class TestForecastingAnotherTable:
         assert not (tmp_path / "out").exists()
         assert states(folder) == before
 
-    def test_shards_left_by_a_killed_forecast_are_replaced(self, copy, table, tmp_path):
-        prepare(make_config(table), copy / ".forecast-shards")
-        read = pd.read_parquet(forecast(copy, self.new_table(tmp_path), tmp_path / "out"))
+    def test_a_run_may_be_read_while_another_process_works_on_it(self, copy, tmp_path):
+        new, before = self.new_table(tmp_path), states(copy)
+        with lock(copy):
+            read = pd.read_parquet(forecast(copy, new, tmp_path / "out"))
         assert "new sine" in set(read["unique_id"])
+        assert states(copy) == before
 
     def test_the_command_line_requires_an_out_of_their_own(self, folder, tmp_path, monkeypatch, capsys):
         before = states(folder)

@@ -187,7 +187,7 @@ def forecast(
 
     console = _console()
     with ExitStack() as stack:
-        opened = stack.enter_context(cli_runs.opened(run, console))
+        opened = stack.enter_context(cli_runs.opened(run, console, read_only=out is not None))
         folder = None if out is None else stack.enter_context(mirrored(out, fetch=()))
         cli_runs.show("forecasts", forecast_stage(opened, data, folder), console)
 
@@ -206,7 +206,7 @@ def evaluate(
 
     console = _console()
     with (
-        cli_runs.opened(run, console) as opened,
+        cli_runs.opened(run, console, read_only=True) as opened,
         mirrored(forecasts or opened.files.forecasts, own=False) as folder,
     ):
         result = evaluate_forecasts(opened.shards, opened.config, opened.task, data, folder)

@@ -36,13 +36,16 @@ def started(job: "Config", location: str | Path, console: "Console") -> Iterator
 
 
 @contextmanager
-def opened(location: str, console: "Console") -> Iterator["Run"]:
+def opened(location: str, console: "Console", read_only: bool = False) -> Iterator["Run"]:
     """A run that was started before, in its directory or at its URI."""
     from dist_lstm.layout import RunLayout
     from dist_lstm.run import open_run
     from dist_lstm.storage import mirrored
 
-    with mirrored(location, fetch=RunLayout.read()) as folder, open_run(folder, console) as run:
+    with (
+        mirrored(location, fetch=RunLayout.read(), own=not read_only) as folder,
+        open_run(folder, console, read_only) as run,
+    ):
         yield run
 
 

@@ -119,17 +119,17 @@ class PackWorker:
     def __init__(self, job: FleetJob) -> None:
         start_tensorflow()
         from dist_lstm.forecast.predict import make_predictor
-        from dist_lstm.train.devices import make_strategy, set_seed
+        from dist_lstm.train.devices import make_strategy, seeded
         from dist_lstm.train.fused.fit import make_fused_models
 
         fleet = job.config.fleet
         gpus = {"gpus": 1} if fleet.gpus else {"gpus": 0, "threads": max(1, int(fleet.cpus))}
         make_strategy(job.local.resources.model_copy(update=gpus), job.local.train.precision)
-        set_seed(job.local.train.seed, job.local.train.deterministic)
         self._job = job
         self._shards = open_shards(job.files.shards)
         self._task = small_task(self._shards, job.local)
-        self._models = make_fused_models(self._task, job.local.model, job.local.train)
+        with seeded(job.local.train.seed, job.local.train.deterministic):
+            self._models = make_fused_models(self._task, job.local.model, job.local.train)
         self._predict = make_predictor(self._models.ordinary, self._task, _BATCH)
         self._initial = Initial(job.init_from, self._models.ordinary) if job.init_from else None
 

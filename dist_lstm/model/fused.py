@@ -143,7 +143,7 @@ def normalise_windows(
 def _normalise(
     inputs: Mapping[str, tf.Tensor], task: Task, settings: ResolvedModelSettings
 ) -> dict[str, tf.Tensor]:
-    layer = Normalise(settings.scaling, task.season_length, task.horizon)
+    layer = Normalise(settings.scaling, task.season_length, task.horizon, dtype="float32")
     return layer(inputs["y"], transform=inputs.get("transform"), series_scale=inputs.get("series_scale"))
 
 
@@ -171,7 +171,7 @@ def fused_outputs(
     features = normalised.pop("features")
     scaled = fused_network(weights, per_model(features), task, settings)
     every = tf.reshape(scaled, (models * batch, *scaled.shape[2:]))
-    forecast = Denormalise()(every, **normalised, transform=flat.get("transform"))
+    forecast = Denormalise(dtype="float32")(every, **normalised, transform=flat.get("transform"))
     outputs = {"forecast": forecast, **normalised}
     return {"scaled": scaled, **{name: per_model(values) for name, values in outputs.items()}}
 

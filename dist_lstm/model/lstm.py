@@ -47,16 +47,22 @@ _LARGEST_HALF = 6e4
 
 
 @contextmanager
-def _network_in(precision: str) -> Iterator[None]:
-    """Layers that are built in the block compute in this precision; their weights are float32."""
-    before = keras.config.dtype_policy()
+def layers_in(precision: str) -> Iterator[None]:
+    """Layers that are built in the block compute in this precision; their weights are float32.
+
+    A policy that the process has set for other models does not hold in the block.
+    """
+    policy, kind = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_floatx("float32")
     keras.config.set_dtype_policy(f"mixed_{precision}" if precision in HALF else "float32")
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_floatx(kind)
+        keras.config.set_dtype_policy(policy)
 
 
+@layers_in("float32")
 def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "float32") -> keras.Model:
     """The model of a task.
 
@@ -91,7 +97,7 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
     if precision == "float16":
         segments = ops.clip(segments, -_LARGEST_HALF, _LARGEST_HALF)
     calendar = calendar_waves(inputs, task, range(-context, 0, segment), "calendar_past")
-    with _network_in(precision):
+    with layers_in(precision):
         state = encode(_beside(segments, series, calendar), settings)
         raw = _decode(state, series, inputs, task, settings)
     if precision in HALF:

@@ -24,6 +24,7 @@ import dist_lstm.model  # noqa: F401 (registers the layers)
 from dist_lstm.errors import UserError
 from dist_lstm.layout import RunLayout
 from dist_lstm.storage import publish, remove
+from dist_lstm.train.devices import generators_restored
 from dist_lstm.train.process_group import SINGLE_PROCESS, ProcessGroup
 from dist_lstm.train.progress import Progress
 
@@ -60,7 +61,8 @@ def load_model(path: Path) -> keras.Model:
     if not path.is_file():
         raise UserError(path, "there is no model", "train one first")
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        with generators_restored():
+            return keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(path, f"can't be read as a model: {str(error).splitlines()[0]}") from error
 

@@ -3,15 +3,18 @@
 import logging
 import os
 import platform
+import random
 import re
 import resource
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from dist_lstm.config.schema import ResourceSettings, TrainSettings
@@ -128,16 +131,36 @@ def resolve_precision(precision: str) -> str:
     return precision
 
 
-def set_seed(seed: int, deterministic: bool) -> None:
-    """Seed weights and dropout, and choose deterministic ops if asked for.
+@contextmanager
+def generators_restored() -> Iterator[None]:
+    """Restore the global generators of Python and NumPy, from which Keras draws seeds of layers, after the block.
+
+    TensorFlow's global seed can't be read, and so can't be restored.
+    """
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def seeded(seed: int, deterministic: bool) -> Iterator[None]:
+    """Seed weights and dropout of a model that is built in the block, and choose deterministic ops if asked for.
 
     Args:
         seed: The seed.
-        deterministic: Whether every op must give the same result bit for bit.
+        deterministic: Whether every op of this process must give the same result bit for bit.
+
+    Yields:
+        Nothing.
     """
-    keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
+    with generators_restored():
+        keras.utils.set_random_seed(seed)
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        yield
 
 
 def describe_devices() -> list[dict[str, Any]]:

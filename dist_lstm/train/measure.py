@@ -18,7 +18,7 @@ from dist_lstm.data.stream import distribute, training_dataset
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
-from dist_lstm.train.devices import set_seed
+from dist_lstm.train.devices import seeded
 from dist_lstm.train.process_group import ProcessGroup, make_process_group
 from dist_lstm.train.state import TrainState, make_train_state
 from dist_lstm.train.step import COUNT, LOSS, TrainSteps, make_train_steps
@@ -74,8 +74,10 @@ def _start(work: Workload, config: ResolvedConfig, batch_size: int) -> tuple[Tra
     """A train state whose learning rate is the factor of its schedule, and its steps."""
     flat = {"train.learning_rate": 1.0, "train.warmup_steps": 0, "train.max_steps": 10**9}
     settings, task = as_measured(config, flat | {"train.batch_size": batch_size}).train, work.task
-    set_seed(settings.seed, settings.deterministic)
-    state = make_train_state(lambda: build_model(task, config.model, settings.precision), settings, work.strategy)
+    with seeded(settings.seed, settings.deterministic):
+        state = make_train_state(
+            lambda: build_model(task, config.model, settings.precision), settings, work.strategy
+        )
     return state, make_train_steps(state, head_loss(config.model.head, task), settings)
 
 

@@ -15,7 +15,7 @@ from dist_lstm.data.stream import distribute, training_dataset, validation_windo
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import HALF, build_model
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.devices import set_seed
+from dist_lstm.train.devices import generators_restored, seeded
 from dist_lstm.train.fit import AfterEpoch, Phase, fit
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.progress import Fitted
@@ -64,7 +64,6 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     config, task, monitor = training.config, training.task, training.monitor
     settings, whole = config.train, refit_steps is not None
     batch_size = settings.batch_size
-    set_seed(settings.seed, settings.deterministic)
     windows = TrainingWindows(training.shards, task, make_sampling(config, whole))
     validation = None if whole else validation_windows(training.shards, task, batch_size, settings.seed)
     if validation is not None:
@@ -92,9 +91,11 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     def build() -> keras.Model:
         return build_model(task, config.model, settings.precision)
 
-    fitted = fit(build, loss, settings, training.strategy, phase, monitor)
+    with seeded(settings.seed, settings.deterministic):
+        fitted = fit(build, loss, settings, training.strategy, phase, monitor)
     if settings.precision not in HALF:
         return fitted
-    plain = build_model(task, config.model)
+    with generators_restored():
+        plain = build_model(task, config.model)
     plain.set_weights(fitted.model.get_weights())
     return replace(fitted, model=plain)

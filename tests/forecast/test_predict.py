@@ -13,7 +13,7 @@ from dist_lstm.data.panel import Panel
 from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
 from dist_lstm.forecast.predict import BATCH_SIZE, make_predictor
 from dist_lstm.model.lstm import build_model
-from dist_lstm.train.devices import set_seed
+from dist_lstm.train.devices import seeded
 
 TASK = Task(
     horizon=4, context_length=12, min_context=1, freq=Frequency(1), season_length=6,
@@ -44,10 +44,10 @@ def assert_equal_but_for_the_last_4_bits(actual: np.ndarray, expected: np.ndarra
 
 @pytest.fixture(scope="module", params=["quantile", "mae"])
 def model(request):
-    set_seed(1, deterministic=False)
     settings = ModelSettings(units=(24, 16), segment_length=3, head=request.param)
     task = TASK if request.param == "quantile" else Task(**{**vars(TASK), "levels": ()})
-    return build_model(task, settings), task
+    with seeded(1, deterministic=False):
+        return build_model(task, settings), task
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,8 @@ def test_forecasts_are_the_models_output_for_every_input():
         vocabulary=vocabulary,
     )  # fmt: skip
     settings = ModelSettings(units=(8,), segment_length=3, series_embedding=2, calendar=True, scaling_by="series")
-    set_seed(1, deterministic=False)
-    built = build_model(task, settings)
+    with seeded(1, deterministic=False):
+        built = build_model(task, settings)
     actual, _ = make_predictor(built, task)(panel, forecast_cutoffs(panel.length))
     days = pd.date_range("2024-03-01", periods=number) + pd.Timedelta(days=len(y))
     month = days.month - 1 + (days.day - 1) / days.days_in_month
