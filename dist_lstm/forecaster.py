@@ -18,6 +18,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from dist_lstm import run as job
+from dist_lstm.config.frequency import frequency_name
 from dist_lstm.config.load import override, parse_config
 from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
@@ -55,7 +57,7 @@ class Forecaster:
         cls,
         df: pd.DataFrame,
         horizon: int,
-        freq: str | int | None = None,
+        freq: str | int | pd.tseries.offsets.BaseOffset | timedelta | None = None,
         season_length: int | None = None,
         overrides: Mapping[str, Any] | None = None,
         *,
@@ -69,7 +71,8 @@ class Forecaster:
         Args:
             df: One row per series and step: `unique_id`, `ds` (time stamp or whole number), `y` (NaN is missing).
             horizon: Steps to forecast.
-            freq: Pandas alias such as `h`, `D` or `MS`, 1 for whole numbers; None to infer it from the table.
+            freq: Pandas alias such as `h`, `D` or `MS`, an offset, a `Timedelta`, or 1 for whole numbers; None to
+                infer it from the table.
             season_length: Steps per season; None for the usual season of the frequency.
             overrides: Other settings by dotted key, such as `{"train.max_steps": 500}`.
             verbose: Whether progress is printed.
@@ -80,7 +83,7 @@ class Forecaster:
         Raises:
             UserError: If a setting or the table can't be used, or training diverges.
         """
-        task = {"horizon": horizon, "freq": freq, "season_length": season_length}
+        task = {"horizon": horizon, "freq": frequency_name(freq), "season_length": season_length}
         config = parse_config({"task": task, "data": {"path": _FRAME}}, "Forecaster.fit")
         config = override(config, overrides or {})
         forecaster = cls._in_temporary_folder(verbose)

@@ -308,7 +308,7 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
         if data is not None:
             frame = None if isinstance(data, str) else data
             config = override(run.config, {"data.path": data}) if isinstance(data, str) else run.config
-            with ingest(config, Path(scratch) / "shards", frame) as dataset:
+            with ingest(config, Path(scratch) / "shards", frame, check_freq=False) as dataset:
                 shards = describe(dataset, config, trained=run.shards)
         with publish(folder) as temporary:
             unknown = write_forecasts(shards, run.task, predict, temporary)

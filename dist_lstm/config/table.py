@@ -3,6 +3,7 @@
 import difflib
 import zoneinfo
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -15,6 +16,13 @@ NameOrNames = Annotated[
     Annotated[Name, Tag("str")] | Annotated[tuple[Name, ...], Field(min_length=1), Tag("tuple")],
     Discriminator(lambda value: "tuple" if isinstance(value, list | tuple) else "str"),
 ]
+
+
+#: `data.ds_format` of whole numbers that count steps.
+STEP = "step"
+#: Units of times since 1970, by how many of them are a second.
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_SOME_TIME = datetime(2001, 12, 31, 23, 59, 58, tzinfo=UTC)
 
 
 class ColumnSettings(Section):
@@ -62,6 +70,12 @@ class DataSettings(Section):
     static_numbers: tuple[Name, ...] = Field(
         default=(), description="Columns of numbers with one value per series."
     )
+    ds_format: str | None = Field(
+        default=None,
+        description="How time stamps are written that are not in ISO 8601: a format such as %d/%m/%Y or %Y%m%d; "
+        "s, ms, us or ns for times since 1970, which are in UTC; step for whole numbers that count steps. Without "
+        "it whole numbers are steps, and refused where they look like dates or times.",
+    )
     timezone: str | None = Field(
         default=None,
         description="IANA time zone of calendar features and output, such as Europe/Berlin; required where text "
@@ -71,6 +85,11 @@ class DataSettings(Section):
         default="error",
         description="How rows with the same series and time stamp are treated: as an error, or merged by this "
         "rule.",
+    )
+    trailing: Literal["drop", "missing"] = Field(
+        default="drop",
+        description="What rows without a value after the last observed value of a series are: not part of it "
+        "(drop), so that the forecast follows the last observed value; or missing values, after which it follows.",
     )
     transform: Literal[
         "auto",
@@ -90,6 +109,20 @@ class DataSettings(Section):
         ge=1,
         description="Maximum size in MiB of the table and of the windows that are held in memory at a time.",
     )
+
+    @field_validator("ds_format")
+    @classmethod
+    def _check_format(cls, given: str | None) -> str | None:
+        if given is None or given in (STEP, *UNITS):
+            return given
+        try:
+            is_format = "%" in given and datetime.strptime(_SOME_TIME.strftime(given), given) is not None
+        except ValueError:
+            is_format = False
+        if not is_format:
+            others = ", ".join((*UNITS, STEP))
+            raise ValueError(f"data.ds_format: {given!r} is neither a format such as %d/%m/%Y nor one of {others}")
+        return given
 
     @field_validator("timezone")
     @classmethod

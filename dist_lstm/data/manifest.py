@@ -54,6 +54,7 @@ class Manifest(BaseModel):
         longest: Steps of the longest series.
         timezone: Zone of the time stamps; None if they have none.
         value_type: Type of `y` in the shards: `float64` if float32 does not hold every value of the table exactly.
+        trailing: Steps after the last observed values of series, which were dropped.
         rounded: Values of the table that `y` and `start` do not hold exactly, by their kind.
         transforms: Number of series per transform.
         tested: Series that were tested for a transform; 0 if the transform was set.
@@ -78,6 +79,7 @@ class Manifest(BaseModel):
     longest: int
     timezone: str | None = None
     value_type: Literal["float32", "float64"] = "float32"
+    trailing: int = 0
     rounded: dict[str, int] = {}
     transforms: dict[str, int] = {}
     tested: int = 0
@@ -95,8 +97,12 @@ class Manifest(BaseModel):
     def summary(self) -> str:
         """The data in one line."""
         parts = [f"{self.series:,} series", f"{self.steps:,} steps", f"freq {self.freq}"]
+        if 2 * self.observed < self.steps:
+            parts.append(f"{self.observed / self.steps:.1%} of the steps have a value")
         if self.rejected:
             parts.append(f"{self.rejected:,} rejected (shards/{ShardLayout.rejected})")
+        if self.trailing:
+            parts.append(f"{self.trailing:,} steps without a value at the ends of series dropped")
         parts += [f"{count:,} {kind} rounded" for kind, count in self.rounded.items() if count]
         return ", ".join(parts)
 

@@ -4,7 +4,7 @@ Axes: N series, R rows of the table, S steps of all series together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -66,6 +66,24 @@ class Panel:
             np.concatenate([[0], np.cumsum(length[keep])]).astype(np.int64),
             {name: values[keep] for name, values in self.facts.items()},
         )
+
+    def until_last_value(self) -> "Panel":
+        """The series without the missing values after their last observed ones.
+
+        Returns:
+            A panel of the same series; one without any value has no steps.
+        """
+        observed = np.flatnonzero(~np.isnan(self.y))
+        end = self.offset[:-1].copy()
+        # Ascending, so that the last one of each series stays.
+        end[self.series_of_step[observed]] = observed + 1
+        length = end - self.offset[:-1]
+        if (length == self.length).all():
+            return self
+        series = self.series_of_step
+        kept = np.arange(len(self.y)) < end[series]
+        offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        return replace(self, y=self.y[kept], offset=offset)
 
 
 def join_panels(panels: Sequence[Panel]) -> Panel:
@@ -129,12 +147,16 @@ def seasonal_error(panel: Panel, end: np.ndarray, season_length: int, power: int
     return series_mean(panel, error, (step >= season_length) & (step < end[series]) & ~np.isnan(error))
 
 
-def sample_frequency(table: pa.Table, given: Frequency | None = None) -> Frequency:
-    """The frequency of the first series of a table, or the given one if they do not contradict it.
+def sample_frequency(table: pa.Table, given: Frequency | None = None, ds_format: str | None = None) -> Frequency:
+    """The frequency of a sample of the series of a table, or the given one if they do not contradict it.
+
+    The sample has the longest series, and others that are chosen by the hash of their names, so that it does not
+    depend on the order of the rows.
 
     Args:
         table: All rows of some series, with columns `unique_id` and `ds`.
         given: The user's setting; None without one.
+        ds_format: `data.ds_format`.
 
     Returns:
         The frequency.
@@ -142,7 +164,7 @@ def sample_frequency(table: pa.Table, given: Frequency | None = None) -> Frequen
     Raises:
         UserError: If no series is regular anywhere, or all have another frequency than the given one.
     """
-    names = pc.unique(table["unique_id"]).slice(0, _SAMPLE)
+    names = _sample_names(table["unique_id"])
     some = table.filter(pc.is_in(table["unique_id"], names))
     ids, ds = some["unique_id"].to_numpy(), some["ds"].to_numpy()
     zone = zone_of(table.schema.field("ds").type)
@@ -150,9 +172,20 @@ def sample_frequency(table: pa.Table, given: Frequency | None = None) -> Frequen
     ds = local_clock(ds, zone) if zone else ds
     series = [np.sort(ds[ids == name]) for name in names.to_pylist()]
     if given is None:
-        return infer_frequency(series)
-    check_frequency(given, series)
+        return infer_frequency(series, ds_format)
+    check_frequency(given, series, ds_format)
     return given
+
+
+def _sample_names(ids: pa.ChunkedArray) -> pa.Array:
+    """Names of the longest series, and of as many others."""
+    counts = pc.value_counts(ids)
+    names, rows = counts.field("values").to_pandas(), counts.field("counts").to_pandas()
+    hashes = pd.util.hash_array(names.to_numpy(object))
+    by_length = np.lexsort((hashes, -rows.to_numpy()))
+    longest, others = np.split(by_length, [_SAMPLE // 2])
+    chosen = np.concatenate([longest, others[np.argsort(hashes[others])][: _SAMPLE - len(longest)]])
+    return pa.array(names.to_numpy(object)[chosen], ids.type)
 
 
 def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
@@ -193,7 +226,7 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
                 f"unique_id {names[series[row]]!r} at {ds[row]} is off the grid: not a whole number of steps of "
                 f"task.freq {freq.name!r} after {ds[max(row - 1, first[series[row]])]}"
             ),
-            "set task.freq to the true frequency or round the time stamps",
+            _off_grid_advice(ds[row], ds[max(row - 1, first[series[row]])], freq),
         )
     last = np.append(first[1:], len(series)) - 1
     length = position[last] + 1
@@ -202,6 +235,21 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
     values = np.full(offset[-1], np.nan)
     values[offset[series] + position] = y
     return Panel(names, start, values, offset, facts)
+
+
+def _off_grid_advice(stamp: np.datetime64, before: np.datetime64, freq: Frequency) -> str:
+    """What to do about a time stamp that is not a whole number of steps after the one before."""
+    moved = abs(_time_of_day(stamp) - _time_of_day(before)) if not freq.integer and not freq.within_day else None
+    if moved in (np.timedelta64(1, "h"), np.timedelta64(23, "h")):
+        return (
+            "they move by an hour, as local midnights in UTC do: set data.timezone to their zone, such as "
+            "Europe/Berlin (time stamps without a zone: write them with Z, or in local time)"
+        )
+    return "set task.freq to the true frequency or round the time stamps"
+
+
+def _time_of_day(stamp: np.datetime64) -> np.timedelta64:
+    return stamp - stamp.astype("datetime64[D]")
 
 
 def _series_of_rows(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

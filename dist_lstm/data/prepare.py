@@ -35,6 +35,8 @@ from dist_lstm.layout import ShardLayout
 from dist_lstm.storage import is_marked, mark, publish, remove
 from dist_lstm.timing import timed
 
+#: Settings of `data` that were added after version 0.1.0, and their defaults.
+_ADDED = {"ds_format": None, "trailing": "drop"}
 _REJECTED_SCHEMA = pa.schema([("unique_id", pa.string()), ("steps", pa.int64()), ("reason", pa.string())])
 
 
@@ -68,7 +70,9 @@ class Dataset:
 
 
 @contextmanager
-def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> Iterator[Dataset]:
+def ingest(
+    config: Config, folder: Path, frame: pd.DataFrame | None = None, check_freq: bool = True
+) -> Iterator[Dataset]:
     """Read and check a table, or open its finished shards.
 
     Every command does the same:
@@ -81,6 +85,8 @@ def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> I
         config: What to read and how; settings may be left out.
         folder: The folder of the shards, which appears when the block ends without an exception.
         frame: A table in memory, read instead of `data.path`.
+        check_freq: Whether the table may contradict `task.freq`. One that a trained model forecasts may not: it may
+            have few of the steps.
 
     Yields:
         The dataset.
@@ -98,7 +104,7 @@ def ingest(config: Config, folder: Path, frame: pd.DataFrame | None = None) -> I
         scratch = temporary / "scratch"
         rounded: Counter[str] = Counter()
         tables = partition(read(config.data, source, rounded), config.data.memory_budget, scratch / "rows")
-        manifest, rejected = _write_panels(tables, config, scratch / "panels")
+        manifest, rejected = _write_panels(tables, config, scratch / "panels", check_freq)
         manifest = manifest.model_copy(update={"rounded": dict(rounded)})
         raw = Shards(scratch / "panels", manifest)
         yield Dataset(temporary, folder, signature(source), raw, rejected)
@@ -162,27 +168,35 @@ def _trained_series(trained: Shards) -> dict[str, tuple[int, str]]:
 def _fingerprint(config: ResolvedConfig, source: list[Any]) -> str:
     """Hash of everything that the shards depend on: neither the context nor the model."""
     data = config.data.model_dump(exclude={"memory_budget", "path"})
+    # Settings that version 0.1.0 did not have count only where they are set.
+    data = {key: value for key, value in data.items() if not (key in _ADDED and value == _ADDED[key])}
     task = config.task.model_dump(include={"freq", "season_length"})
     return fingerprint({"data": data, "task": task, "split": config.split.model_dump(), "source": source})
 
 
 def _write_panels(
-    tables: Iterable[pa.Table], config: Config, folder: Path
+    tables: Iterable[pa.Table], config: Config, folder: Path, check_freq: bool
 ) -> tuple[Manifest, list[dict[str, Any]]]:
     """Check all series and write those that can be used, without statistics."""
     given = parse_frequency(config.task.freq) if config.task.freq is not None else None
     freq = None
     rejected: list[dict[str, Any]] = []
     lengths: list[np.ndarray] = []
-    observed, zone, statics, fits = 0, None, StaticValues(), True
+    observed, trailing, zone, statics, fits = 0, 0, None, StaticValues(), True
     with ShardWriter(folder) as writer:
         for table in tables:
             if table.num_rows == 0:
                 continue
             zone = zone_of(table.schema.field("ds").type)
-            freq = freq or sample_frequency(table, given)
+            if freq is None:
+                known = given is not None and not check_freq
+                freq = given if known else sample_frequency(table, given, config.data.ds_format)
             panel = make_panel(table, freq, config.data.duplicates)
             panel = _reject_unobserved(panel, rejected)
+            if config.data.trailing == "drop":
+                steps_before = len(panel.y)
+                panel = panel.until_last_value()
+                trailing += steps_before - len(panel.y)
             lengths.append(panel.length)
             observed += int((~np.isnan(panel.y)).sum())
             fits = fits and np.array_equal(panel.y.astype(np.float32), panel.y, equal_nan=True)
@@ -200,6 +214,7 @@ def _write_panels(
         fingerprint="",
         timezone=zone,
         value_type="float32" if fits else "float64",
+        trailing=trailing,
         categories=categories,
         numbers=numbers,
         freq=freq.name,

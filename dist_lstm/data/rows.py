@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dist_lstm.config.table import STEP, UNITS, DataSettings
 from dist_lstm.data.columns import Columns
 from dist_lstm.errors import UserError
 
@@ -32,8 +33,22 @@ _ZONE = r"[T ]\d\d[^Z+-]*(?P<zone>Z|[+-]\d\d(?::?\d\d)?)$"
 _WHOLE = r"^[+-]?\d{1,18}$"
 #: Whole numbers of so many digits need not be held by float64.
 _LONG = r"^[+-]?\d{16,}$"
+_YEARS = "a year from 1000 to 8999"
 _EXPECTED_TIME = "a time stamp in ISO 8601, such as 2024-03-01 or 2024-03-01 12:00, or a whole number"
 _GROUPED = re.compile(r"[+-]?\d+([.,' \u00a0\u202f]\d+)+")
+_UTC = "UTC"
+_NAMES_OF_UTC = (
+    "UTC",
+    "Etc/UTC",
+    "Etc/UCT",
+    "UCT",
+    "Etc/Universal",
+    "Universal",
+    "Etc/Zulu",
+    "Zulu",
+    "+00:00",
+    "-00:00",
+)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -91,14 +106,14 @@ class _Rows:
 
 
 def check_rows(
-    table: pa.Table, columns: Columns, timezone: str | None, where: str, first_row: int, rounded: Counter[str]
+    table: pa.Table, columns: Columns, settings: DataSettings, where: str, first_row: int, rounded: Counter[str]
 ) -> pa.Table:
     """Convert raw rows to the names and types of a long table, with rows of its own for each series.
 
     Args:
         table: Raw rows, with at least these columns.
         columns: The columns by their role.
-        timezone: Zone to which time stamps with a zone are converted; None for their own.
+        settings: The format of time stamps, and the zone to which those with a zone are converted.
         where: The table, for errors.
         first_row: Number of rows of the table before these.
         rounded: Adds the values that the result does not hold exactly, by their kind: `numbers` with more digits
@@ -112,7 +127,7 @@ def check_rows(
     """
     rows = _Rows(table, columns, where, first_row, rounded)
     ids = None if columns.unique_id is None else _names(rows, columns.unique_id)
-    ds = _times(rows, columns.ds, timezone)
+    ds = _times(rows, columns.ds, settings)
     statics = {name: _categories(rows, name) for name in columns.categories}
     statics |= {name: _numbers(rows, name) for name in columns.numbers}
     series = []
@@ -237,12 +252,42 @@ def _count_rounded(column: pa.ChunkedArray, values: pa.Array) -> int:
     return int(np.count_nonzero(~inside | (back != whole))) if whole.dtype.itemsize == 8 else 0
 
 
-def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
+def _times(rows: _Rows, name: str, settings: DataSettings) -> pa.ChunkedArray:
     """Steps or time stamps."""
-    column = rows.column(name)
+    column, form = rows.column(name), settings.ds_format
+    if form is None or form == STEP:
+        steps = _whole_numbers(column)
+        if steps is not None:
+            return _steps(rows, name, steps, settings.timezone)
+        if form == STEP:
+            rows.refuse(name, f"must hold whole numbers, as data.ds_format is {STEP!r}")
+        stamps, zone = _recognised_times(rows, name, column, several_zones=settings.timezone is not None)
+    elif form in UNITS:
+        stamps, zone = _times_since_1970(rows, name, column, form), _UTC
+    else:
+        stamps, zone = _written_times(rows, name, column, form), _UTC if "%z" in form else None
+    instants = pc.cast(stamps, pa.int64())
+    outside = (instants.to_numpy() < _FIRST) | (instants.to_numpy() >= _LAST)
+    rows.check(name, outside, _YEARS)
+    return pc.cast(instants, pa.timestamp("us", _choose_zone(rows, name, zone, settings.timezone)))
+
+
+def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The column, as integers if it is text; None if it has other values than whole numbers."""
+    if pa.types.is_integer(column.type):
+        return column
+    if not _is_text(column.type) or not len(column):
+        return None
+    text = pc.cast(column, pa.string())
+    is_whole = pc.all(pc.match_substring_regex(text, _WHOLE), skip_nulls=False).as_py()
+    return pc.cast(text, pa.int64()) if is_whole else None
+
+
+def _recognised_times(
+    rows: _Rows, name: str, column: pa.ChunkedArray, several_zones: bool
+) -> tuple[pa.ChunkedArray, str | None]:
+    """Time stamps in UTC, and their zone; without a zone as they are."""
     kind = column.type
-    if pa.types.is_integer(kind):
-        return _steps(rows, name, column, timezone)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zone = getattr(kind, "tz", None)
         # Only nanoseconds are cut off; years outside of the range of microseconds are an error.
@@ -252,19 +297,47 @@ def _times(rows: _Rows, name: str, timezone: str | None) -> pa.ChunkedArray:
             parts = pc.cast(column, pa.int64()).drop_null().to_numpy() % 1000
             rows.rounded["time stamps"] += int(np.count_nonzero(parts))
         rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)
-    elif _is_text(kind):
-        text = pc.cast(column, pa.string())
-        if len(text) and pc.all(pc.match_substring_regex(text, _WHOLE), skip_nulls=False).as_py():
-            return _steps(rows, name, pc.cast(text, pa.int64()), timezone)
-        stamps = _parse_stamps(text)
-        rows.check(name, stamps.is_null().to_numpy(), _EXPECTED_TIME)
-        zone = _common_offset(rows, name, text, several=timezone is not None)
-    else:
+        return stamps, zone
+    if not _is_text(kind):
         rows.refuse(name, f"must hold time stamps or whole numbers, got {kind}")
-    instants = pc.cast(stamps, pa.int64())
-    outside = (instants.to_numpy() < _FIRST) | (instants.to_numpy() >= _LAST)
-    rows.check(name, outside, "a year from 1000 to 8999")
-    return pc.cast(instants, pa.timestamp("us", _choose_zone(rows, name, zone, timezone)))
+    text = pc.cast(column, pa.string())
+    stamps = _parse_stamps(text)
+    rows.check(name, stamps.is_null().to_numpy(), f"{_EXPECTED_TIME} (data.ds_format allows other formats)")
+    return stamps, _common_offset(rows, name, text, several_zones)
+
+
+def _times_since_1970(rows: _Rows, name: str, column: pa.ChunkedArray, unit: str) -> pa.Array:
+    """Time stamps in UTC without a zone, of numbers of a unit since 1970."""
+    values, unreadable = _parse_numbers(column)
+    rows.check(name, unreadable | np.isnan(values), f"a number of {unit} since 1970, as data.ds_format says")
+    per_second = UNITS[unit]
+    whole = _whole_numbers(column)
+    if whole is None:
+        exact = values * (10**6 / per_second)
+        result = np.rint(exact)
+        rows.rounded["time stamps"] += int(np.count_nonzero(result != exact))
+    elif per_second > 10**6:
+        result, rest = np.divmod(whole.to_numpy().astype(np.int64), per_second // 10**6)
+        rows.rounded["time stamps"] += int(np.count_nonzero(rest))
+    else:
+        result, factor = whole.to_numpy().astype(np.int64), 10**6 // per_second
+        # Before the product, which may leave 64 bits.
+        rows.check(name, (result < _FIRST // factor) | (result >= _LAST // factor), _YEARS)
+        result = result * factor
+    rows.check(name, (result < _FIRST) | (result >= _LAST), _YEARS)
+    return pa.array(result.astype(np.int64), TIMESTAMP)
+
+
+def _written_times(rows: _Rows, name: str, column: pa.ChunkedArray, form: str) -> pa.Array:
+    """Time stamps in UTC without a zone, written in a format."""
+    if pa.types.is_floating(column.type):
+        column = rows.cast(name, column, pa.int64())
+    if not (_is_text(column.type) or pa.types.is_integer(column.type)):
+        rows.refuse(name, f"must hold text or whole numbers written as {form}, as data.ds_format says")
+    text = pc.utf8_trim_whitespace(pc.cast(column, pa.string())).to_pandas()
+    stamps = pd.to_datetime(text, format=form, errors="coerce", utc=True)
+    rows.check(name, stamps.isna().to_numpy(), f"a time stamp written as {form}, as data.ds_format says")
+    return pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)
 
 
 def _steps(rows: _Rows, name: str, column: pa.ChunkedArray, timezone: str | None) -> pa.ChunkedArray:
@@ -313,7 +386,9 @@ def _choose_zone(rows: _Rows, name: str, zone: str | None, timezone: str | None)
     if zone is None and timezone is not None:
         rows.refuse(name, "holds time stamps without a time zone; leave data.timezone out, or write them with one")
     if zone is None or timezone is not None:
-        return timezone
+        return _UTC if timezone in _NAMES_OF_UTC else timezone
+    if zone in _NAMES_OF_UTC:
+        return _UTC
     if not re.fullmatch(r"[+-]\d\d:\d\d", zone):
         try:
             zoneinfo.ZoneInfo(zone)

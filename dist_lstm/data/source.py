@@ -165,7 +165,7 @@ def read(
     for where, pieces in sources:
         row = 0
         for columns, piece in pieces:
-            table = check_rows(piece, columns, settings.timezone, where, row, rounded)
+            table = check_rows(piece, columns, settings, where, row, rounded)
             result = table.schema.field("ds").type
             check_same_times(result, kind or result, columns.ds, f"{where}, near row {row + 1}")
             kind = result

@@ -129,7 +129,8 @@ def _measure(config: Config, files: Sequence[SourceFile]) -> Facts:
     if not pieces:
         raise UserError("data.path", f"{config.data.path} has no rows", "give a table with at least one series")
     table = pa.concat_tables(pieces)
-    freq = sample_frequency(table, None if config.task.freq is None else parse_frequency(config.task.freq))
+    given = None if config.task.freq is None else parse_frequency(config.task.freq)
+    freq = sample_frequency(table, given, config.data.ds_format)
     panel = make_panel(table, freq, config.data.duplicates)
     observed = ~np.isnan(panel.y)
     with_values = np.bincount(panel.series_of_step[observed], minlength=len(panel.unique_id)) > 0
