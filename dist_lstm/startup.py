@@ -6,13 +6,23 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import BinaryIO
+
+from dist_lstm.errors import UserError
+
+#: Two threads must not redirect the same descriptor.
+_LOCK = Lock()
 
 
 @contextmanager
 def _stderr_into(file: BinaryIO) -> Iterator[None]:
     """Redirect what C++ code writes to file descriptor 2 into a file; Python exceptions pass through."""
-    saved = os.dup(2)
+    try:
+        saved = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
     try:
         os.dup2(file.fileno(), 2)
         yield
@@ -21,7 +31,6 @@ def _stderr_into(file: BinaryIO) -> Iterator[None]:
         os.close(saved)
 
 
-@cache
 def start_tensorflow() -> str:
     """Import TensorFlow and Keras without their first lines, which ignore TF_CPP_MIN_LOG_LEVEL.
 
@@ -30,7 +39,16 @@ def start_tensorflow() -> str:
 
     Returns:
         The suppressed messages, among them the reason why TensorFlow sees no GPU.
+
+    Raises:
+        UserError: If Keras uses another backend in this process.
     """
+    with _LOCK:
+        return _start()
+
+
+@cache
+def _start() -> str:
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0"
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if not quiet:
@@ -47,8 +65,18 @@ def start_tensorflow() -> str:
 
 
 def _import() -> None:
-    import keras  # noqa: F401
-    import tensorflow as tf
+    backend = os.environ["KERAS_BACKEND"]
+    if backend == "tensorflow":
+        import keras
+        import tensorflow as tf
+
+        backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UserError(
+            "KERAS_BACKEND",
+            f"is {backend} in this process",
+            "unset it, or set it to tensorflow, before Keras is imported",
+        )
 
     # Listing the devices loads the GPU driver, which writes messages where there is none.
     tf.config.list_physical_devices()

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from dist_lstm.cli import cluster as cli_cluster
 from dist_lstm.cli import runs as cli_runs
 from dist_lstm.errors import UserError
+from dist_lstm.terminal import BROKEN_PIPE
 from dist_lstm.terminal import make_console as _console
 from dist_lstm.version import __version__
 
@@ -308,6 +309,24 @@ _INTERRUPTED, _PRE_EMPTED = 130, 143
 _ELSEWHERE = ("submit", "jobs")
 
 
+def _open_closed_streams() -> None:
+    """Connect closed standard streams to nothing: the next file that is opened would get their descriptors."""
+    for name, descriptor in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
+
+
+def _check_encoding(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(ascii(argument), "is not UTF-8", "rename the file") from None
+
+
 def _pre_empted(*_: Any) -> None:
     raise SystemExit(_PRE_EMPTED)
 
@@ -315,12 +334,14 @@ def _pre_empted(*_: Any) -> None:
 def main() -> None:
     """Run the command line.
 
-    The exit status is 0 (done), 1 (internal error), 2 (the user's mistake), 130 (interrupted) or 143 (terminated
-    by SIGTERM, as in a pre-emption, with the work saved).
+    The exit status is 0 (done), 1 (internal error), 2 (the user's mistake), 130 (interrupted), 141 (nobody reads the
+    output any more) or 143 (terminated by SIGTERM, as in a pre-emption, with the work saved).
     """
     arguments = sys.argv[1:]
+    _open_closed_streams()
     signal.signal(signal.SIGTERM, _pre_empted)
     try:
+        _check_encoding(arguments)
         status = app(arguments or ["--help"], prog_name=app.info.name, standalone_mode=False)
     except UserError as error:
         _error(str(error))
@@ -330,8 +351,13 @@ def main() -> None:
         verb = context.command_path if context else app.info.name
         _error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
         status = error.exit_code
+    except BrokenPipeError:
+        status = BROKEN_PIPE
     except SystemExit as end:
         status = end.code
+    if status == BROKEN_PIPE:
+        # Python would write what is left at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     verb = next((word for word in arguments if not word.startswith("-")), "")
     if status in (_INTERRUPTED, _PRE_EMPTED) and verb not in _ELSEWHERE:
         # Overwrites the ^C that a terminal echoes.

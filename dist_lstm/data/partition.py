@@ -1,11 +1,11 @@
 """Out-of-core regrouping: rows in any order to tables that hold all rows of their series.
 
-A table that fits into the memory budget stays in memory. A larger one is spilled to Arrow files, each series to
-the file that a hash of its name selects, and read back file by file.
+A table that fits into the memory budget stays in memory. A larger one is spilled to files, each series to the file
+that a hash of its name selects, and read back file by file. A file is a sequence of Arrow streams, one per piece,
+so that only one file is open at a time.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def partition(pieces: Iterable[pa.Table], memory_budget: int, scratch: Path) -> 
         return
     for path in _spill(held, pieces, scratch):
         with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_stream(source).read_all()
+            table = pa.concat_tables(_streams(source))
         if table.nbytes > memory_budget * MIB:
             raise UserError(
                 "data.memory_budget",
@@ -68,17 +68,21 @@ def partition(pieces: Iterable[pa.Table], memory_budget: int, scratch: Path) -> 
 def _spill(held: list[pa.Table], rest: Iterator[pa.Table], scratch: Path) -> list[Path]:
     """Write all rows to one file per bucket; `held` is emptied meanwhile."""
     scratch.mkdir(parents=True, exist_ok=True)
-    paths: dict[int, Path] = {}
-    with ExitStack() as stack:
-        writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
-        while (table := held.pop(0) if held else next(rest, None)) is not None:
-            bucket = _bucket(table["unique_id"])
-            for number in np.unique(bucket):
-                if number not in writers:
-                    paths[number] = scratch / f"bucket-{number:03d}.arrow"
-                    writers[number] = stack.enter_context(pa.ipc.new_stream(str(paths[number]), table.schema))
-                writers[number].write_table(table.filter(pa.array(bucket == number)))
-    return [paths[number] for number in sorted(paths)]
+    while (table := held.pop(0) if held else next(rest, None)) is not None:
+        bucket = _bucket(table["unique_id"])
+        for number in np.unique(bucket):
+            with (
+                pa.OSFile(str(scratch / f"bucket-{number:03d}.arrow"), "ab") as file,
+                pa.ipc.new_stream(file, table.schema) as stream,
+            ):
+                stream.write_table(table.filter(pa.array(bucket == number)))
+    return sorted(scratch.glob("bucket-*.arrow"))
+
+
+def _streams(source: pa.NativeFile) -> Iterator[pa.Table]:
+    """The tables of the streams in a file."""
+    while source.tell() < source.size():
+        yield pa.ipc.open_stream(source).read_all()
 
 
 def _bucket(ids: pa.ChunkedArray) -> np.ndarray:

@@ -85,8 +85,8 @@ def ingest(
         config: What to read and how; settings may be left out.
         folder: The folder of the shards, which appears when the block ends without an exception.
         frame: A table in memory, read instead of `data.path`.
-        check_freq: Whether the table may contradict `task.freq`. One that a trained model forecasts may not: it may
-            have few of the steps.
+        check_freq: Whether the table may contradict `task.freq`. One that a trained model forecasts may not; it
+            may have few of the steps.
 
     Yields:
         The dataset.

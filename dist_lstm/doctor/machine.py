@@ -21,6 +21,7 @@ from rich.table import Column, Table
 
 from dist_lstm.doctor.speed import Speed, measure_speed
 from dist_lstm.hardware import GIB, KIB, Driver, cpus, gpus_are_hidden, memory, nvidia_driver
+from dist_lstm.jobs.session import socket_folder
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.version import __version__
 
@@ -254,6 +255,7 @@ def examine(cluster: bool = False) -> list[Check]:
         "temporary directory": lambda: _folder(
             "temporary directory", Path(tempfile.gettempdir()), "set TMPDIR to another directory"
         ),
+        "Ray's sockets": lambda: iter([Check("Ray's sockets", f"in {socket_folder()}")]),
         _SHARED_MEMORY: _shared_memory,
         "training step": lambda: iter([check_speed(measure_speed())]),
     }

@@ -90,7 +90,7 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
 
 
 def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the table at or after the first forecast step; duplicates are refused."""
+    """The rows of the table at or after the first forecast step; duplicates are merged by `data.duplicates`."""
     first, pieces = forecasts["ds"].min(), []
     for piece in read(config.data, source_files(config.data.path)):
         if piece["ds"].type != pa.Schema.from_pandas(forecasts[["ds"]]).field("ds").type:
@@ -100,10 +100,22 @@ def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
         pieces.append(piece.filter(pc.greater_equal(piece["ds"], pa.scalar(first, piece["ds"].type))).to_pandas())
     actuals = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=[*_KEY, "y"])
     repeated = actuals.duplicated(_KEY)
-    if repeated.any():
-        row = actuals[repeated].iloc[0]
-        raise UserError("--data", f"two rows for unique_id {row['unique_id']!r} at {row['ds']}", "drop one")
-    return actuals
+    if not repeated.any():
+        return actuals
+    match config.data.duplicates:
+        case "error":
+            row = actuals[repeated].iloc[0]
+            raise UserError(
+                "--data",
+                f"two rows for unique_id {row['unique_id']!r} at {row['ds']}",
+                "drop one; a run whose data.duplicates is first, last, mean or sum merges them",
+            )
+        case "first" | "last" as kept:
+            return actuals.drop_duplicates(_KEY, keep=kept)
+        case "mean":
+            return actuals.groupby(_KEY, as_index=False)["y"].mean()
+        case "sum":
+            return actuals.groupby(_KEY, as_index=False)["y"].sum(min_count=1)
 
 
 def _context(shards: Shards, task: Task, names: set[str]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:

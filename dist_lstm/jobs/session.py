@@ -37,6 +37,9 @@ RAY_ENVIRONMENT = {
 }
 #: Processes exchange references to shards, not their content, so little shared memory is needed.
 _STORE_BYTES = 256 * MIB
+#: The path of a socket has at most 103 bytes on every system; Ray's end in
+#: /dist-lstm-12345678/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.
+_LONGEST_FOLDER = 103 - 83
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,26 @@ def _joined(address: str, options: dict[str, Any]) -> Iterator[None]:
     yield
 
 
+def socket_folder() -> Path:
+    """A folder with a path so short that Ray can make its sockets below it; `TMPDIR` where that is short enough.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path.home()]  # noqa: S108
+    for folder in candidates:
+        if len(os.fsencode(folder)) <= _LONGEST_FOLDER and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise UserError(
+        "TMPDIR",
+        f"{candidates[0]}: its path is too long for Ray's sockets, and neither /tmp nor /var/tmp can be written",
+        f"set it to a folder with a path of at most {_LONGEST_FOLDER} characters",
+    )
+
+
 @contextmanager
 def _own(options: dict[str, Any]) -> Iterator[None]:
-    # The system limits the path of a socket to about 100 characters, so it can't be in the run directory.
-    folder = Path(tempfile.mkdtemp(prefix="dist-lstm-"))
+    folder = Path(tempfile.mkdtemp(prefix="dist-lstm-", dir=socket_folder()))
     mine = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token())}
     saved = {key: os.environ.get(key) for key in mine}
     try:

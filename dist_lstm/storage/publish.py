@@ -5,6 +5,8 @@ folder (NFS) a rename is one step on the server; other clients may see the old s
 folder, by default up to a minute. What is in the mirror of an object store is sent to the store as well.
 """
 
+import ctypes
+import errno
 import json
 import math
 import os
@@ -16,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from dist_lstm.errors import UserError
+from dist_lstm.signals import HeldSignals
 from dist_lstm.storage.mirror import MARKER, mirror_of
+
+#: Arguments of renameat2 on Linux, and of renamex_np on macOS.
+_HERE, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
+#: Errors of a disk, which may come without the name of a file.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
 def _sync(path: Path) -> None:
@@ -79,8 +87,7 @@ def publish(path: Path) -> Iterator[Path]:
         'text'
     """
     # Not the process ID: nodes that share a folder may have the same.
-    unique = secrets.token_hex(6)
-    temporary, replaced = (path.with_name(f".{path.name}.{unique}.{kind}") for kind in ("tmp", "old"))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -88,18 +95,59 @@ def publish(path: Path) -> Iterator[Path]:
             if file.is_file():
                 _sync(file)
         _sync(temporary)
-        if path.is_dir():
-            path.replace(replaced)
-        temporary.replace(path)
+        _replace(temporary, path)
         _sync(path.parent)
-        remove(replaced)
         send(path)
     except OSError as error:
+        if not _is_about(error, path, temporary):
+            raise
         raise UserError(
             path, f"can't be written: {error.strerror or error}", "free the disk or choose another --out"
         ) from error
     finally:
         remove(temporary)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Rename a file or a folder; a folder that it replaces is left under the name `new`."""
+    if not path.is_dir():
+        new.replace(path)
+        return
+    if _exchange(new, path):
+        return
+    # Without an exchange there is a moment with neither: a signal waits, and an error brings the old one back.
+    replaced = new.with_suffix(".old")
+    with HeldSignals():
+        path.replace(replaced)
+        try:
+            new.replace(path)
+        except OSError:
+            replaced.replace(path)
+            raise
+    replaced.replace(new)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; False where the system or the file system can't. Source: rename(2)."""
+    names = os.fsencode(first), os.fsencode(second)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        status = libc.renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE)
+    elif hasattr(libc, "renamex_np"):
+        status = libc.renamex_np(*names, _RENAME_SWAP)
+    else:
+        return False
+    return status == 0
+
+
+def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
+    """Whether an error of a block is one of writing its result, and not of a file that the block reads."""
+    if error.errno in _DISK:
+        return True
+    files = [
+        Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
+    ]
+    return any(file in (path, path.parent) or file.is_relative_to(temporary) for file in files)
 
 
 def write_text(path: Path, text: str) -> None:
