@@ -334,8 +334,8 @@ def _pre_empted(*_: Any) -> None:
 def main() -> None:
     """Run the command line.
 
-    The exit status is 0 (done), 1 (internal error), 2 (the user's mistake), 130 (interrupted), 141 (nobody reads the
-    output any more) or 143 (terminated by SIGTERM, as in a pre-emption, with the work saved).
+    The exit status is 0 (done), 1 (internal error), 2 (the user's mistake), 130 (interrupted), 141 (nobody reads
+    the output any more) or 143 (terminated by SIGTERM, as in a pre-emption, with the work saved).
     """
     arguments = sys.argv[1:]
     _open_closed_streams()

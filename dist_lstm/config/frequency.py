@@ -318,10 +318,9 @@ def frequency_name(freq: Any) -> str | int | None:
         >>> frequency_name(pd.Timedelta(minutes=15)), frequency_name(pd.offsets.MonthBegin(2)), frequency_name("D")
         ('15min', '2MS', 'D')
     """
-    if isinstance(freq, pd.tseries.offsets.BaseOffset | pd.Timedelta | np.timedelta64 | timedelta):
-        offset: Any = pd.tseries.frequencies.to_offset(
-            freq if isinstance(freq, pd.DateOffset) else pd.Timedelta(freq)
-        )
+    is_offset = isinstance(freq, pd.tseries.offsets.BaseOffset)
+    if is_offset or isinstance(freq, pd.Timedelta | np.timedelta64 | timedelta):
+        offset: Any = freq if is_offset else pd.tseries.frequencies.to_offset(pd.Timedelta(freq))
         return offset.freqstr
     return int(freq) if isinstance(freq, np.integer) else freq
 
@@ -408,7 +407,7 @@ def _infer(stamps: np.ndarray) -> str | None:
     months = _split_months(stamps)
     apart = np.diff(months.month).astype(np.int64)
     monthly = (months.within == months.within[0]).all() and (apart == apart[0]).all() and apart[0] > 0
-    return f"{apart[0]}MS" if monthly else None
+    return pd.offsets.MonthBegin(int(apart[0])).freqstr if monthly else None
 
 
 def _on_grid(freq: Frequency, series: list[np.ndarray]) -> bool:
@@ -422,7 +421,7 @@ def _on_grid(freq: Frequency, series: list[np.ndarray]) -> bool:
 def _usual_distance(series: list[np.ndarray]) -> list[str]:
     """The distance between most pairs of neighbours as an alias, if there is one."""
     distances = np.concatenate([np.diff(ds) for ds in series] or [np.zeros(0, "timedelta64[us]")])
-    if not len(distances):
+    if len(distances) < 2:
         return []
     values, counts = np.unique(distances, return_counts=True)
     if counts.max() <= len(distances) / 2:

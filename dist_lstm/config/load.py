@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from dist_lstm.config.schema import Config
 from dist_lstm.config.yaml import dump_yaml, parse_yaml
 from dist_lstm.errors import UserError
+from dist_lstm.storage import refuse_keys
 
 _Config = TypeVar("_Config", bound=Config)
 
@@ -109,6 +110,7 @@ def _locate(path: str) -> str:
     unset = re.search(r"\$(\w+|\{\w+\})", expanded)
     if unset:
         raise UserError("data.path", f"{path}: the environment variable {unset.group()} is not set")
+    refuse_keys("data.path", expanded)
     try:
         return expanded if "://" in expanded else str(Path(expanded).expanduser().absolute())
     except RuntimeError as error:

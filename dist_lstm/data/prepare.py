@@ -4,7 +4,7 @@ Axes: N series.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from dist_lstm.data.covariates import StaticValues, encode_statics
 from dist_lstm.data.manifest import Manifest, save_manifest
 from dist_lstm.data.panel import Panel, make_panel, sample_frequency
 from dist_lstm.data.partition import partition
-from dist_lstm.data.shards import Shards, ShardWriter, open_shards, statistics
+from dist_lstm.data.shards import STATISTICS, Shards, ShardWriter, open_shards, statistics
 from dist_lstm.data.source import read, signature, source_files
 from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
 from dist_lstm.data.windows import split_ranges
@@ -118,8 +118,8 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
         dataset: The table that was read.
         config: The resolved config.
         trained: The shards a model was trained on, for a table that it forecasts: they define the indices of
-            series and categories, and the transforms of the series in them. None for a table to train on, in which
-            at least one series must be long enough.
+            series and categories, and the transforms and statistics of the series in them. None for a table to
+            train on, in which at least one series must be long enough.
 
     Returns:
         The shards.
@@ -138,14 +138,14 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
                 "choose another --out",
             )
         return raw
-    trained_series = None if trained is None else _trained_series(trained)
+    known = None if trained is None else _known_series(trained)
     if trained is None:
         _check_length(raw.make_task(config), raw.manifest)
     else:
         _check_zone(raw.manifest, trained.manifest)
         statics = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers}
         raw = Shards(raw.folder, raw.manifest.model_copy(update=statics))
-    changes = _write_shards(raw, config, trained_series, dataset.folder)
+    changes = _write_shards(raw, config, known, dataset.folder)
     files = ShardLayout(dataset.folder)
     pq.write_table(pa.Table.from_pylist(dataset.rejected, _REJECTED_SCHEMA), files.rejected)
     manifest = raw.manifest.model_copy(update=changes | {"fingerprint": fingerprint})
@@ -154,15 +154,35 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
     return Shards(dataset.destination, manifest)
 
 
-def _trained_series(trained: Shards) -> dict[str, tuple[int, str]]:
-    """Index and transform of each series a model was trained on."""
-    return {
-        name: (int(number), transform)
-        for panel in trained.panels()
-        for name, number, transform in zip(
-            panel.unique_id, panel.facts["series"], panel.facts["transform"], strict=True
-        )
+@dataclass(frozen=True)
+class _KnownSeries:
+    """Facts of the series that a model was trained on, which it keeps in other tables.
+
+    Attributes:
+        rows: Position of each series in the facts, by name.
+        facts: Index, transform and statistics, each `[N]`.
+    """
+
+    rows: Mapping[str, int]
+    facts: Mapping[str, np.ndarray]
+
+    def carried_over(self, names: np.ndarray, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Facts of other series of these names, `[N]`: those of the training where it had such a series.
+
+        The index of a series that it did not have is 0.
+        """
+        row = np.array([self.rows.get(name, -1) for name in names], np.int64)
+        result = dict(facts) | {"series": np.zeros(len(row), np.int64)}
+        return result | {key: np.where(row >= 0, self.facts[key][row], result[key]) for key in self.facts}
+
+
+def _known_series(trained: Shards) -> _KnownSeries:
+    panels = list(trained.panels())
+    names = np.concatenate([panel.unique_id for panel in panels])
+    facts = {
+        key: np.concatenate([panel.facts[key] for panel in panels]) for key in ("series", "transform", *STATISTICS)
     }
+    return _KnownSeries({name: row for row, name in enumerate(names)}, facts)
 
 
 def _fingerprint(config: ResolvedConfig, source: list[Any]) -> str:
@@ -265,14 +285,12 @@ def _check_zone(manifest: Manifest, trained: Manifest) -> None:
         )
 
 
-def _write_shards(
-    raw: Shards, config: ResolvedConfig, trained_series: dict[str, tuple[int, str]] | None, folder: Path
-) -> dict[str, Any]:
+def _write_shards(raw: Shards, config: ResolvedConfig, known: _KnownSeries | None, folder: Path) -> dict[str, Any]:
     """Write the final shards, with transforms, statistics and covariates; returns changes of the manifest."""
-    manifest, setting, trained = raw.manifest, config.data.transform, trained_series or {}
+    manifest, setting = raw.manifest, config.data.transform
     task = raw.make_task(config)
     # A table that a trained model forecasts has no validation or test range.
-    task = task if trained_series is None else replace(task, validation=0, test=0)
+    task = task if known is None else replace(task, validation=0, test=0)
     evidence = _examine(raw, task, setting)
     default = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
     chosen: list[np.ndarray] = []
@@ -282,8 +300,6 @@ def _write_shards(
             number = np.arange(before, before + len(panel.unique_id)) + 1
             before += len(panel.unique_id)
             transform = transform_panel(panel, task.season_length, setting, result, default)
-            for row, name in enumerate(panel.unique_id if trained_series is not None else ()):
-                number[row], transform[row] = trained.get(name, (0, transform[row]))
             logged = np.array([TRANSFORMS[name][0] for name in transform], bool)
             end = split_ranges(panel.length, task).train_end
             facts = {
@@ -293,8 +309,9 @@ def _write_shards(
                 **statistics(panel, end, task.season_length, logged),
                 **encode_statics(panel, manifest.categories, manifest.numbers),
             }
+            facts = facts if known is None else known.carried_over(panel.unique_id, facts)
             writer.write(replace(panel, facts=facts))
-            chosen.append(transform)
+            chosen.append(facts["transform"])
     names = np.concatenate(chosen)
     counts = {str(name): int(count) for name, count in zip(*np.unique(names, return_counts=True), strict=True)}
     return {"shards": tuple(writer.shards), "transforms": counts} | summarise(names, evidence)

@@ -22,6 +22,8 @@ from dist_lstm.data.panel import Panel, join_panels, seasonal_error, series_mean
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ShardLayout, part_name
 
+#: Names of the statistics of a series.
+STATISTICS = ("mean", "std", "min", "max", "median", "iqr", "mean_abs", "seasonal_difference")
 GROUP_STEPS = 1 << 20
 SHARD_STEPS = 1 << 24
 

@@ -82,6 +82,10 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
         _pack(run, job)
         with join_cluster() as cluster:
             console.print(f"cluster   {cluster.summary}")
+            fleet, gpus = run.config.fleet, run.config.resources.gpus
+            cluster.check_fits("pack", {"fleet.cpus": fleet.cpus, "fleet.gpus": fleet.gpus})
+            if job.global_folder == folder and gpus != "auto":
+                cluster.check_fits("global model", {"resources.gpus": gpus})
             if job.global_folder == folder:
                 _train_global(run, cluster)
             for stage in (GROUPS, OWN):

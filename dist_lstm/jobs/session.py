@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +63,23 @@ class Cluster:
         """Nodes, address, CPUs and GPUs in a few words."""
         where = f"{self.nodes:,} nodes at {self.address}" if self.address else "this machine"
         return f"{where}, {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+
+    def check_fits(self, purpose: str, needed: Mapping[str, float]) -> None:
+        """Refuse work that needs more than this machine has; a cluster may grow, so it is not checked.
+
+        Args:
+            purpose: The piece of work, such as `trial`.
+            needed: CPUs and GPUs per piece of work, by the settings that say so, which end in `cpus` or `gpus`.
+
+        Raises:
+            UserError: If it would wait for ever.
+        """
+        for key, number in needed.items():
+            available = self.gpus if key.endswith("gpus") else self.cpus
+            if self.address is None and number > available:
+                raise UserError(
+                    key, f"is {number:g} per {purpose}, but this machine has {available:g}", "lower it"
+                )
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from dist_lstm.jobs.follow import Job, jobs_called
 from dist_lstm.jobs.nodes import node_share
 from dist_lstm.jobs.preflight import ask_cluster, versions
 from dist_lstm.jobs.session import RAY_ENVIRONMENT, require_shared_folder
+from dist_lstm.storage import refuse_keys
 
 #: Verbs that train or predict; with `auto` they use the whole node they run on.
 _WHOLE_NODE = ("run", "train", "backtest", "forecast")
@@ -145,6 +146,7 @@ def _locations(command: Command, config: Config | None, shared: tuple[str, ...])
 
 
 def _check_location(purpose: str, location: str, shared: tuple[str, ...]) -> None:
+    refuse_keys(purpose, location)
     if "://" in location and not location.startswith("file:"):
         return
     path = Path(location.removeprefix("file://"))

@@ -131,7 +131,7 @@ def _search(job: Job, manifest: Manifest, folder: Path, cluster: Cluster, consol
     """Run the trials; write `best.yaml`, the files that the run in `best/` starts from, then `trials.parquet`."""
     files = SearchLayout(folder)
     config = job.config
-    _check_resources(config.search, cluster)
+    cluster.check_fits("trial", {"search.cpus": config.search.cpus, "search.gpus": config.search.gpus})
     contradiction = contradictions(config, manifest.statistics)
     if contradiction:
         console.print(f"note      {contradiction}")
@@ -151,16 +151,6 @@ def _search(job: Job, manifest: Manifest, folder: Path, cluster: Cluster, consol
     table = table_of(outcomes, own, config.search.domains)
     with publish(files.trials) as temporary:
         table.to_parquet(temporary, index=False)
-
-
-def _check_resources(search: SearchSettings, cluster: Cluster) -> None:
-    """Refuse a trial that needs more than this machine has; a cluster may grow, so it is not checked."""
-    for name, available in (("cpus", cluster.cpus), ("gpus", cluster.gpus)):
-        needed = getattr(search, name)
-        if cluster.address is None and needed > available:
-            raise UserError(
-                f"search.{name}", f"is {needed:g} per trial, but this machine has {available:g}", "lower it"
-            )
 
 
 def _keep_best(best: Outcome, job: Job, manifest: Manifest, folder: Path) -> None:

@@ -18,7 +18,7 @@ from dist_lstm.storage.location import (
 )
 from dist_lstm.storage.locking import lock
 from dist_lstm.storage.mirror import MARKER
-from dist_lstm.storage.objects import filesystem, without_keys
+from dist_lstm.storage.objects import filesystem, refuse_keys, without_keys
 from dist_lstm.storage.publish import is_marked, mark, publish, remove, send, write_json, write_text
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "origin",
     "publish",
     "refresh",
+    "refuse_keys",
     "remove",
     "send",
     "shown",

@@ -63,6 +63,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).absolute())
+    refuse_keys("", uri)
     # One request per small object instead of three; Google's own limit is 15 minutes.
     option = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=60"}.get(uri.partition("://")[0])
     try:
@@ -86,6 +87,24 @@ def without_keys(uri: str) -> str:
         's3://bucket/runs/x'
     """
     return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
+
+
+def refuse_keys(where: str, uri: str) -> None:
+    """Refuse a URI with a password or a secret key: configs, command lines and messages would hold it in clear.
+
+    Args:
+        where: The setting or option that holds it.
+        uri: A path or URI.
+
+    Raises:
+        UserError: If it has one.
+    """
+    if re.match(r"[^/]*://[^/@]*:[^/]*@", uri):
+        raise UserError(
+            where,
+            f"{without_keys(uri)}: the URI holds a secret key, which others could read",
+            "leave out what is before the @ and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile",
+        )
 
 
 def _meaning(error: Exception) -> tuple[str, str]:

@@ -1,12 +1,20 @@
 """Frequencies, compared with the grids of `pandas.date_range`."""
 
+import datetime as dt
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_lstm.config.frequency import Frequency, check_frequency, infer_frequency, parse_frequency
+from dist_lstm.config.frequency import (
+    Frequency,
+    check_frequency,
+    frequency_name,
+    infer_frequency,
+    parse_frequency,
+)
 from dist_lstm.errors import UserError
 
 # Pandas does not infer the last one (half months).
@@ -67,7 +75,7 @@ def test_a_time_stamp_off_the_grid_or_before_its_origin_has_no_position(alias):
     np.testing.assert_array_equal(freq.position(origin, stamps), [0] + [-1] * (STEPS - 1))
 
 
-@pytest.mark.parametrize("alias", ["MS", "ME", "B", "QE", "YS"])
+@pytest.mark.parametrize("alias", ["ME", "B", "QE", "BMS", "SMS"])
 def test_no_position_is_given_relative_to_an_origin_off_the_grid(alias):
     freq, sunday = parse_frequency(alias), np.datetime64("2024-06-16", "us")
     stamps = np.append(grid(alias, "2024-06-17", 3), sunday)
@@ -91,7 +99,8 @@ def test_empty_time_stamps_have_empty_positions(alias):
     [
         ("h", 24), ("2h", 12), ("7h", 1), ("15min", 96), ("min", 1440), ("90min", 16), ("7min", 1),
         ("s", 1), ("30s", 1),
-        ("D", 7), ("2D", 1), ("7D", 1), ("B", 5), ("2B", 1), ("W", 1), ("W-WED", 1),
+        ("D", 7), ("2D", 1), ("7D", 1), ("B", 5), ("2B", 1), ("C", 5), ("bh", 8), ("2bh", 4), ("SMS", 24),
+        ("SME", 24), ("WOM-4FRI", 12), ("CBMS", 12), ("W", 1), ("W-WED", 1),
         ("MS", 12), ("ME", 12), ("BMS", 12), ("2MS", 6), ("5MS", 1), ("12MS", 1),
         ("QS", 4), ("QE", 4), ("QS-FEB", 4), ("2QS", 2), ("YS", 1), ("YE", 1), (1, 1), (12, 1),
     ],
@@ -135,11 +144,18 @@ def test_the_frequency_of_a_series_with_gaps_is_that_of_its_grid(alias):
     np.testing.assert_array_equal(freq.position(whole, np.repeat(whole[0], 120)), np.arange(120))
 
 
-def test_the_most_frequent_frequency_is_inferred_whatever_the_order_of_series():
-    days, hours = grid("D"), grid("h")
-    assert infer_frequency([days, hours, hours]).name == "h"
-    assert infer_frequency([hours, days, days]).name == "D"
-    assert infer_frequency([days, hours]) == infer_frequency([hours, days])
+def test_the_frequency_is_one_on_whose_grid_all_series_lie_whatever_their_order():
+    days, hours, weeks = grid("D"), grid("h"), grid("W")
+    for series in ([days, hours, hours], [hours, days, days], [hours, weeks, days]):
+        assert infer_frequency(series).name == infer_frequency(series[::-1]).name == "h"
+    assert infer_frequency([weeks, weeks, days]).name == "D"
+
+
+def test_where_no_frequency_fits_all_series_the_most_frequent_is_inferred():
+    days, months = grid("D", "2024-01-01 12:00"), grid("MS")
+    assert infer_frequency([days, days + np.timedelta64(1, "h"), months]).name == "D"
+    late = np.append(days, days[-1] + np.timedelta64(5, "h"))
+    assert infer_frequency([late, days, days]).name == "D"
 
 
 def test_duplicate_time_stamps_do_not_change_the_inferred_frequency():
@@ -155,8 +171,114 @@ def test_a_frequency_is_inferred_from_three_time_stamps_but_not_from_two(steps):
             infer_frequency([grid("h")[:steps]])
 
 
-def test_whole_numbers_have_frequency_one():
-    assert infer_frequency([np.array([1, 2, 5])]) == Frequency(1)
+@pytest.mark.parametrize("step", [1, 2, 5, 10, 60, 3600])
+def test_the_frequency_of_whole_numbers_divides_all_distances(step):
+    gaps = np.delete(np.arange(30), [4, 5, 17]) * step
+    assert infer_frequency([gaps + 7, gaps[:1], gaps[5:]]) == Frequency(step)
+    check_frequency(Frequency(step), [gaps])
+    if step > 1:
+        with pytest.raises(
+            UserError, match=rf"^task\.freq: is 1, but all steps are multiples of {step}; set it to"
+        ):
+            check_frequency(Frequency(1), [gaps, gaps + 3])
+
+
+def test_whole_numbers_that_leave_most_steps_without_a_row_are_refused_unless_the_frequency_is_given():
+    sparse = np.cumsum(np.arange(40) % 7 + 1)
+    with pytest.raises(UserError, match=r"^task\.freq: ds holds whole numbers, and at a step of 1 only 25\.\d%"):
+        infer_frequency([sparse])
+    check_frequency(Frequency(1), [sparse])
+
+
+DAYS = pd.date_range("2023-12-20", periods=50)
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        (DAYS.strftime("%Y%m%d"), "%Y%m%d"),
+        (DAYS[12:20].strftime("%Y%m%d"), "%Y%m%d"),
+        (pd.date_range("2019-11", periods=50, freq="MS").strftime("%Y%m"), "%Y%m"),
+    ],
+    ids=str,
+)
+def test_whole_numbers_that_look_like_dates_are_refused_also_beside_a_frequency(values, form):
+    values = values.astype(np.int64).to_numpy()
+    for work in (infer_frequency, lambda *rest: check_frequency(Frequency(1), *rest)):
+        with pytest.raises(UserError, match=r"^data\.columns\.ds: .* look like dates") as caught:
+            work([values, values[:3]])
+        assert f"set data.ds_format to '{form}', or to 'step'" in str(caught.value)
+    check_frequency(Frequency(1), [values], "step")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_whole_numbers_that_look_like_times_are_refused_unless_the_frequency_is_given(unit):
+    values = pd.date_range("2024-01-01", periods=50, freq="min").as_unit(unit).astype(np.int64).to_numpy()
+    step = int(values[1] - values[0])
+    with pytest.raises(
+        UserError, match=rf"look like times since 1970 in {unit}, .*; set data.ds_format to '{unit}'"
+    ):
+        infer_frequency([values])
+    check_frequency(Frequency(step), [values])
+    assert infer_frequency([values], "step") == Frequency(step)
+
+
+def test_years_are_whole_numbers():
+    assert infer_frequency([np.arange(1980, 2020)]) == Frequency(1)
+
+
+def test_the_frequency_does_not_depend_on_how_many_short_series_there_are():
+    days = pd.date_range("2024-01-01", periods=60, unit="us").to_numpy()
+    assert infer_frequency([*[days[:1]] * 50, days]).name == "D"
+    assert infer_frequency([*[days[:28:7]] * 49, days, days]).name == "D"
+
+
+@pytest.mark.parametrize("hours", [range(8, 16), range(10, 18), range(8), range(9, 17), range(7, 19)], ids=str)
+def test_hours_of_an_office_on_every_day_are_hours_with_gaps(hours):
+    days = pd.date_range("2024-01-01", periods=30, unit="us").to_numpy()
+    stamps = np.concatenate([days[:, None] + np.array(hours).astype("timedelta64[h]")]).ravel()
+    freq = infer_frequency([stamps])
+    assert freq.name == "h"
+    assert freq.position(stamps[-1:], stamps[:1]) == 29 * 24 + len(hours) - 1
+
+
+def test_hours_of_business_are_what_pandas_calls_them():
+    stamps = pd.date_range("2024-01-01 09:00", periods=200, freq="bh", unit="us").to_numpy()
+    freq = infer_frequency([stamps])
+    assert (freq.name, freq.season_length) == ("bh", 8)
+    np.testing.assert_array_equal(freq.position(stamps, stamps[:1].repeat(200)), np.arange(200))
+
+
+@pytest.mark.parametrize("alias", ["B", "MS", "ME", "BMS", "QS", "QE", "YS", "SMS", "C"])
+def test_series_keep_their_own_time_of_day(alias):
+    freq, days = parse_frequency(alias), grid(alias, "2024-01-01")
+    closes = [days + np.timedelta64(minutes, "m") for minutes in (0, 16 * 60, 16 * 60 + 30)]
+    stamps, origin = np.concatenate(closes), np.repeat([one[0] for one in closes], STEPS)
+    steps = np.tile(np.arange(STEPS), 3)
+    np.testing.assert_array_equal(freq.position(stamps, origin), steps)
+    np.testing.assert_array_equal(freq.advance(origin, steps), stamps)
+    np.testing.assert_array_equal(freq.position(closes[1], closes[2][:1].repeat(STEPS)), np.full(STEPS, -1))
+    if alias not in ("SMS", "C"):
+        assert infer_frequency(closes).season_length == freq.season_length
+
+
+@pytest.mark.parametrize(("months", "season"), [(1, 12), (2, 6), (3, 4), (12, 1)])
+@pytest.mark.parametrize("day", ["2023-06-15", "2023-06-02T06:00", "2023-06-28"])
+def test_months_may_begin_on_any_day_that_all_have(months, season, day):
+    start = pd.Timestamp(day)
+    stamps = np.array([start + pd.DateOffset(months=months * n) for n in range(40)], "datetime64[us]")
+    freq = infer_frequency([stamps])
+    assert freq.season_length == season
+    np.testing.assert_array_equal(freq.position(stamps, stamps[:1].repeat(40)), np.arange(40))
+    np.testing.assert_array_equal(freq.advance(stamps[:1].repeat(40), np.arange(40)), stamps)
+
+
+@pytest.mark.parametrize(
+    "freq", [pd.offsets.Hour(2), pd.Timedelta("2h"), np.timedelta64(2, "h"), dt.timedelta(hours=2)], ids=repr
+)
+def test_offsets_and_durations_are_frequencies(freq):
+    assert parse_frequency(frequency_name(freq)).width == np.timedelta64(2, "h")
+    assert [frequency_name(one) for one in ("MS", 1, np.int64(3), None)] == ["MS", 1, 3, None]
 
 
 def test_irregular_time_stamps_have_no_frequency():
@@ -169,13 +291,13 @@ def test_irregular_time_stamps_have_no_frequency():
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ("h", "D"),
         ("D", "h"),
+        ("h", "15min"),
         ("MS", "D"),
-        ("D", "MS"),
         ("ME", "MS"),
-        ("15min", "h"),
         ("B", "D"),
+        ("W-SUN", "W-MON"),
+        ("2W-TUE", "2W-MON"),
     ],
 )
 def test_a_frequency_that_time_stamps_contradict_is_refused(given, shown):
@@ -188,7 +310,10 @@ def test_a_frequency_that_time_stamps_contradict_is_refused(given, shown):
     ("given", "shown"),
     [
         ("D", "B"),
-        ("W-MON", "W-SUN"),
+        ("D", "MS"),
+        ("h", "D"),
+        ("15min", "h"),
+        ("D", "W-MON"),
         ("7D", "W-MON"),
         ("24h", "D"),
         ("QS", "QS-OCT"),

@@ -63,6 +63,8 @@ BOUNDS = [
     ("data.static_categories", [[], ["a", "b"]], ["a", [""], None]),
     ("data.static_numbers", [[], ["a", "b"]], ["a", [""], None]),
     ("data.timezone", ["UTC", "Europe/Berlin", "Etc/GMT-1", None], ["", "Mars", "+01:00", "Europe", "../x", 1]),
+    ("data.ds_format", ["%Y%m%d", "%d/%m/%Y %H:%M", "s", "ms", "us", "ns", "step", None], ["", "D", "%", "%Q", 1]),
+    ("data.trailing", ["drop", "missing"], ["keep", None]),
     ("data.duplicates", ["error", "first", "last", "mean", "sum"], ["drop", None]),
     ("data.transform", ["auto", *TRANSFORMS], ["log", "", None]),
     ("data.memory_budget", [1], [0]),
