@@ -17,12 +17,14 @@ import tarfile
 import tempfile
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
@@ -55,7 +57,7 @@ class Forecaster:
     @classmethod
     def fit(
         cls,
-        df: pd.DataFrame,
+        df: Any,
         horizon: int,
         freq: str | int | pd.tseries.offsets.BaseOffset | timedelta | None = None,
         season_length: int | None = None,
@@ -69,7 +71,8 @@ class Forecaster:
         model; the model that predicts is then trained on whole series.
 
         Args:
-            df: One row per series and step: `unique_id`, `ds` (time stamp or whole number), `y` (NaN is missing).
+            df: One row per series and step: `unique_id`, `ds` (time stamp or whole number), `y` (NaN is missing);
+                a DataFrame of pandas or polars, or an Arrow table.
             horizon: Steps to forecast.
             freq: Pandas alias such as `h`, `D` or `MS`, an offset, a `Timedelta`, or 1 for whole numbers; None to
                 infer it from the table.
@@ -87,7 +90,8 @@ class Forecaster:
         config = parse_config({"task": task, "data": {"path": _FRAME}}, "Forecaster.fit")
         config = override(config, overrides or {})
         forecaster = cls._in_temporary_folder(verbose)
-        with job.start_run(config, forecaster._folder, forecaster._console, df) as run:  # noqa: SLF001
+        frame = _to_pandas(df)
+        with _in_python(), job.start_run(config, forecaster._folder, forecaster._console, frame) as run:  # noqa: SLF001
             _warn_of_rejected(run.shards.files.rejected, run.manifest.series, "forecaster.rejected lists them")
             job.train(run)
             job.backtest(run)
@@ -113,7 +117,7 @@ class Forecaster:
     def _console(self) -> Console:
         return Console(highlight=False, markup=False, emoji=False, file=None if self._verbose else io.StringIO())
 
-    def predict(self, df: pd.DataFrame | None = None) -> pd.DataFrame:
+    def predict(self, df: Any = None) -> pd.DataFrame:
         """Forecast the steps after the end of every series.
 
         Args:
@@ -128,12 +132,14 @@ class Forecaster:
         Raises:
             UserError: If the table can't be used.
         """
+        frame = None if df is None else _to_pandas(df)
         with (
+            _in_python(),
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
             job.open_run(self._folder, self._console, read_only=True) as run,
         ):
             done = df is None and run.is_done("forecast")
-            folder = job.forecast(run, df, None if done else Path(scratch) / "forecasts")
+            folder = job.forecast(run, frame, None if done else Path(scratch) / "forecasts")
             table = _read_parts(folder)
             if df is not None:
                 rejected = ForecastLayout(folder).rejected
@@ -155,6 +161,7 @@ class Forecaster:
                 held out from training.
         """
         with (
+            _in_python(),
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
             job.open_run(self._folder, self._console, read_only=True) as run,
         ):
@@ -228,6 +235,28 @@ class Forecaster:
             if not run.is_done("train"):
                 raise UserError(folder, "there is no model", "train one first")
         return forecaster
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Errors of a block in the words of this module instead of the command line's."""
+    try:
+        yield
+    except UserError as error:
+        words = {f"{_FRAME}: ": "", _FRAME: "the DataFrame", "another --out": "another folder"}
+        for name, instead in words.items():
+            error = error.with_name(name, instead)
+        raise error from error.__cause__
+
+
+def _to_pandas(table: Any) -> pd.DataFrame:
+    """A table of pandas as it is; one of polars, or any that offers Arrow's interface, with its own types."""
+    if isinstance(table, pd.DataFrame):
+        return table
+    if hasattr(table, "__arrow_c_stream__") and hasattr(table, "columns"):
+        return pa.table(table).to_pandas(types_mapper=pd.ArrowDtype)
+    remedy = "call collect() on it" if hasattr(table, "collect") else "give a DataFrame of pandas or polars"
+    raise UserError("df", f"expected a DataFrame or an Arrow table, got {type(table).__name__}", remedy)
 
 
 def _unpickle(kind: type[Forecaster], content: bytes, verbose: bool) -> Forecaster:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from dist_lstm import Forecaster
@@ -259,3 +260,59 @@ def test_a_policy_and_the_generators_of_the_process_are_left_as_they_are():
         keras.config.set_dtype_policy("float32")
     assert random.getstate() == python
     assert all(np.array_equal(one, before) for one, before in zip(np.random.get_state(), numpy, strict=True))  # noqa: NPY002
+
+
+class ArrowFrame:
+    """A DataFrame of another library, such as polars, as far as Arrow's interface shows it."""
+
+    def __init__(self, table):
+        self.columns = table.column_names
+        self.__arrow_c_stream__ = table.__arrow_c_stream__
+
+
+@pytest.mark.parametrize("kind", [pa.Table.from_pandas, lambda frame: ArrowFrame(pa.Table.from_pandas(frame))])
+def test_tables_of_other_libraries_are_read_through_arrow(fitted, kind):
+    newer = table(steps=130)
+    pd.testing.assert_frame_equal(fitted.predict(kind(newer)), fitted.predict(newer))
+
+
+def test_columns_that_nobody_asked_for_may_hold_anything(fitted):
+    newer = table(steps=130)
+    expected = fitted.predict(newer)
+    newer["list"] = [[1, 2]] * len(newer)
+    newer["dict"] = [{"a": np.arange(3)}] * len(newer)
+    newer[5] = [object()] * len(newer)
+    pd.testing.assert_frame_equal(fitted.predict(newer), expected)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (
+            None,
+            r"^df: expected a DataFrame or an Arrow table, got NoneType; give a DataFrame of pandas or polars$",
+        ),
+        ([1, 2], r"^df: expected a DataFrame or an Arrow table, got list; "),
+        (table().set_index("ds"), r"^the DataFrame: 'ds' is its index, not a column; call reset_index"),
+        (table().set_index("ds").rename_axis(None), r"its index holds times; call reset_index\(names='ds'\)"),
+        (
+            table().assign(ds=lambda one: one["ds"].dt.to_period("h")),
+            r"holds periods, .* convert it with \.dt\.to_t",
+        ),
+        (table().assign(y=np.nan), r"^data\.path: none of its 3 series has an observed value$"),
+        (table().iloc[:0], r"^data\.path: the DataFrame has no rows; "),
+        (table(steps=8), r"^data\.path: all 3 series are too short"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_the_words_of_python(frame, message):
+    with pytest.raises(UserError, match=message) as caught:
+        Forecaster.fit(frame, HORIZON, season_length=6, overrides=SETTINGS)
+    assert "memory:" not in str(caught.value)
+    assert "--out" not in str(caught.value)
+
+
+@pytest.mark.parametrize("head", ["quantile", "mae"])
+def test_the_scale_of_a_series_is_that_of_its_training(head):
+    overrides = SETTINGS | {"model.scaling_by": "series", "model.head": head}
+    forecaster = Forecaster.fit(table("ab"), HORIZON, season_length=6, overrides=overrides)
+    pd.testing.assert_frame_equal(forecaster.predict(table("ab")), forecaster.predict())

@@ -13,6 +13,7 @@ from dist_lstm.data.panel import STATIC, Panel
 from dist_lstm.errors import UserError
 
 _MOST_CATEGORIES = 100_000
+_FLAGS = {"1": "true", "0": "false"}
 
 
 @dataclass
@@ -79,6 +80,8 @@ def encode_statics(
     encoded: dict[str, np.ndarray] = {}
     for name, values in categories.items():
         number = {value: index for index, value in enumerate(values, start=1)}
+        if {*values} <= {*_FLAGS.values()}:  # other programs write booleans as 1 and 0
+            number |= {digit: number[flag] for digit, flag in _FLAGS.items() if flag in number}
         given = panel.facts[STATIC + name]
         encoded[STATIC + name] = np.array([number.get(value, 0) for value in given], np.int32)
     for name, (mean, deviation) in numbers.items():

@@ -3,6 +3,7 @@
 Axes: N series.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,10 +25,10 @@ from dist_lstm.config.task import TRANSFORMS, Task
 from dist_lstm.data.calendar import zone_of
 from dist_lstm.data.covariates import StaticValues, encode_statics
 from dist_lstm.data.manifest import Manifest, save_manifest
-from dist_lstm.data.panel import Panel, make_panel, sample_frequency
+from dist_lstm.data.panel import STATIC, Panel, make_panel, sample_frequency
 from dist_lstm.data.partition import partition
 from dist_lstm.data.shards import STATISTICS, Shards, ShardWriter, open_shards, statistics
-from dist_lstm.data.source import read, signature, source_files
+from dist_lstm.data.source import read, signature, source_files, used_columns
 from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
@@ -35,6 +36,7 @@ from dist_lstm.layout import ShardLayout
 from dist_lstm.storage import is_marked, mark, publish, remove
 from dist_lstm.timing import timed
 
+_log = logging.getLogger("dist_lstm")
 #: Settings of `data` that were added after version 0.1.0, and their defaults.
 _ADDED = {"ds_format": None, "trailing": "drop"}
 _REJECTED_SCHEMA = pa.schema([("unique_id", pa.string()), ("steps", pa.int64()), ("reason", pa.string())])
@@ -94,7 +96,7 @@ def ingest(
     Raises:
         UserError: If the table can't be used, or the folder holds other files.
     """
-    source = source_files(config.data.path) if frame is None else frame
+    source = source_files(config.data.path) if frame is None else used_columns(frame, config.data)
     if is_marked(folder):
         yield Dataset(folder, folder, signature(source), open_shards(folder), [])
         return
@@ -294,7 +296,7 @@ def _write_shards(raw: Shards, config: ResolvedConfig, known: _KnownSeries | Non
     evidence = _examine(raw, task, setting)
     default = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
     chosen: list[np.ndarray] = []
-    before = 0
+    before, unknown = 0, Counter[str]()
     with ShardWriter(folder) as writer:
         for panel, result in zip(_panels(raw), evidence, strict=True):
             number = np.arange(before, before + len(panel.unique_id)) + 1
@@ -310,8 +312,14 @@ def _write_shards(raw: Shards, config: ResolvedConfig, known: _KnownSeries | Non
                 **encode_statics(panel, manifest.categories, manifest.numbers),
             }
             facts = facts if known is None else known.carried_over(panel.unique_id, facts)
+            for name in manifest.categories if known is not None else ():
+                given = np.array([value is not None for value in panel.facts[STATIC + name]])
+                unknown[name] += int((given & (facts[STATIC + name] == 0)).sum())
             writer.write(replace(panel, facts=facts))
             chosen.append(facts["transform"])
+    for name, count in unknown.items():
+        if count:
+            _log.warning("the model was not trained on %s values of the static category %r", f"{count:,}", name)
     names = np.concatenate(chosen)
     counts = {str(name): int(count) for name, count in zip(*np.unique(names, return_counts=True), strict=True)}
     return {"shards": tuple(writer.shards), "transforms": counts} | summarise(names, evidence)

@@ -49,6 +49,7 @@ _NAMES_OF_UTC = (
     "+00:00",
     "-00:00",
 )
+_FLAGS = pa.array(["true", "false"])
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -189,13 +190,24 @@ def _names(rows: _Rows, name: str) -> pa.ChunkedArray:
 
 
 def _categories(rows: _Rows, name: str) -> pa.ChunkedArray:
+    """Text in one spelling, `[R]`: booleans as true and false, whole numbers without a decimal point."""
     column = rows.column(name)
     kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_text(kind)):
+    is_number = pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if is_number:
+        values = pc.cast(column, pa.float64()).to_numpy()
+        is_number = not (values[~np.isnan(values)] % 1).any()
+        column = pa.chunked_array([pa.array(values, from_pandas=True)]) if is_number else column
+    if not (is_number or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_text(kind)):
         rows.refuse(
             name, f"is in data.static_categories and must hold text, whole numbers or booleans, got {kind}"
         )
-    return rows.cast(name, column, pa.string())
+    if is_number:
+        column = rows.cast(name, column, pa.int64())
+    text = rows.cast(name, column, pa.string())
+    text = pc.replace_substring_regex(text, r"^([+-]?\d+)\.0+$", r"\1")
+    lower = pc.utf8_lower(text)
+    return pc.if_else(pc.is_in(lower, _FLAGS), lower, text)
 
 
 def _numbers(rows: _Rows, name: str) -> pa.Array:

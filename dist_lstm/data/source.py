@@ -29,6 +29,8 @@ _ENDINGS = {
     "feather": (".feather", ".arrow", ".ipc"),
 }
 _EXPECTED = "expected " + ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
+#: A table in memory, as errors name it.
+_FRAME = "the DataFrame"
 _ROWS = 1 << 18
 _MIB = 1 << 20
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
@@ -135,7 +137,7 @@ def signature(source: Sequence[SourceFile] | pd.DataFrame) -> list[list[str | in
         try:
             hashed = pd.util.hash_pandas_object(source)
         except TypeError as error:
-            raise UserError("the DataFrame", f"can't be read: {error}") from error
+            raise UserError(_FRAME, f"can't be read: {error}") from error
         return [["DataFrame", ", ".join(map(str, source)), len(source), int(hashed.sum())]]
     return [[one.path, one.size, one.changed] for one in source]
 
@@ -158,7 +160,7 @@ def read(
         UserError: If a file can't be read, a column is missing, or a value does not have the type of its column.
     """
     if isinstance(source, pd.DataFrame):
-        sources = [("the DataFrame", _frame_pieces(source, settings))]
+        sources = [(_FRAME, _frame_pieces(source, settings))]
     else:
         sources = ((file.path, _pieces(file, settings)) for file in source)
     kind, rounded = None, Counter() if rounded is None else rounded
@@ -198,14 +200,40 @@ def read_sample(source: Sequence[SourceFile], cells: int) -> pa.Table:
     return pa.concat_tables(pieces) if pieces else pa.table({})
 
 
-def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece]:
-    where = "the DataFrame"
+def used_columns(frame: pd.DataFrame, settings: DataSettings) -> pd.DataFrame:
+    """The columns of a DataFrame that are read.
+
+    Args:
+        frame: The DataFrame.
+        settings: Layout and names.
+
+    Returns:
+        A DataFrame of them.
+
+    Raises:
+        UserError: If one is missing, or is the index.
+    """
     for name in frame.index.names:
         if name is not None and name in settings.named_columns and name not in frame.columns:
-            raise UserError(where, f"{name!r} is its index, not a column", "call reset_index() on it first")
+            raise UserError(_FRAME, f"{name!r} is its index, not a column", "call reset_index() on it first")
     frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+    ds = settings.columns.ds
+    if isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex) and ds not in frame and "timestamp" not in frame:
+        raise UserError(
+            _FRAME,
+            f"has no column {ds!r}, and its index holds times",
+            f"call reset_index(names={ds!r}) on it first",
+        )
+    return frame[choose_columns(settings, list(frame.columns), (), _FRAME).names]
+
+
+def _frame_pieces(frame: pd.DataFrame, settings: DataSettings) -> Iterator[Piece]:
+    where, frame = _FRAME, used_columns(frame, settings)
     columns = choose_columns(settings, list(frame.columns), (), where)
-    frame = frame[columns.names]
+    if isinstance(frame[columns.ds].dtype, pd.PeriodDtype):
+        raise UserError(
+            where, f"column {columns.ds!r} holds periods, not time stamps", "convert it with .dt.to_timestamp()"
+        )
     if frame[columns.ds].dtype == object:
         # Arrow would use the time zone of the first object for all.
         frame = frame.assign(**{columns.ds: frame[columns.ds].map(str, na_action="ignore")})

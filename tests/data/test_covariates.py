@@ -136,6 +136,12 @@ def test_values_are_numbered_from_one_and_what_the_vocabulary_lacks_is_zero():
     assert actual[STATIC + "city"].dtype == np.int32
 
 
+def test_one_and_zero_are_the_booleans_of_a_vocabulary_that_has_only_those():
+    panel = panel_of(open=["1", "0", "true", None, "2"])
+    assert encode_statics(panel, {"open": ["false", "true"]}, {})[STATIC + "open"].tolist() == [2, 1, 2, 0, 0]
+    assert encode_statics(panel, {"open": ["false", "true", "x"]}, {})[STATIC + "open"].tolist() == [0, 0, 2, 0, 0]
+
+
 def test_numbers_are_standardised_and_missing_ones_stay_missing():
     actual = encode_statics(panel_of(size=[10.0, NAN, 4.0, 1000.0]), {}, {"size": (10.0, 3.0)})
     np.testing.assert_allclose(actual[STATIC + "size"], [0, NAN, -2, 330], rtol=1e-6)

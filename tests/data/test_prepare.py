@@ -1,5 +1,7 @@
 """A table to a folder of shards: nothing lost, nothing half, nothing overwritten."""
 
+import errno
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -70,7 +72,8 @@ def test_shards_hold_every_series_that_has_a_value_and_the_rest_is_rejected(mess
     assert manifest.rejected == len(names) == 2
     for name, rows in messy.groupby("unique_id"):
         if name in actual:
-            values = rows.set_index("ds")["y"].reindex(range(rows["ds"].min(), rows["ds"].max() + 1))
+            last = rows.loc[rows["y"].notna(), "ds"].max()
+            values = rows.set_index("ds")["y"].reindex(range(rows["ds"].min(), last + 1))
             expected = [None if np.isnan(one) else float(one) for one in values]
             assert actual[name] == (rows["ds"].min(), expected)
 
@@ -288,17 +291,22 @@ def test_a_dataframe_that_changed_is_refused(messy, make_config, tmp_path):
         prepare(make_config(), tmp_path / "shards", messy.assign(y=messy["y"] + 1))
 
 
-@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, OSError, MemoryError])
+FULL = OSError(errno.ENOSPC, "broken disk")
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("broken"), KeyboardInterrupt("broken"), FULL, MemoryError("broken")]
+)
 @pytest.mark.parametrize("position", ["_write_panels", "_write_shards", "save_manifest", "mark"])
 def test_a_failure_in_the_middle_leaves_nothing(position, fault, messy, make_config, tmp_path, monkeypatch):
     work = getattr(module, position)
 
     def break_down(*args):
         work(*args)
-        raise fault("broken")
+        raise fault
 
     monkeypatch.setattr(module, position, break_down)
-    with pytest.raises(UserError if fault is OSError else fault, match="broken"):
+    with pytest.raises(UserError if fault is FULL else type(fault), match="broken"):
         prepare(make_config(), tmp_path / "shards", messy)
     assert list(tmp_path.iterdir()) == []
 

@@ -214,6 +214,24 @@ def test_static_categories_of_a_csv_file_are_its_texts(write, tmp_path):
     assert [(row["state"], row["code"]) for row in actual] == [("NA", "007"), (None, None)]
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (pa.array([True, False, None]), ["true", "false", None]),
+        (pa.array(["True", "FALSE", None]), ["true", "false", None]),
+        (pa.array([1, 0, None]), ["1", "0", None]),
+        (pa.array([1.0, 0.0, None]), ["1", "0", None]),
+        (pa.array([1.0, 0.0, float("nan")]), ["1", "0", None]),
+        (pa.array(["1.0", "0", None]), ["1", "0", None]),
+        (pa.array(["1.5", "v1.0", "True story"]), ["1.5", "v1.0", "True story"]),
+    ],
+    ids=str,
+)
+def test_static_categories_have_one_spelling(state, expected, write):
+    actual = rows(write(table_of([1, 2, 3], state=state)), static_categories=["state"])
+    assert [row["state"] for row in actual] == expected
+
+
 @pytest.mark.parametrize("kind", ["category", "string", "str", "object"])
 def test_static_categories_of_a_dataframe_may_be_of_any_usual_type(kind):
     frame = table_of([1, 2]).to_pandas().assign(state=pd.Series(["x", None]).astype(kind))
