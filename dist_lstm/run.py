@@ -310,8 +310,9 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
             config = override(run.config, {"data.path": data}) if isinstance(data, str) else run.config
             with ingest(config, Path(scratch) / "shards", frame, check_freq=False) as dataset:
                 shards = describe(dataset, config, trained=run.shards)
+        task = replace(run.task, id_type=shards.manifest.id_type)
         with publish(folder) as temporary:
-            unknown = write_forecasts(shards, run.task, predict, temporary)
+            unknown = write_forecasts(shards, task, predict, temporary)
             if data is not None and shards.manifest.rejected:
                 shutil.copy(shards.files.rejected, ForecastLayout(temporary).rejected)
             mark(temporary)

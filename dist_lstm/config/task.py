@@ -60,6 +60,7 @@ class Task:
         timezone: Time zone of the calendar and of forecasts; None for time stamps without a zone.
         value_type: Type of values, targets and forecasts: `float32`, or `float64` where that rounds values of the
             table.
+        id_type: Type of the names of series in forecasts and scores: `string`, `int64` or `uint64`.
     """
 
     horizon: int
@@ -77,6 +78,7 @@ class Task:
     calendar: bool = False
     timezone: str | None = None
     value_type: str = "float32"
+    id_type: str = "string"
 
     @property
     def quantiles(self) -> tuple[float, ...]:
@@ -90,6 +92,7 @@ def make_task(
     vocabulary: Vocabulary | None = None,
     timezone: str | None = None,
     value_type: str = "float32",
+    id_type: str = "string",
 ) -> Task:
     """Build the task that a resolved config describes.
 
@@ -98,6 +101,7 @@ def make_task(
         vocabulary: Vocabularies of series and static covariates in the shards.
         timezone: Time zone of the time stamps; None for none.
         value_type: `float32` or `float64`.
+        id_type: `string`, `int64` or `uint64`.
 
     Returns:
         The task.
@@ -121,6 +125,7 @@ def make_task(
         calendar=model.calendar and bool(freq.cycles),
         timezone=timezone,
         value_type=value_type,
+        id_type=id_type,
     )
 
 

@@ -53,6 +53,7 @@ class Manifest(BaseModel):
         median: Steps of the median series.
         longest: Steps of the longest series.
         timezone: Zone of the time stamps; None if they have none.
+        id_type: Type of `unique_id` in the table; the shards hold text.
         value_type: Type of `y` in the shards: `float64` if float32 does not hold every value of the table exactly.
         trailing: Steps after the last observed values of series, which were dropped.
         rounded: Values of the table that `y` and `start` do not hold exactly, by their kind.
@@ -78,6 +79,7 @@ class Manifest(BaseModel):
     median: int
     longest: int
     timezone: str | None = None
+    id_type: Literal["string", "int64", "uint64"] = "string"
     value_type: Literal["float32", "float64"] = "float32"
     trailing: int = 0
     rounded: dict[str, int] = {}
@@ -109,9 +111,8 @@ class Manifest(BaseModel):
     def make_task(self, config: ResolvedConfig) -> Task:
         """The task of a resolved config on this data."""
         categories = tuple((name, len(values)) for name, values in self.categories.items())
-        return make_task(
-            config, Vocabulary(self.series, categories, tuple(self.numbers)), self.timezone, self.value_type
-        )
+        vocabulary = Vocabulary(self.series, categories, tuple(self.numbers))
+        return make_task(config, vocabulary, self.timezone, self.value_type, self.id_type)
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:

@@ -26,7 +26,7 @@ class Panel:
     """Regular series of any lengths.
 
     Attributes:
-        unique_id: Names, `[N]`, sorted.
+        unique_id: Names, `[N]`, text, sorted; names that are whole numbers in the table, as numbers.
         start: Time stamp or step of each first value, `[N]`.
         y: Values of all series one after the other, `[S]`, float32 or float64; NaN is a missing value.
         offset: Index of the first value of each series in `y`, and the end of the last, `[N + 1]`.
@@ -84,6 +84,19 @@ class Panel:
         kept = np.arange(len(self.y)) < end[series]
         offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
         return replace(self, y=self.y[kept], offset=offset)
+
+
+def typed_names(names: np.ndarray, id_type: str) -> pa.Array:
+    """Names of series in the type that they have in the table.
+
+    Args:
+        names: Names of a panel, `[N]`, text.
+        id_type: `string`, `int64` or `uint64`.
+
+    Returns:
+        The names, `[N]`.
+    """
+    return pa.array(names, pa.string()).cast(id_type)
 
 
 def join_panels(panels: Sequence[Panel]) -> Panel:
@@ -199,7 +212,7 @@ def make_panel(table: pa.Table, freq: Frequency, duplicates: str) -> Panel:
             sum leaves out missing values.
 
     Returns:
-        The series, sorted by name; values are float64.
+        The series, sorted by name, as numbers if the names are; values are float64.
 
     Raises:
         UserError: If a step occurs twice and `duplicates` is `error`, a time stamp is off the grid, or a
@@ -260,7 +273,8 @@ def _series_of_rows(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(names)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return names[order], rank[encoded.indices.to_numpy()]
+    # Numbers are sorted as such and kept as text, like all names.
+    return names[order].astype(str).astype(object), rank[encoded.indices.to_numpy()]
 
 
 def _check_kind(freq: Frequency, ds: np.ndarray) -> None:

@@ -25,7 +25,7 @@ from dist_lstm.config.task import TRANSFORMS, Task
 from dist_lstm.data.calendar import zone_of
 from dist_lstm.data.covariates import StaticValues, encode_statics
 from dist_lstm.data.manifest import Manifest, save_manifest
-from dist_lstm.data.panel import STATIC, Panel, make_panel, sample_frequency
+from dist_lstm.data.panel import STATIC, Panel, make_panel, sample_frequency, typed_names
 from dist_lstm.data.partition import partition
 from dist_lstm.data.shards import STATISTICS, Shards, ShardWriter, open_shards, statistics
 from dist_lstm.data.source import read, signature, source_files, used_columns
@@ -39,7 +39,6 @@ from dist_lstm.timing import timed
 _log = logging.getLogger("dist_lstm")
 #: Settings of `data` that were added after version 0.1.0, and their defaults.
 _ADDED = {"ds_format": None, "trailing": "drop"}
-_REJECTED_SCHEMA = pa.schema([("unique_id", pa.string()), ("steps", pa.int64()), ("reason", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -149,11 +148,19 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
         raw = Shards(raw.folder, raw.manifest.model_copy(update=statics))
     changes = _write_shards(raw, config, known, dataset.folder)
     files = ShardLayout(dataset.folder)
-    pq.write_table(pa.Table.from_pylist(dataset.rejected, _REJECTED_SCHEMA), files.rejected)
+    pq.write_table(_rejected_table(dataset.rejected, raw.manifest.id_type), files.rejected)
     manifest = raw.manifest.model_copy(update=changes | {"fingerprint": fingerprint})
     save_manifest(manifest, dataset.folder)
     mark(dataset.folder)
     return Shards(dataset.destination, manifest)
+
+
+def _rejected_table(rejected: list[dict[str, Any]], id_type: str) -> pa.Table:
+    names = typed_names(np.array([one["unique_id"] for one in rejected], object), id_type)
+    steps, reasons = ([one[key] for one in rejected] for key in ("steps", "reason"))
+    return pa.table(
+        {"unique_id": names, "steps": pa.array(steps, pa.int64()), "reason": pa.array(reasons, pa.string())}
+    )
 
 
 @dataclass(frozen=True)
@@ -204,12 +211,13 @@ def _write_panels(
     freq = None
     rejected: list[dict[str, Any]] = []
     lengths: list[np.ndarray] = []
-    observed, trailing, zone, statics, fits = 0, 0, None, StaticValues(), True
+    observed, trailing, zone, id_type, statics, fits = 0, 0, None, "string", StaticValues(), True
     with ShardWriter(folder) as writer:
         for table in tables:
             if table.num_rows == 0:
                 continue
             zone = zone_of(table.schema.field("ds").type)
+            id_type = str(table.schema.field("unique_id").type)
             if freq is None:
                 known = given is not None and not check_freq
                 freq = given if known else sample_frequency(table, given, config.data.ds_format)
@@ -235,6 +243,7 @@ def _write_panels(
     manifest = Manifest(
         fingerprint="",
         timezone=zone,
+        id_type=id_type,
         value_type="float32" if fits else "float64",
         trailing=trailing,
         categories=categories,

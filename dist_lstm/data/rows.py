@@ -1,7 +1,7 @@
-"""Raw rows of a table to checked ones: `unique_id` text, `ds`, `y` float64, then the static covariates.
+"""Raw rows of a table to checked ones: `unique_id`, `ds`, `y` float64, then the static covariates.
 
-`ds` is `int64`, or `timestamp[us]`, with the time zone of the table if it has one. Text is converted here, also
-that of CSV files, so that an error can name the row.
+`unique_id` is text, or whole numbers of 64 bits. `ds` is `int64`, or `timestamp[us]`, with the time zone of the
+table if it has one. Text is converted here, also that of CSV files, so that an error can name the row.
 
 Axes: R rows.
 """
@@ -136,7 +136,7 @@ def check_rows(
         if ids is None:
             name = pa.repeat(target if columns.melted else "y", table.num_rows)
         else:
-            name = pc.binary_join_element_wise(ids, target, "/") if columns.melted else ids
+            name = pc.binary_join_element_wise(ids.cast(pa.string()), target, "/") if columns.melted else ids
         y = _numbers(rows, target)
         rounded["numbers"] += _count_rounded(rows.column(target), y)
         series.append(pa.table({"unique_id": name, "ds": ds, "y": y, **statics}))
@@ -186,7 +186,9 @@ def _names(rows: _Rows, name: str) -> pa.ChunkedArray:
     if not (pa.types.is_integer(column.type) or _is_text(column.type)):
         rows.refuse(name, f"names the series and must hold text or whole numbers, got {column.type}")
     rows.check(name, column.is_null().to_numpy(), "the name of a series")
-    return rows.cast(name, column, pa.string())
+    if pa.types.is_uint64(column.type):
+        return column
+    return rows.cast(name, column, pa.int64() if pa.types.is_integer(column.type) else pa.string())
 
 
 def _categories(rows: _Rows, name: str) -> pa.ChunkedArray:
@@ -407,6 +409,23 @@ def _choose_zone(rows: _Rows, name: str, zone: str | None, timezone: str | None)
         except (LookupError, ValueError, OSError):
             rows.refuse(name, f"has the unknown time zone {zone!r}; set data.timezone to the right one")
     return zone
+
+
+def check_same_names(kind: pa.DataType, before: pa.DataType, name: str | None, where: str) -> None:
+    """Refuse a table whose series have names of different types: 7 and "007" may be the same series or not.
+
+    Args:
+        kind: Type of `unique_id` in some rows.
+        before: Its type in the rows before.
+        name: The column it is read from.
+        where: The table and the row, for errors.
+
+    Raises:
+        UserError: If they differ.
+    """
+    if kind != before:
+        reason = f"column {name!r} names the series and holds {kind}, the rows before hold {before}"
+        raise UserError(where, reason, "write it with one type in all files")
 
 
 def check_same_times(kind: pa.DataType, before: pa.DataType, name: str, where: str) -> None:

@@ -19,7 +19,7 @@ from pyarrow import fs
 
 from dist_lstm.config.schema import DataSettings
 from dist_lstm.data.columns import Columns, all_columns, choose_columns
-from dist_lstm.data.rows import check_rows, check_same_times
+from dist_lstm.data.rows import check_rows, check_same_names, check_same_times
 from dist_lstm.errors import UserError
 from dist_lstm.storage import filesystem
 
@@ -163,14 +163,18 @@ def read(
         sources = [(_FRAME, _frame_pieces(source, settings))]
     else:
         sources = ((file.path, _pieces(file, settings)) for file in source)
-    kind, rounded = None, Counter() if rounded is None else rounded
+    names, kind, rounded = None, None, Counter() if rounded is None else rounded
     for where, pieces in sources:
         row = 0
         for columns, piece in pieces:
             table = check_rows(piece, columns, settings, where, row, rounded)
-            result = table.schema.field("ds").type
-            check_same_times(result, kind or result, columns.ds, f"{where}, near row {row + 1}")
-            kind = result
+            if not table.num_rows:
+                continue
+            types = {name: table.schema.field(name).type for name in ("unique_id", "ds")}
+            near = f"{where}, near row {row + 1}"
+            check_same_names(types["unique_id"], names or types["unique_id"], columns.unique_id, near)
+            check_same_times(types["ds"], kind or types["ds"], columns.ds, near)
+            names, kind = types.values()
             yield table
             row += piece.num_rows
 

@@ -55,7 +55,7 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
     parts = part_files(folder)
     if not parts or not is_marked(folder):
         raise UserError(folder, "holds no finished forecasts", "run dist-lstm forecast first")
-    forecasts = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)
+    forecasts = pd.concat([_with_text_names(pq.read_table(part)).to_pandas() for part in parts], ignore_index=True)
     # Static covariates are not needed to score.
     changes = {"data.path": data, "data.static_categories": [], "data.static_numbers": []}
     actuals = _actuals(override(config, changes), forecasts)
@@ -97,7 +97,8 @@ def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
             raise UserError(
                 "--data", f"column ds holds {piece['ds'].type}, the forecasts hold {forecasts['ds'].dtype}"
             )
-        pieces.append(piece.filter(pc.greater_equal(piece["ds"], pa.scalar(first, piece["ds"].type))).to_pandas())
+        later = piece.filter(pc.greater_equal(piece["ds"], pa.scalar(first, piece["ds"].type)))
+        pieces.append(_with_text_names(later).to_pandas())
     actuals = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=[*_KEY, "y"])
     repeated = actuals.duplicated(_KEY)
     if not repeated.any():
@@ -116,6 +117,12 @@ def _actuals(config: Config, forecasts: pd.DataFrame) -> pd.DataFrame:
             return actuals.groupby(_KEY, as_index=False)["y"].mean()
         case "sum":
             return actuals.groupby(_KEY, as_index=False)["y"].sum(min_count=1)
+
+
+def _with_text_names(table: pa.Table) -> pa.Table:
+    """The table with `unique_id` as text: actual values may come in another type than the forecasts."""
+    column = table.column_names.index("unique_id")
+    return table.set_column(column, "unique_id", table["unique_id"].cast(pa.string()))
 
 
 def _context(shards: Shards, task: Task, names: set[str]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:

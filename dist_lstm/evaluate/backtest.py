@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
-from dist_lstm.data.panel import Panel, seasonal_error
+from dist_lstm.data.panel import Panel, seasonal_error, typed_names
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import Cutoffs, Rolling, WindowCutter, backtest_cutoffs, split_ranges
 from dist_lstm.forecast import baselines
@@ -163,7 +163,7 @@ def score_windows(
     tables = []
     for model, rows in models.items():
         table = pd.DataFrame(series_scores(rows, *scales))[scored]
-        table.insert(0, "unique_id", panel.unique_id[scored])
+        table.insert(0, "unique_id", typed_names(panel.unique_id[scored], task.id_type))
         table.insert(1, "model", model)
         tables.append(table)
     return tables

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dist_lstm.config.task import Task
-from dist_lstm.data.panel import Panel
+from dist_lstm.data.panel import Panel, typed_names
 from dist_lstm.data.windows import (
     Cutoffs,
     Rolling,
@@ -167,7 +167,7 @@ class FallbackSelector:
         tables = score_windows(self.panel, self.task, *self._tested())
         chosen = pd.DataFrame(
             {
-                "unique_id": self.panel.unique_id,
+                "unique_id": typed_names(self.panel.unique_id, self.task.id_type),
                 "level": self.level,
                 "reason": ["; ".join(reasons) or None for reasons in self.reasons],
             }

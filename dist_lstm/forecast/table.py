@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
-from dist_lstm.data.panel import Panel
+from dist_lstm.data.panel import Panel, typed_names
 from dist_lstm.data.windows import Cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ForecastLayout
@@ -60,7 +60,7 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
 
     Args:
         panel: The series.
-        task: Frequency and levels.
+        task: Frequency, levels and type of the names.
         cutoffs: Cutoffs of the forecasts.
         values: Forecasts in target units, `[B, H, P]`.
 
@@ -72,7 +72,7 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
     rows = np.repeat(series, task.horizon)
     flat = values.reshape(len(rows), values.shape[-1])
     columns: dict[str, pa.Array] = {
-        "unique_id": pa.array(panel.unique_id[rows], pa.string()),
+        "unique_id": typed_names(panel.unique_id[rows], task.id_type),
         "ds": stamps(task.freq.advance(panel.start[rows], steps), task),
     }
     for name, level in value_columns(task).items():

@@ -33,6 +33,8 @@ def compare_series(scores: pd.DataFrame) -> pd.DataFrame:
         By `unique_id` the MASE of both, `LSTM` and `SeasonalNaive`, and `skill`, minus infinity where the
         seasonal naive forecast alone has no error.
     """
+    # Names are compared with those of shards and shown, both as text.
+    scores = scores.assign(unique_id=scores["unique_id"].astype(str))
     both = [scores[scores["model"] == name].set_index("unique_id") for name in (MODEL, baselines.NAME)]
     # Both tables have the same series in the same order.
     comparable = np.isfinite(both[0]["mase"]) & np.isfinite(both[1]["mase"])
@@ -110,20 +112,21 @@ def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str])
         if not (folder / name).exists():
             continue
         rows: dict[str, list[pd.DataFrame]] = {one: [] for one in pasts}
-        with pq.ParquetFile(folder / name, read_dictionary=["unique_id"]) as file:
+        with pq.ParquetFile(folder / name) as file:
             models = [one for one in file.schema_arrow.names if one not in ("unique_id", "ds", "cutoff", "y")]
             models = [MODEL, *(one for one in models if one not in columns)]
             digest = digest or _empty(tuple(models), task)
             step = 0
             for batch in file.iter_batches(_BATCH_ROWS):
                 table = batch.to_pandas()
-                names = table["unique_id"].cat
+                codes, names = pd.factorize(table["unique_id"])
+                names = names.astype(str)
                 # Every window has one row per step, in order.
                 ahead = (step + np.arange(len(table))) % task.horizon
-                _add(digest, table, scale.reindex(names.categories).to_numpy()[names.codes], ahead)
+                _add(digest, table, scale.reindex(names).to_numpy()[codes], ahead)
                 step += len(table)
                 for one, result in rows.items():
-                    result.append(table[(table["unique_id"] == one).to_numpy()].iloc[-task.horizon :])
+                    result.append(table[(names == one)[codes]].iloc[-task.horizon :])
         digest.examples |= {one: _example(pasts[one], result, task) for one, result in rows.items()}
     return digest or _empty((MODEL,), task)
 
