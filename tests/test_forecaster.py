@@ -316,3 +316,33 @@ def test_the_scale_of_a_series_is_that_of_its_training(head):
     overrides = SETTINGS | {"model.scaling_by": "series", "model.head": head}
     forecaster = Forecaster.fit(table("ab"), HORIZON, season_length=6, overrides=overrides)
     pd.testing.assert_frame_equal(forecaster.predict(table("ab")), forecaster.predict())
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint64", "category"])
+def test_forecasts_scores_and_rejected_series_can_be_merged_with_the_table(kind):
+    frame = table("0123456789", steps=60)
+    frame = pd.concat([frame, pd.DataFrame({"unique_id": ["77"], "ds": frame["ds"][:1], "y": [np.nan]})])
+    frame["unique_id"] = (
+        frame["unique_id"].astype(int).add(3).astype(str if kind == "category" else int).astype(kind)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        forecaster = Forecaster.fit(frame, HORIZON, season_length=6, overrides=SETTINGS | {"split.test": 6})
+        tables = [forecaster.predict(frame), forecaster.predict(), forecaster.cross_validation(n_windows=1)]
+    ids = frame[["unique_id"]].drop_duplicates()
+    for one in tables:
+        assert len(one.merge(ids, on="unique_id")) == 10 * HORIZON
+    assert len(forecaster.scores.merge(ids, on="unique_id")) == 20
+    assert len(forecaster.rejected.merge(ids, on="unique_id")) == 1
+    if kind != "category":
+        assert list(tables[0]["unique_id"].unique()) == list(range(3, 13)), "in the order of numbers"
+
+
+def test_a_series_is_known_whatever_the_type_of_its_name():
+    frame = table("01", steps=60).astype({"unique_id": int})
+    forecaster = Forecaster.fit(
+        frame, HORIZON, season_length=6, overrides=SETTINGS | {"model.scaling_by": "series"}
+    )
+    as_text = forecaster.predict(frame.astype({"unique_id": str}))
+    assert list(as_text["unique_id"].unique()) == ["0", "1"]
+    pd.testing.assert_frame_equal(as_text.astype({"unique_id": int}), forecaster.predict())

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,8 +73,74 @@ def arrays(rows: int) -> st.SearchStrategy[pa.Array]:
 
 
 @st.composite
+def regular_times(draw: st.DrawFn, steps: int) -> pa.Array:
+    """Time stamps of a series, as tables of all kinds write them: with a type, as text, or as whole numbers."""
+    freq = draw(st.sampled_from(["D", "D", "h", "min", "MS", "W-MON", "B", "office"]))
+    if freq == "office":
+        first = draw(st.sampled_from([0, 8, 9, 10]))
+        hours = pd.date_range("2024-01-01", periods=3 * steps + 24, freq="h")
+        stamps = hours[(hours.hour >= first) & (hours.hour < first + 8)][:steps]
+    else:
+        stamps = pd.date_range("2024-01-01", periods=steps, freq=freq)
+    # Several closes: the time of day of a series.
+    stamps += pd.Timedelta(minutes=draw(st.sampled_from([0, 0, 0, 960, 990])))
+    kind = draw(st.sampled_from(["stamps", "stamps", "zone", "text", "date", "month", "unit", "steps"]))
+    match kind:
+        case "zone":
+            return pa.array(stamps, pa.timestamp("us", draw(st.sampled_from(ZONES))))
+        case "text":
+            return pa.array(stamps.strftime("%Y-%m-%dT%H:%M"), pa.string())
+        case "date" | "month":
+            return pa.array(stamps.strftime("%Y%m%d" if kind == "date" else "%Y%m").astype(int), pa.int64())
+        case "unit":
+            return pa.array(stamps.as_unit(draw(st.sampled_from(["s", "ms", "us", "ns"]))).astype(int), pa.int64())
+        case "steps":
+            step = draw(st.sampled_from([1, 2, 5, 10, 3600]))
+            return pa.array(range(0, steps * step, step), pa.int64())
+    return pa.array(stamps, pa.timestamp("us"))
+
+
+@st.composite
+def names_of(draw: st.DrawFn, count: int) -> pa.Array:
+    """Names of series, of any type that may name them."""
+    numbers = draw(st.lists(st.integers(0, 120), min_size=count, max_size=count, unique=True))
+    kind = draw(
+        st.sampled_from([pa.string(), pa.large_string(), pa.int8(), pa.int64(), pa.uint64(), "categories"])
+    )
+    if kind == "categories":
+        return pa.array([f"s{number}" for number in numbers]).dictionary_encode()
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.array([f"{number:03d}" for number in numbers] if is_text else numbers, kind)
+
+
+@st.composite
+def panels(draw: st.DrawFn) -> pa.Table:
+    """Regular series of several lengths and levels, with their rows in any order."""
+    count = draw(st.integers(1, 4))
+    lengths = draw(st.lists(st.sampled_from([60, 60, 20, 3, 1]), min_size=count, max_size=count))
+    names, level = draw(names_of(count)), draw(st.sampled_from([0.0, 1.0, 1e7, 1.7e9, 1e15]))
+    times = draw(regular_times(max(lengths)))
+    parts = []
+    for number, length in enumerate(lengths):
+        values = np.arange(length, dtype=float) % 7 + level
+        # A series may begin late, and end in rows for the future.
+        values[length - draw(st.sampled_from([0, 0, 1])) :] = np.nan
+        name = names.take(pa.array([number] * length))
+        y = pa.array(values, from_pandas=True)
+        parts.append(pa.table({"unique_id": name, "ds": times[len(times) - length :], "y": y}))
+    table = pa.concat_tables(parts).combine_chunks()
+    order = draw(st.sampled_from(["by series", "by time", "shuffled"]))
+    if order == "by time":
+        return table.sort_by("ds")
+    mixed = np.random.default_rng(count).permutation(table.num_rows)
+    return table.take(pa.array(mixed)) if order == "shuffled" else table
+
+
+@st.composite
 def tables(draw: st.DrawFn, layout: str) -> pa.Table:
     """A valid table with up to two columns replaced, renamed or added, or a table of arbitrary columns."""
+    if layout == "long" and draw(st.booleans()):
+        return draw(panels())
     rows = draw(st.sampled_from([40, 60, 60, 5, 1, 0]))
     names = st.one_of(st.sampled_from(COLUMNS), st.sampled_from(COLUMNS), st.text(max_size=4))
     if draw(st.integers(0, 9)) == 9:
@@ -140,6 +207,8 @@ LIKELY = {
     "data.timezone": st.sampled_from(["UTC", "Europe/Berlin"]),
     "data.static_categories": st.lists(NAMES, max_size=2),
     "data.static_numbers": st.lists(NAMES, max_size=2),
+    "data.ds_format": st.sampled_from(["%Y%m%d", "%Y%m", "s", "ms", "us", "ns", "step"]),
+    "data.trailing": st.sampled_from(["drop", "missing"]),
     "data.duplicates": st.sampled_from(["first", "last", "mean", "sum"]),
 }
 

@@ -302,3 +302,16 @@ def test_forecasts_from_a_later_cutoff_have_no_skill_where_the_baseline_has_fewe
     )
     assert scores["points"] == 9
     assert (scores["skill_series"], scores["skill_left_out"]) == (0, 3)
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_names_of_actuals_may_be_numbers_or_text(kind, prepare_frame, tmp_path):
+    numbers = {"a": 11, "b": 2, "c": 3}
+    frame = past("D", "2024-01-30").replace({"unique_id": numbers}).astype({"unique_id": int})
+    prepared = prepare_frame(frame, task__freq="D", **SETTINGS)
+    write_forecasts(prepared, tmp_path / "forecasts", 1.0, {numbers[name]: y for name, y in FUTURE.items()})
+    actuals = future("D", "2024-01-30").replace({"unique_id": numbers}).astype({"unique_id": kind})
+    actuals.to_parquet(tmp_path / "actuals.parquet", index=False)
+    data, forecasts = str(tmp_path / "actuals.parquet"), tmp_path / "forecasts"
+    result = evaluate_forecasts(prepared.shards, prepared.config, prepared.task, data, forecasts)
+    assert (result["points"], result["series"], result["LSTM"]["mae"]) == (9, 3, 1.0)

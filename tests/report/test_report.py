@@ -129,6 +129,12 @@ class TestSections:
     def test_a_scored_run_has_every_section(self, page_of):
         assert page_of(noise("a", "b", "c")).sections == SCORED | ALWAYS
 
+    def test_series_named_by_whole_numbers_are_compared_and_drawn(self, page_of):
+        frame = noise("1", "10", "2").astype({"unique_id": int})
+        page = page_of(frame)
+        assert page.sections == SCORED | ALWAYS
+        assert re.findall(r"<td>(\d+)</td>", str(page.text)) or {"1", "10", "2"} <= set(page.text.split())
+
     def test_a_run_without_a_backtest_has_no_scored_section_and_states_the_reason(self, page_of):
         page = page_of(noise("a", "b"), None, split__test=0)
         assert page.sections == ALWAYS
