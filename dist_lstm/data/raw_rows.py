@@ -1,0 +1,79 @@
+"""Raw rows of a table, and what errors say about them.
+
+Axes: R rows.
+"""
+
+import re
+import reprlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dist_lstm.data.columns import Columns
+from dist_lstm.errors import UserError
+
+_GROUPED = re.compile(r"[+-]?\d+([.,' \u00a0\u202f]\d+)+")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Raw rows, and what errors say about them."""
+
+    table: pa.Table
+    columns: Columns
+    where: str
+    first_row: int
+    rounded: Counter[str]
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column, decoded if it has a dictionary."""
+        column = self.table[name]
+        return self.cast(name, column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+    def cast(self, name: str, column: pa.ChunkedArray, kind: pa.DataType, safe: bool = True) -> pa.ChunkedArray:
+        """A column in another type."""
+        try:
+            return pc.cast(column, kind, safe=safe)
+        except pa.ArrowException as error:
+            raise UserError(self.where, f"column {name!r}: {str(error).splitlines()[0]}") from error
+
+    def refuse(self, name: str, reason: str) -> NoReturn:
+        """Raise for a column."""
+        raise UserError(self.where, f"column {name!r} {reason}")
+
+    def check(self, name: str, bad: np.ndarray, expected: str) -> None:
+        """Raise for the first bad row, if there is one; `bad` is `[R]`."""
+        if not bad.any():
+            return
+        row, series, hint = int(np.argmax(bad)), "", ""
+        value = self.table[name][row]
+        try:
+            value = value.as_py()
+        except (ValueError, OverflowError):  # a time outside of Python's range
+            value = f"a {value.type}"
+        if self.columns.unique_id not in (None, name):
+            series = f" (unique_id {_SHORT.repr(self.table[self.columns.unique_id][row].as_py())})"
+        if name in self.columns.targets and isinstance(value, str):
+            if _GROUPED.fullmatch(value.strip()):
+                hint = "; write it with a decimal point and without thousands separators"
+            elif self.columns.melted:
+                hint = "; if this column is not a series, list those that are in data.columns.y"
+        raise UserError(
+            self.where,
+            (
+                f"column {name!r}, row {self.first_row + row + 1}{series}: expected {expected}, got "
+                f"{_SHORT.repr(value)}{hint}"
+            ),
+        )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds text, or nothing."""
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(test(kind) for test in texts)
