@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from dist_lstm.config.section import Section
 
@@ -16,12 +16,16 @@ NameOrNames = Annotated[
     Annotated[Name, Tag("str")] | Annotated[tuple[Name, ...], Field(min_length=1), Tag("tuple")],
     Discriminator(lambda value: "tuple" if isinstance(value, list | tuple) else "str"),
 ]
-
+#: A text; a number need not be quoted.
+Missing = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) in (int, float) else given)]
 
 #: `data.ds_format` of whole numbers that count steps.
 STEP = "step"
 #: Units of times since 1970, by how many of them are a second.
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+#: The characters that settings name.
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
+MARKS = {"point": ".", "comma": ",", "space": " ", "apostrophe": "'"}
 _SOME_TIME = datetime(2001, 12, 31, 23, 59, 58, tzinfo=UTC)
 
 
@@ -49,6 +53,49 @@ class ColumnSettings(Section):
     def targets(self) -> tuple[str, ...]:
         """The named columns of values, as a tuple also where there is one."""
         return (self.y,) if isinstance(self.y, str) else self.y
+
+
+class CsvSettings(Section):
+    """How CSV files are written."""
+
+    delimiter: Literal["comma", "semicolon", "tab", "pipe", "space"] | None = Field(
+        default=None,
+        description="Character between the fields; null takes the one of a first line such as sep=; or else the "
+        "most frequent one in the heading, of comma, semicolon, tab and pipe.",
+    )
+    comment: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="Character at the beginning of lines that are comments and are not read, such as '#'; null "
+        "for none.",
+    )
+    skip_lines: int = Field(
+        default=0, ge=0, description="Number of lines before the heading that are not read, such as a title."
+    )
+    encoding: str | None = Field(
+        default=None,
+        description="Encoding of the text, such as cp1252; null for UTF-8, or UTF-16 where the file begins with "
+        "its byte order mark.",
+    )
+
+    @field_validator("comment")
+    @classmethod
+    def _check_comment(cls, given: str | None) -> str | None:
+        if given is not None and (not given.isascii() or given.isalnum() or given.isspace() or given == '"'):
+            raise ValueError(f"data.csv.comment: expected a character such as '#', got {given!r}")
+        return given
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, given: str | None) -> str | None:
+        try:
+            "a".encode(given or "utf-8")
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f"data.csv.encoding: {given!r} is not an encoding of text; use one such as cp1252"
+            ) from error
+        return given
 
 
 class DataSettings(Section):
@@ -90,6 +137,21 @@ class DataSettings(Section):
         default="drop",
         description="What rows without a value after the last observed value of a series are: not part of it "
         "(drop), so that the forecast follows the last observed value; or missing values, after which it follows.",
+    )
+    csv: CsvSettings = Field(default=CsvSettings(), description="How CSV files are written.")
+    decimal: Literal["point", "comma"] = Field(
+        default="point", description="Decimal mark of numbers that are text, as those of CSV are."
+    )
+    thousands: Literal["point", "comma", "space", "apostrophe"] | None = Field(
+        default=None,
+        description="Mark between groups of three digits in numbers that are text; null for none, so that such "
+        "numbers are refused.",
+    )
+    missing_values: tuple[Missing, ...] = Field(
+        default=(),
+        description="Texts, in upper or lower case, or numbers that mean a missing value in columns of numbers, "
+        "such as None, '-' or -999, beside an empty field, NaN, NA, N/A, #N/A and null. In other columns, such as "
+        "that of the series' identifier, they are text like any other.",
     )
     transform: Literal[
         "auto",
@@ -134,6 +196,12 @@ class DataSettings(Section):
             near = difflib.get_close_matches(shown, sorted(zoneinfo.available_timezones()), n=1)
             hint = f"did you mean {near[0]}?" if near else "use one such as Europe/Berlin or UTC"
             raise ValueError(f"data.timezone: {shown!r} is not a zone of the IANA database; {hint}") from error
+
+    @model_validator(mode="after")
+    def _check_marks(self) -> Self:
+        if self.thousands == self.decimal:
+            raise ValueError(f"data.thousands and data.decimal are both {self.decimal}; they must differ")
+        return self
 
     @property
     def every_column(self) -> bool:

@@ -3,6 +3,7 @@
 Axes: R rows.
 """
 
+import datetime as dt
 import re
 import zoneinfo
 
@@ -11,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dist_lstm.config.table import STEP, UNITS, DataSettings
-from dist_lstm.data.parse_numbers import parse_numbers
-from dist_lstm.data.raw_rows import RawRows, is_text
+from dist_lstm.config.table import STEP, UNITS
+from dist_lstm.data.parse_numbers import is_text, parse_numbers
+from dist_lstm.data.raw_rows import RawRows
 
 TIMESTAMP = pa.timestamp("us")
 #: Text that is a whole number which fits into 64 bits.
@@ -22,7 +23,10 @@ WHOLE = r"^[+-]?\d{1,18}$"
 _FIRST, _LAST = (np.datetime64(year, "us").astype(np.int64) for year in ("1000", "9000"))
 #: Steps are subtracted from each other in 64 bits.
 _LARGEST_STEP = 1 << 62
-_ZONE = r"[T ]\d\d[^Z+-]*(?P<zone>Z|[+-]\d\d(?::?\d\d)?)$"
+_ZONE = r"[T ]\d\d[^Z+-]*(?P<zone>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"
+#: The end of a day.
+_MIDNIGHT = r"(^|[^\d:])24(:00(?::00)?(?:\.0+)?)([^\d:.]|$)"
+_DAY = pa.scalar(dt.timedelta(days=1), pa.duration("us"))
 _YEARS = "a year from 1000 to 8999"
 _EXPECTED_TIME = "a time stamp in ISO 8601, such as 2024-03-01 or 2024-03-01 12:00, or a whole number"
 _UTC = "UTC"
@@ -40,13 +44,12 @@ _NAMES_OF_UTC = (
 )
 
 
-def parse_times(rows: RawRows, name: str, settings: DataSettings) -> pa.ChunkedArray:
+def parse_times(rows: RawRows, name: str) -> pa.ChunkedArray:
     """Steps or time stamps, `[R]`, of a raw column.
 
     Args:
         rows: Raw rows.
         name: The column.
-        settings: The format of time stamps, and the zone to which those with a zone are converted.
 
     Returns:
         `int64`, or `timestamp[us]` with the zone if there is one.
@@ -54,7 +57,8 @@ def parse_times(rows: RawRows, name: str, settings: DataSettings) -> pa.ChunkedA
     Raises:
         UserError: If a value can't be read.
     """
-    column, form = rows.column(name), settings.ds_format
+    column, settings = rows.column(name), rows.settings
+    form = settings.ds_format
     if form is None or form == STEP:
         steps = _whole_numbers(column)
         if steps is not None:
@@ -65,7 +69,7 @@ def parse_times(rows: RawRows, name: str, settings: DataSettings) -> pa.ChunkedA
     elif form in UNITS:
         stamps, zone = _times_since_1970(rows, name, column, form), _UTC
     else:
-        stamps, zone = _written_times(rows, name, column, form), _UTC if "%z" in form else None
+        stamps, zone = _written_times(rows, name, column, form), _UTC if re.search("%[zZ]|UTC|GMT", form) else None
     instants = pc.cast(stamps, pa.int64())
     outside = (instants.to_numpy() < _FIRST) | (instants.to_numpy() >= _LAST)
     rows.check(name, outside, _YEARS)
@@ -100,15 +104,18 @@ def _recognised_times(
         return stamps, zone
     if not is_text(kind):
         rows.refuse(name, f"must hold time stamps or whole numbers, got {kind}")
-    text = pc.cast(column, pa.string())
+    text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     stamps = parse_stamps(text)
+    if stamps.null_count and re.match(WHOLE, text[0].as_py() or ""):
+        whole = pc.fill_null(pc.match_substring_regex(text, WHOLE), False)
+        rows.check(name, ~whole.to_numpy(), "a whole number, as in the rows before")
     rows.check(name, stamps.is_null().to_numpy(), f"{_EXPECTED_TIME} (data.ds_format allows other formats)")
     return stamps, _common_offset(rows, name, text, several_zones)
 
 
 def _times_since_1970(rows: RawRows, name: str, column: pa.ChunkedArray, unit: str) -> pa.Array:
     """Time stamps in UTC without a zone, of numbers of a unit since 1970."""
-    values, unreadable = parse_numbers(column)
+    values, unreadable = parse_numbers(column, rows.settings)
     rows.check(name, unreadable | np.isnan(values), f"a number of {unit} since 1970, as data.ds_format says")
     per_second = UNITS[unit]
     whole = _whole_numbers(column)
@@ -134,10 +141,10 @@ def _written_times(rows: RawRows, name: str, column: pa.ChunkedArray, form: str)
         column = rows.cast(name, column, pa.int64())
     if not (is_text(column.type) or pa.types.is_integer(column.type)):
         rows.refuse(name, f"must hold text or whole numbers written as {form}, as data.ds_format says")
-    text = pc.utf8_trim_whitespace(pc.cast(column, pa.string())).to_pandas()
-    stamps = pd.to_datetime(text, format=form, errors="coerce", utc=True)
-    rows.check(name, stamps.isna().to_numpy(), f"a time stamp written as {form}, as data.ds_format says")
-    return pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)
+    text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+    stamps = _to_stamps(text, form)
+    rows.check(name, stamps.is_null().to_numpy(), f"a time stamp written as {form}, as data.ds_format says")
+    return stamps
 
 
 def _steps(rows: RawRows, name: str, column: pa.ChunkedArray, timezone: str | None) -> pa.ChunkedArray:
@@ -151,11 +158,20 @@ def _steps(rows: RawRows, name: str, column: pa.ChunkedArray, timezone: str | No
 
 
 def parse_stamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Time stamps in UTC without a zone; null if the text can't be read."""
+    """Time stamps in UTC without a zone, of text in ISO 8601; null if it can't be read."""
     # pandas reads "now" and "today" as time stamps too.
     text = pc.if_else(pc.match_substring_regex(text, r"^\d{4}"), text, None)
-    stamps = pd.to_datetime(text.to_pandas(), format="ISO8601", errors="coerce", utc=True)
-    return pa.chunked_array([pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)])
+    return _to_stamps(pc.replace_substring_regex(text, " ?(?:UTC|GMT)$", "Z"), "ISO8601")
+
+
+def _to_stamps(text: pa.ChunkedArray, form: str) -> pa.ChunkedArray:
+    """Time stamps in UTC without a zone, of text in a format; null if it can't be read."""
+    ends_day = pc.match_substring_regex(text, _MIDNIGHT)
+    if pc.any(ends_day).as_py():
+        text = pc.replace_substring_regex(text, _MIDNIGHT, r"\100\2\3")
+    stamps = pd.to_datetime(text.to_pandas(), format=form, errors="coerce", utc=True)
+    result = pa.chunked_array([pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)])
+    return pc.if_else(ends_day, pc.add(result, _DAY), result)
 
 
 def _common_offset(rows: RawRows, name: str, text: pa.ChunkedArray, several: bool) -> str | None:
@@ -177,7 +193,9 @@ def _common_offset(rows: RawRows, name: str, text: pa.ChunkedArray, several: boo
 
 
 def _offset(text: str) -> str:
-    """`+0100` as `+01:00`, and no offset as `UTC`."""
+    """`+0100` as `+01:00`, and `Z`, `GMT` and no offset as `UTC`."""
+    if text.isalpha():
+        return _UTC
     digits = text[1:].replace(":", "").ljust(4, "0")
     return f"{text[0]}{digits[:2]}:{digits[2:]}" if digits.strip("0") else "UTC"
 

@@ -21,6 +21,7 @@ from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.config.load import fingerprint
 from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
+from dist_lstm.config.table import CsvSettings
 from dist_lstm.config.task import TRANSFORMS, Task
 from dist_lstm.data.calendar import zone_of
 from dist_lstm.data.covariates import StaticValues, encode_statics
@@ -38,7 +39,14 @@ from dist_lstm.timing import timed
 
 _log = logging.getLogger("dist_lstm")
 #: Settings of `data` that were added after version 0.1.0, and their defaults.
-_ADDED = {"ds_format": None, "trailing": "drop"}
+_ADDED = {
+    "ds_format": None,
+    "trailing": "drop",
+    "csv": CsvSettings().model_dump(),
+    "decimal": "point",
+    "thousands": None,
+    "missing_values": (),
+}
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 Axes: R rows.
 """
 
-import re
 import reprlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dist_lstm.config.schema import DataSettings
 from dist_lstm.data.columns import Columns
 from dist_lstm.errors import UserError
 
-_GROUPED = re.compile(r"[+-]?\d+([.,' \u00a0\u202f]\d+)+")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -27,6 +27,7 @@ class RawRows:
 
     table: pa.Table
     columns: Columns
+    settings: DataSettings
     where: str
     first_row: int
     rounded: Counter[str]
@@ -47,11 +48,13 @@ class RawRows:
         """Raise for a column."""
         raise UserError(self.where, f"column {name!r} {reason}")
 
-    def check(self, name: str, bad: np.ndarray, expected: str) -> None:
-        """Raise for the first bad row, if there is one; `bad` is `[R]`."""
+    def check(
+        self, name: str, bad: np.ndarray, expected: str, advice: Callable[[str], str] = lambda _: ""
+    ) -> None:
+        """Raise for the first bad row, if there is one; `bad` is `[R]`, and `advice` is for its text."""
         if not bad.any():
             return
-        row, series, hint = int(np.argmax(bad)), "", ""
+        row, series = int(np.argmax(bad)), ""
         value = self.table[name][row]
         try:
             value = value.as_py()
@@ -59,21 +62,12 @@ class RawRows:
             value = f"a {value.type}"
         if self.columns.unique_id not in (None, name):
             series = f" (unique_id {_SHORT.repr(self.table[self.columns.unique_id][row].as_py())})"
-        if name in self.columns.targets and isinstance(value, str):
-            if _GROUPED.fullmatch(value.strip()):
-                hint = "; write it with a decimal point and without thousands separators"
-            elif self.columns.melted:
-                hint = "; if this column is not a series, list those that are in data.columns.y"
+        remedy = advice(value) if isinstance(value, str) else ""
+        if value == name:
+            remedy = "the heading is repeated there; delete that row"
         raise UserError(
             self.where,
-            (
-                f"column {name!r}, row {self.first_row + row + 1}{series}: expected {expected}, got "
-                f"{_SHORT.repr(value)}{hint}"
-            ),
+            f"column {name!r}, row {self.first_row + row + 1}{series}: expected {expected}, got "
+            f"{_SHORT.repr(value)}",
+            remedy,
         )
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column holds text, or nothing."""
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    return any(test(kind) for test in texts)

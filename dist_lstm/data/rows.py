@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from dist_lstm.config.schema import DataSettings
 from dist_lstm.data.columns import Columns
-from dist_lstm.data.parse_numbers import count_rounded, parse_numbers
+from dist_lstm.data.parse_numbers import count_rounded, is_text, number_advice, parse_numbers
 from dist_lstm.data.parse_times import WHOLE, parse_stamps, parse_times
-from dist_lstm.data.raw_rows import RawRows, is_text
+from dist_lstm.data.raw_rows import RawRows
 from dist_lstm.errors import UserError
 
 _FLAGS = pa.array(["true", "false"])
@@ -31,7 +31,8 @@ def check_rows(
     Args:
         table: Raw rows, with at least these columns.
         columns: The columns by their role.
-        settings: The format of time stamps, and the zone to which those with a zone are converted.
+        settings: How time stamps and numbers are written, and the zone to which time stamps with a zone are
+            converted.
         where: The table, for errors.
         first_row: Number of rows of the table before these.
         rounded: Adds the values that the result does not hold exactly, by their kind: `numbers` with more digits
@@ -43,9 +44,9 @@ def check_rows(
     Raises:
         UserError: If a value does not have the type of its column.
     """
-    rows = RawRows(table, columns, where, first_row, rounded)
+    rows = RawRows(table, columns, settings, where, first_row, rounded)
     ids = None if columns.unique_id is None else _names(rows, columns.unique_id)
-    ds = parse_times(rows, columns.ds, settings)
+    ds = parse_times(rows, columns.ds)
     statics = {name: _categories(rows, name) for name in columns.categories}
     statics |= {name: _numbers(rows, name) for name in columns.numbers}
     series = []
@@ -55,16 +56,19 @@ def check_rows(
         else:
             name = pc.binary_join_element_wise(ids.cast(pa.string()), target, "/") if columns.melted else ids
         y = _numbers(rows, target)
-        rounded["numbers"] += count_rounded(rows.column(target), y)
+        rounded["numbers"] += count_rounded(rows.column(target), y, settings)
         series.append(pa.table({"unique_id": name, "ds": ds, "y": y, **statics}))
     return series[0] if len(series) == 1 else pa.concat_tables(series).combine_chunks()
 
 
-def column_kind(column: pa.ChunkedArray) -> Literal["time", "whole", "number", "flag", "text", "empty", "other"]:
+def column_kind(
+    column: pa.ChunkedArray, settings: DataSettings
+) -> Literal["time", "whole", "number", "flag", "text", "empty", "other"]:
     """What a raw column may be taken for; text that holds nothing but time stamps or numbers is one of them.
 
     Args:
         column: Values as they are stored, without a dictionary.
+        settings: How numbers are written, and what means a missing value.
 
     Returns:
         `time`, `whole` (numbers, none missing), `number`, `flag`, `text`, `empty` (no value) or `other`.
@@ -83,7 +87,7 @@ def column_kind(column: pa.ChunkedArray) -> Literal["time", "whole", "number", "
     text = pc.cast(column, pa.string())
     if pc.all(pc.match_substring_regex(text, WHOLE), skip_nulls=False).as_py():
         return "whole"
-    values, unreadable = parse_numbers(text)
+    values, unreadable = parse_numbers(text, settings)
     if not unreadable.any():
         return "empty" if np.isnan(values).all() else "number"
     is_time = (
@@ -125,10 +129,33 @@ def _categories(rows: RawRows, name: str) -> pa.ChunkedArray:
 
 def _numbers(rows: RawRows, name: str) -> pa.Array:
     """Numbers, `[R]`; null is missing."""
-    values, unreadable = parse_numbers(rows.column(name))
-    rows.check(name, unreadable, "a number")
+    values, unreadable = parse_numbers(rows.column(name), rows.settings)
+
+    def advice(text: str) -> str:
+        is_series = rows.columns.melted and name in rows.columns.targets
+        other = "if this column is not a series, list those that are in data.columns.y; " if is_series else ""
+        return other + number_advice(text, rows.settings)
+
+    rows.check(name, unreadable, "a number", advice)
     rows.check(name, np.abs(values) > np.finfo(np.float32).max, "a finite number that fits into 32 bits")
     return pa.array(values, from_pandas=True)
+
+
+def check_same_names(kind: pa.DataType, before: pa.DataType, name: str | None, where: str) -> None:
+    """Refuse a table whose series have names of different types: 7 and "007" may be the same series or not.
+
+    Args:
+        kind: Type of `unique_id` in some rows.
+        before: Its type in the rows before.
+        name: The column it is read from.
+        where: The table and the row, for errors.
+
+    Raises:
+        UserError: If they differ.
+    """
+    if kind != before:
+        reason = f"column {name!r} names the series and holds {kind}, the rows before hold {before}"
+        raise UserError(where, reason, "write it with one type in all files")
 
 
 def check_same_times(kind: pa.DataType, before: pa.DataType, name: str, where: str) -> None:

@@ -4,21 +4,20 @@ A table may be long or wide; the result of `read` is long. CSV files are read as
 """
 
 import glob as globbing
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from dist_lstm.config.schema import DataSettings
-from dist_lstm.data.columns import Columns, all_columns, choose_columns
+from dist_lstm.data.columns import Choose, Columns, Piece, all_columns, choose_columns
+from dist_lstm.data.csv_files import csv_pieces
 from dist_lstm.data.rows import check_rows, check_same_names, check_same_times
 from dist_lstm.errors import UserError
 from dist_lstm.storage import filesystem
@@ -32,11 +31,7 @@ _EXPECTED = "expected " + ", ".join(ending for endings in _ENDINGS.values() for 
 #: A table in memory, as errors name it.
 _FRAME = "the DataFrame"
 _ROWS = 1 << 18
-_MIB = 1 << 20
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-
-Choose = Callable[[list[str]], Columns]
-Piece = tuple[Columns, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,10 @@ class SourceFile:
         """
         pairs = [name.split("=", 1) for name in self.path.split("/")[:-1] if "=" in name]
         return {unquote(key): None if value == _NULL_FOLDER else unquote(value) for key, value in pairs if key}
+
+    def open(self) -> Any:
+        """Open it as a stream, decompressed as its name says."""
+        return self.filesystem.open_input_stream(self.path, compression="detect")
 
 
 def source_files(path: str) -> list[SourceFile]:
@@ -179,11 +178,12 @@ def read(
             row += piece.num_rows
 
 
-def read_sample(source: Sequence[SourceFile], cells: int) -> pa.Table:
+def read_sample(source: Sequence[SourceFile], settings: DataSettings, cells: int) -> pa.Table:
     """The first rows of a table as they are stored, with every column, those of its folders too.
 
     Args:
         source: The files of the table.
+        settings: How CSV files are written.
         cells: How many values are enough, rows times columns.
 
     Returns:
@@ -195,7 +195,7 @@ def read_sample(source: Sequence[SourceFile], cells: int) -> pa.Table:
     pieces: list[pa.Table] = []
     for file in source:
         for _, piece in _raw_pieces(
-            file, lambda present, file=file: all_columns(present, file.folders, file.path)
+            file, settings, lambda present, file=file: all_columns(present, file.folders, file.path)
         ):
             if not pieces or piece.schema.equals(pieces[0].schema):
                 pieces.append(piece)
@@ -257,17 +257,22 @@ def _rows_at_once(columns: Columns) -> int:
 def _pieces(file: SourceFile, settings: DataSettings) -> Iterator[Piece]:
     """Raw pieces of a file, with the columns that the settings name."""
     folders = file.folders.keys()
-    return _raw_pieces(file, lambda present: choose_columns(settings, present, folders, file.path))
+    return _raw_pieces(file, settings, lambda present: choose_columns(settings, present, folders, file.path))
 
 
-def _raw_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
+def _raw_pieces(file: SourceFile, settings: DataSettings, choose: Choose) -> Iterator[Piece]:
     """Raw pieces of a file, with the columns in the names of its folders."""
     kind, folders = _kind(file.path) or "", file.folders
     try:
-        for columns, piece in _READERS[kind](file, choose):
+        if kind == "csv":
+            pieces = csv_pieces(file.open, file.path, settings.csv, choose)
+        else:
+            pieces = _READERS[kind](file, choose)
+        for columns, piece in pieces:
             yield columns, _with_folders(piece, columns, folders)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(file.path, f"can't be read as {kind}: {_reason(error)}") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(file.path, f"can't be read as {kind}: {reason}") from error
 
 
 def _with_folders(table: pa.Table, columns: Columns, folders: dict[str, str | None]) -> pa.Table:
@@ -279,24 +284,11 @@ def _with_folders(table: pa.Table, columns: Columns, folders: dict[str, str | No
     return table
 
 
-def _inside(columns: Columns, present: list[str]) -> list[str]:
-    """The columns that are in the file itself."""
-    available = {*present}
-    return [name for name in columns.names if name in available]
-
-
-def _reason(error: Exception) -> str:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "invalid UTF8" in reason:
-        return f"{reason}; save it in UTF-8"
-    return re.sub(r"^CSV parse error: Row #(\d+): E", r"line \1: e", reason)
-
-
 def _parquet_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
     with file.filesystem.open_input_file(file.path) as stream:
         parquet = pq.ParquetFile(stream)
         columns = choose(parquet.schema_arrow.names)
-        included = _inside(columns, parquet.schema_arrow.names)
+        included = columns.inside(parquet.schema_arrow.names)
         for batch in parquet.iter_batches(_rows_at_once(columns), columns=included):
             yield columns, pa.Table.from_batches([batch])
 
@@ -310,7 +302,7 @@ def _feather_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
         schema = open_(stream).schema
         columns = choose(schema.names)
         stream.seek(0)
-        included = [schema.get_field_index(name) for name in _inside(columns, schema.names)]
+        included = [schema.get_field_index(name) for name in columns.inside(schema.names)]
         reader = open_(stream, options=pa.ipc.IpcReadOptions(included_fields=included))
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         for batch in batches:
@@ -321,44 +313,4 @@ def _feather_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
                 yield columns, table.slice(first, rows)
 
 
-def _csv_pieces(file: SourceFile, choose: Choose) -> Iterator[Piece]:
-    separator, length = _separator(file)
-
-    def open_csv(**convert: Any) -> Any:
-        stream = file.filesystem.open_input_stream(file.path, compression="detect")
-        return pa_csv.open_csv(
-            stream,
-            # Without threads errors name the line; a block must hold complete rows, and more than a few.
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=max(_MIB, 64 * length)),
-            parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(**convert),
-        )
-
-    with open_csv() as head:
-        present = head.schema.names
-    columns = choose(present)
-    included = _inside(columns, present)
-    text = dict.fromkeys(included, pa.string())
-    # A series may have the name NA; only in columns of numbers it means a missing value.
-    options = {"strings_can_be_null": True, "null_values": [""]}
-    with open_csv(include_columns=included, column_types=text, **options) as stream:
-        for batch in stream:
-            yield columns, pa.Table.from_batches([batch])
-
-
-def _separator(file: SourceFile) -> tuple[str, int]:
-    """The separator of the fields in a CSV file's first line, and the bytes of the line."""
-    head = b""
-    with file.filesystem.open_input_stream(file.path, compression="detect") as stream:
-        while not re.search(rb"[^\r\n][\r\n]", head) and (more := stream.read(_MIB)):
-            head += more
-    line = re.split(rb"[\r\n]", head.lstrip(b"\r\n"), maxsplit=1)[0]
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(file.path, "can't be read as csv: it is in UTF-16", "save it in UTF-8")
-    if b"\0" in line:
-        raise UserError(file.path, "can't be read as csv: its first line contains NUL bytes")
-    unquoted = re.sub(rb'"[^"]*"', b"", line)
-    return max(",;\t", key=lambda separator: unquoted.count(separator.encode())), len(line)
-
-
-_READERS = {"csv": _csv_pieces, "parquet": _parquet_pieces, "feather": _feather_pieces}
+_READERS = {"parquet": _parquet_pieces, "feather": _feather_pieces}

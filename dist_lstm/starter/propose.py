@@ -105,7 +105,7 @@ def propose(table: str, settings: Sequence[str] = ()) -> Proposal:
         raise UserError(f"--set {other[0]}", "is not for init", "write it into the config afterwards")
     files = source_files(config.data.path)
     try:
-        recognised = recognise(read_sample(files, _CELLS), values["data"], table)
+        recognised = recognise(read_sample(files, config.data, _CELLS), config.data, values["data"], table)
         config = override(config, {one.key: one.value for one in recognised.settings if one.active})
         facts = _measure(config, files)
         config, why = _choose_horizon(config, given, facts)

@@ -9,6 +9,10 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dist_lstm.config.schema import DataSettings
+from dist_lstm.data.columns import TRANSPOSE, dates_among
+from dist_lstm.data.csv_files import heading_advice
+from dist_lstm.data.parse_numbers import number_advice, parse_numbers
 from dist_lstm.data.rows import column_kind
 from dist_lstm.errors import UserError
 from dist_lstm.starter.proposal import Proposed
@@ -56,15 +60,15 @@ class Recognised:
 class _Sample:
     """The first rows of a table, and questions about them."""
 
-    def __init__(self, table: pa.Table, where: str) -> None:
+    def __init__(self, table: pa.Table, settings: DataSettings, where: str) -> None:
         columns = {}
         for name in table.column_names:
             kind = table[name].type
             columns[name] = table[name].cast(kind.value_type) if pa.types.is_dictionary(kind) else table[name]
         self.table = pa.table(columns)
-        self.kinds = {name: column_kind(column) for name, column in columns.items() if name}
-        self.where = where
-        self.unnamed_time = "" in columns and column_kind(columns[""]) == "time"
+        self.kinds = {name: column_kind(column, settings) for name, column in columns.items() if name}
+        self.settings, self.where = settings, where
+        self.unnamed_time = "" in columns and column_kind(columns[""], settings) == "time"
 
     def of(self, *kinds: str) -> list[str]:
         return [name for name, kind in self.kinds.items() if kind in kinds]
@@ -92,11 +96,12 @@ class _Sample:
         raise UserError(self.where, f"{problem}; its columns are {', '.join(shown)}{more}", advice)
 
 
-def recognise(table: pa.Table, given: Mapping[str, Any], where: str) -> Recognised:
+def recognise(table: pa.Table, settings: DataSettings, given: Mapping[str, Any], where: str) -> Recognised:
     """Recognise the role of each column of a table.
 
     Args:
         table: The first rows as they are stored, with all columns.
+        settings: How values are written.
         given: Settings of `data` that the user gave.
         where: The table, named in errors.
 
@@ -108,7 +113,7 @@ def recognise(table: pa.Table, given: Mapping[str, Any], where: str) -> Recognis
     """
     if not table.num_rows:
         raise UserError(where, "has no rows", "give a table with at least one series")
-    sample = _Sample(table, where)
+    sample = _Sample(table, settings, where)
     columns: Mapping[str, Any] = given.get("columns") or {}
     for name in (columns.get(key) for key in ("unique_id", "ds", "y")):
         if isinstance(name, str) and name not in sample.kinds:
@@ -165,16 +170,40 @@ def _time(sample: _Sample) -> Proposed:
     else:
         named = _named(integers, _TIMES)
         if len(named) != 1:
-            unnamed = "the column of time stamps has no name" if sample.unnamed_time else ""
-            example = "write time stamps as 2024-03-01 or 2024-03-01 12:00, or " + advice
-            sample.refuse(
-                unnamed or f"no column holds time stamps{_text_example(sample)}",
-                "give it one, such as ds" if unnamed else example,
-            )
+            _refuse_no_time(sample, advice)
         name, why = named[0], "numbers of the steps, by its name"
     if name in integers:
         _refuse_dates(sample, name)
+    if dates_among([name]):
+        sample.refuse(f"the column of time stamps has the name {name!r}", heading_advice([*sample.kinds]))
     return Proposed(key, name, why, tuple((other, "time stamps too") for other in stamps if other != name))
+
+
+def _refuse_no_time(sample: _Sample, advice: str) -> NoReturn:
+    names = [*sample.kinds]
+    dates = dates_among(names, years=True)
+    if sample.unnamed_time:
+        sample.refuse("the column of time stamps has no name", "give it one, such as ds")
+    if len(dates) > 1:
+        sample.refuse(f"has a column for each date, such as {dates[0]} and {dates[1]}", TRANSPOSE)
+    example = f"write time stamps as 2024-03-01 or 2024-03-01 12:00, set data.ds_format, or {advice}"
+    sample.refuse(f"no column holds time stamps{_text_example(sample)}", heading_advice(names) or example)
+
+
+def _refuse_no_numbers(sample: _Sample) -> NoReturn:
+    """Refuse a table without numbers, with what its most likely column of numbers holds instead."""
+    texts = sample.of("text")
+    named = _named(texts, _TARGETS)
+    for name in [*named, *texts]:
+        column = sample.table[name]
+        bad = parse_numbers(column, sample.settings)[1]
+        if bad.any() and (name in named or not bad.all()):
+            value = column.filter(pa.array(bad))[0].as_py()
+            sample.refuse(
+                f"no column holds numbers to forecast ({name} holds {value!r})",
+                number_advice(value, sample.settings),
+            )
+    sample.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
 
 
 def _text_example(sample: _Sample) -> str:
@@ -236,7 +265,7 @@ def _target(sample: _Sample, candidates: list[str], named: list[str], unique_id:
         changing = sample.changing(candidates, unique_id)
         candidates = [name for name in candidates if name in changing or name in named]
     if not candidates:
-        sample.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
+        _refuse_no_numbers(sample)
     if len(candidates) == 1:
         return Proposed(key, candidates[0], "the only numbers to forecast")
     if len(named) != 1:
@@ -253,7 +282,7 @@ def _target(sample: _Sample, candidates: list[str], named: list[str], unique_id:
 def _wide(sample: _Sample, ds: Proposed, y: Proposed | None, layout: Proposed) -> Recognised:
     numbers = [name for name in sample.numbers if name != ds.value]
     if y is None and not numbers:
-        sample.refuse("no column holds numbers to forecast", "write numbers with a decimal point")
+        _refuse_no_numbers(sample)
     targets = numbers if y is None else [y.value] if isinstance(y.value, str) else y.value
     others = [name for name in sample.kinds if name not in (ds.value, *targets)]
     if y is None and others:
