@@ -141,19 +141,17 @@ class _Comments:
 
     def __init__(self, character: str) -> None:
         self._character = character.encode()
-        self._comment = re.compile(rb"(?:\A|(?<=[\r\n]))" + re.escape(self._character) + rb"[^\r\n]*")
+        self._comment = re.compile(rb"([\r\n])" + re.escape(self._character) + rb"[^\r\n]*")
         self._mark = _UTF8_MARK
-        #: Stands for the beginning of the line that the next chunk continues: of a comment, another one, or empty.
-        self._begun = b""
+        #: Stands for what comes before a chunk: a line break, also with a comment begun, or other text.
+        self._before = b"\n"
 
     def __call__(self, chunk: Any) -> bytes:
-        text = self._begun + bytes(chunk).removeprefix(self._mark)
-        result = self._comment.sub(b"", text)
-        result = result[1:] if self._begun == b"x" else result
-        last = text[max(text.rfind(b"\r"), text.rfind(b"\n")) + 1 :][:1]
-        self._begun = last if last in (b"", self._character) else b"x"
+        text = self._before + bytes(chunk).removeprefix(self._mark)
+        first = text[max(text.rfind(b"\r"), text.rfind(b"\n")) + 1 :][:1]
+        self._before = b"\n" + first if first in (b"", self._character) else b"x"
         self._mark = b""
-        return result
+        return self._comment.sub(rb"\1", text)[1:]
 
 
 def _without_blanks(column: pa.Array) -> pa.Array:
@@ -206,6 +204,8 @@ def _advice(reason: str, form: _Form, settings: CsvSettings) -> str:
     """What to do about an error of the CSV reader."""
     if "invalid UTF8" in reason or "codec can't decode" in reason:
         return _encoding_advice(settings)
+    if reason.startswith("Could not skip"):
+        return "set data.csv.skip_lines to the number of lines before the heading"
     counts = re.match(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", reason, re.DOTALL)
     if counts is None:
         return ""
@@ -216,9 +216,8 @@ def _advice(reason: str, form: _Form, settings: CsvSettings) -> str:
                 return _comment_advice(line[0])
     if expected == 1:
         return "if the heading is further below, set data.csv.skip_lines; or set data.csv.delimiter"
+    quotes = "write fields that hold the delimiter in quotes"
     if received > expected and form.delimiter == "," and re.search(r"\d,\d", row):
-        return (
-            "numbers with decimal commas need quotes, or another delimiter (data.csv.delimiter: semicolon, "
-            "data.decimal: comma)"
-        )
-    return "write fields that hold the delimiter in quotes, or set data.csv.delimiter to another one"
+        both = "data.csv.delimiter: semicolon, data.decimal: comma"
+        return f"{quotes}; numbers with decimal commas need another delimiter ({both})"
+    return f"{quotes}, or set data.csv.delimiter to another one"

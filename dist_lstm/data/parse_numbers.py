@@ -108,7 +108,8 @@ def number_advice(text: str, settings: DataSettings) -> str:
         for change in changes
         if len(change) == fewest
     ]
-    return f"set {', or '.join(options)}" if options else "write it as a plain number, without signs or units"
+    missing = "or add it to data.missing_values if it means a missing value"
+    return f"set {', or '.join(options)}" if options else f"write it as a plain number without units, {missing}"
 
 
 def _is_number(text: str, decimal: str, thousands: str | None) -> bool:

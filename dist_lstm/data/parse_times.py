@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dist_lstm.config.table import STEP, UNITS
+from dist_lstm.data.columns import TRANSPOSE, dates_among
 from dist_lstm.data.parse_numbers import is_text, parse_numbers
 from dist_lstm.data.raw_rows import RawRows
 
@@ -109,7 +110,13 @@ def _recognised_times(
     if stamps.null_count and re.match(WHOLE, text[0].as_py() or ""):
         whole = pc.fill_null(pc.match_substring_regex(text, WHOLE), False)
         rows.check(name, ~whole.to_numpy(), "a whole number, as in the rows before")
-    rows.check(name, stamps.is_null().to_numpy(), f"{_EXPECTED_TIME} (data.ds_format allows other formats)")
+    transposed = len(dates_among(rows.columns.targets, years=True)) > 1
+    rows.check(
+        name,
+        stamps.is_null().to_numpy(),
+        f"{_EXPECTED_TIME} (data.ds_format allows other formats)",
+        lambda _: f"if the columns of the table are dates, {TRANSPOSE}" if transposed else "",
+    )
     return stamps, _common_offset(rows, name, text, several_zones)
 
 
@@ -161,17 +168,23 @@ def parse_stamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """Time stamps in UTC without a zone, of text in ISO 8601; null if it can't be read."""
     # pandas reads "now" and "today" as time stamps too.
     text = pc.if_else(pc.match_substring_regex(text, r"^\d{4}"), text, None)
-    return _to_stamps(pc.replace_substring_regex(text, " ?(?:UTC|GMT)$", "Z"), "ISO8601")
+    if pc.any(pc.or_(pc.ends_with(text, "UTC"), pc.ends_with(text, "GMT"))).as_py():
+        text = pc.replace_substring_regex(text, " ?(?:UTC|GMT)$", "Z")
+    return _to_stamps(text, "ISO8601")
 
 
 def _to_stamps(text: pa.ChunkedArray, form: str) -> pa.ChunkedArray:
-    """Time stamps in UTC without a zone, of text in a format; null if it can't be read."""
-    ends_day = pc.match_substring_regex(text, _MIDNIGHT)
-    if pc.any(ends_day).as_py():
+    """Time stamps in UTC without a zone, of text in a format; null if it can't be read.
+
+    24:00 is midnight at the end of the day.
+    """
+    ends_day = None
+    if pc.any(pc.match_substring(text, "24:00")).as_py():
+        ends_day = pc.match_substring_regex(text, _MIDNIGHT)
         text = pc.replace_substring_regex(text, _MIDNIGHT, r"\100\2\3")
     stamps = pd.to_datetime(text.to_pandas(), format=form, errors="coerce", utc=True)
     result = pa.chunked_array([pa.array(stamps.dt.tz_localize(None), TIMESTAMP, from_pandas=True)])
-    return pc.if_else(ends_day, pc.add(result, _DAY), result)
+    return result if ends_day is None else pc.if_else(ends_day, pc.add(result, _DAY), result)
 
 
 def _common_offset(rows: RawRows, name: str, text: pa.ChunkedArray, several: bool) -> str | None:

@@ -85,6 +85,62 @@ def test_one_offset_of_text_is_the_zone(text, zone, write):
         assert times(path, timezone=BERLIN) == (pa.timestamp("us", BERLIN), INSTANTS)
 
 
+@pytest.mark.parametrize("suffix", [" UTC", "UTC", " GMT", "GMT", "Z", "+00:00"])
+@pytest.mark.parametrize("form", [None, "%Y-%m-%d %H:%M{}"])
+def test_utc_by_any_name_is_the_zone(suffix, form, write):
+    settings = {} if form is None else {"ds_format": form.format("%z" if suffix in ("Z", "+00:00") else suffix)}
+    path = write(table_of([f"2024-03-31 {hour:02d}:00{suffix}" for hour in (0, 1)]), csv=True)
+    assert times(path, **settings) == (pa.timestamp("us", "UTC"), INSTANTS)
+    assert times(path, timezone=BERLIN, **settings) == (pa.timestamp("us", BERLIN), INSTANTS)
+
+
+def test_several_names_of_utc_are_one_zone(write):
+    path = write(table_of(["2024-03-31 00:00 UTC", "2024-03-31 01:00 GMT", "2024-03-31 02:00Z"]), csv=True)
+    assert times(path)[0] == pa.timestamp("us", "UTC")
+
+
+@pytest.mark.parametrize("suffix", ["UTC", "Europe/Berlin", "CET", "Z+1", "(UTC)", "BST"])
+def test_a_date_alone_has_no_zone_and_other_names_of_zones_are_refused(suffix, write):
+    stamp = "2024-03-31" if suffix == "UTC" else "2024-03-31 10:00"
+    assert f"got '{stamp} {suffix}'" in message(write(table_of([f"{stamp} {suffix}"]), csv=True))
+
+
+MIDNIGHTS = [
+    ("2024-02-28 24:00", None, "2024-02-29T00:00+00:00"),
+    ("2023-12-31T24:00", None, "2024-01-01T00:00+00:00"),
+    ("2024-02-29 24:00:00", None, "2024-03-01T00:00+00:00"),
+    ("2024-02-29T24:00:00.000", None, "2024-03-01T00:00+00:00"),
+    ("2024-02-29T24:00Z", None, "2024-03-01T00:00+00:00"),
+    ("2024-02-29 24:00 UTC", None, "2024-03-01T00:00+00:00"),
+    ("2024-03-30T24:00+01:00", None, "2024-03-30T23:00+00:00"),
+    ("2024-03-31 24:00 +02:00", None, "2024-03-31T22:00+00:00"),
+    ("31.12.2024 24:00", "%d.%m.%Y %H:%M", "2025-01-01T00:00+00:00"),
+    ("31.12.2024 24:00:00", "%d.%m.%Y %H:%M:%S", "2025-01-01T00:00+00:00"),
+    ("24:00 31/12/2024", "%H:%M %d/%m/%Y", "2025-01-01T00:00+00:00"),
+    ("31.12.2024 24:00 +0100", "%d.%m.%Y %H:%M %z", "2024-12-31T23:00+00:00"),
+    ("31.12.2024 10:24:00", "%d.%m.%Y %H:%M:%S", "2024-12-31T10:24:00+00:00"),
+    ("2024-02-29 10:24:00", None, "2024-02-29T10:24:00+00:00"),
+]
+
+
+@pytest.mark.parametrize(("text", "form", "expected"), MIDNIGHTS)
+@pytest.mark.parametrize("zone", [None, BERLIN])
+def test_24_00_is_midnight_at_the_end_of_the_day_in_any_zone(text, form, expected, zone, write):
+    aware = text.endswith(("Z", "UTC", "0100", "01:00", "02:00"))
+    path = write(table_of([text]), csv=True)
+    kind, (stamp,) = times(path, ds_format=form, timezone=zone if aware else None)
+    assert stamp.replace(tzinfo=dt.UTC) == dt.datetime.fromisoformat(expected)
+    assert aware == (kind.tz is not None)
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-02-29 24:01", "2024-02-29 24:00:01", "2024-02-29 24:30", "2024-02-29 25:00"]
+)
+@pytest.mark.parametrize("form", [None, "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
+def test_times_after_24_00_are_refused(text, form, write):
+    assert f"got {text!r}" in message(write(table_of([text]), csv=True), ds_format=form)
+
+
 def test_several_offsets_need_a_zone(write):
     path = write(table_of(["2024-03-31T01:00+01:00", "2024-03-31T03:00+02:00"]), csv=True)
     assert times(path, timezone=BERLIN) == (pa.timestamp("us", BERLIN), INSTANTS)
@@ -272,10 +328,108 @@ def test_static_numbers_that_are_not_numbers_are_refused(bad, write):
     assert "data.columns.y" not in got
 
 
-@pytest.mark.parametrize("bad", ["1,5", "1,234", "1.234.567", "1 234", "1'234,5", "-1.234,56", " 1,5 "])
-def test_numbers_with_commas_and_separators_are_refused_with_what_to_do(bad, write):
-    got = message(write(table_of([1, 2], ["1.5", bad]), csv=True))
-    assert f"row 2 (unique_id 'a'): expected a number, got {bad!r}; write it with a decimal point" in got
+#: Numbers as they are written in some countries, by what the settings must say; several where it is not clear.
+WRITTEN = {
+    "1,5": [{"decimal": "comma"}],
+    "-,5": [],
+    "1,234": [{"decimal": "comma"}, {"thousands": "comma"}],
+    "1.234.567": [{"thousands": "point", "decimal": "comma"}],
+    "1 234": [{"thousands": "space"}],
+    "1\u00a0234": [{"thousands": "space"}],
+    "1\u202f234\u202f567": [{"thousands": "space"}],
+    "1'234": [{"thousands": "apostrophe"}],
+    "1'234,5": [{"decimal": "comma", "thousands": "apostrophe"}],
+    "-1.234,56": [{"decimal": "comma", "thousands": "point"}],
+    "+1,234,567.5": [{"thousands": "comma"}],
+    "1,23,456": [],
+    "12%": [],
+    "$5": [],
+    "5 kg": [],
+}
+NUMBERS = {
+    "1,5": [1.5],
+    "1,234": [1.234, 1234],
+    "1.234.567": [1234567],
+    "1 234": [1234],
+    "1\u00a0234": [1234],
+    "1\u202f234\u202f567": [1234567],
+    "1'234": [1234],
+    "1'234,5": [1234.5],
+    "-1.234,56": [-1234.56],
+    "+1,234,567.5": [1234567.5],
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+@pytest.mark.parametrize("csv", [True, False])
+def test_numbers_written_otherwise_are_refused_with_the_settings_that_read_them(text, csv, write):
+    path = write(table_of([1, 2], ["1", text]), csv)
+    got = message(path)
+    assert f"row 2 (unique_id 'a'): expected a number, got {text!r}; " in got
+    for settings, value in zip(WRITTEN[text], NUMBERS.get(text, ()), strict=True):
+        assert " and ".join(f"data.{key} to {settings[key]}" for key in sorted(settings)) in got
+        assert [row["y"] for row in rows(path, **settings)] == [1, value]
+    if not WRITTEN[text]:
+        assert "plain number" in got
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("1.5", {"decimal": "comma"}),
+        ("1,234,5", {"decimal": "comma"}),
+        ("1,5", {"thousands": "comma"}),
+        ("1,2345", {"thousands": "comma"}),
+        ("12,34,567", {"thousands": "comma"}),
+        ("1234,567", {"thousands": "comma"}),
+        ("1.234", {"decimal": "comma", "thousands": "space"}),
+        ("1,234.5", {"decimal": "comma", "thousands": "point"}),
+        ("1.23,5", {"decimal": "comma", "thousands": "point"}),
+    ],
+)
+def test_a_number_that_is_not_written_as_the_settings_say_is_refused(text, settings, write):
+    path = write(table_of([1, 2], ["1", text]), csv=True)
+    assert f"expected a number, got {text!r}" in message(path, **settings)
+
+
+def test_long_numbers_in_groups_are_read_to_the_last_digit_and_counted_if_rounded(write):
+    counts = Counter()
+    path = write(table_of([1, 2], ["9.007.199.254.740.992", "9.007.199.254.740.993"]), csv=True)
+    (piece,) = pieces(path, rounded=counts, thousands="point", decimal="comma")
+    assert piece["y"].to_pylist() == [2.0**53, 2.0**53]
+    assert counts["numbers"] == 1
+
+
+MISSING = ["None", "-", "--", ".", "?", "missing", "(null)", "\\N", "n.a.", "#DIV/0!", "ø"]
+
+
+@pytest.mark.parametrize("text", MISSING)
+@pytest.mark.parametrize("csv", [True, False])
+def test_a_text_means_a_missing_value_only_where_the_settings_say_so(text, csv, write):
+    path = write(table_of([1, 2], ["1", text]), csv)
+    got = message(path)
+    assert f"got {text!r}; " in got
+    assert "add it to data.missing_values" in got
+    for missing in (text, text.lower()):
+        assert [row["y"] for row in rows(path, missing_values=[missing])] == [1, None]
+
+
+@pytest.mark.parametrize("missing", [-999, -999.0, "-999"])
+def test_a_number_means_a_missing_value_where_the_settings_say_so(missing, write):
+    settings = {"missing_values": [missing], "static_numbers": ["size"]}
+    for values in (["1", "-999"], ["1", "-999.0"], [1, -999], [1.0, -999.0]):
+        for csv in (True, False):
+            path = write(table_of([1, 2], values, size=values), csv)
+            assert [(row["y"], row["size"]) for row in rows(path, **settings)] == [(1, 1), (None, None)]
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "-", "null", "nan", "N/A", "-999", "1,5", "1.234", "24:00", "UTC"])
+@pytest.mark.parametrize("csv", [True, False])
+def test_names_of_series_and_categories_are_never_missing_values_nor_numbers(name, csv, write):
+    settings = {"missing_values": ["None", "-", -999], "decimal": "comma", "thousands": "point"}
+    table = table_of([1], ["1,5"], kind=[name]).set_column(0, "unique_id", pa.array([name]))
+    (row,) = rows(write(table, csv), static_categories=["kind"], **settings)
+    assert (row["unique_id"], row["kind"], row["y"]) == (name, name, 1.5)
 
 
 def test_values_in_errors_are_shortened(write):

@@ -249,7 +249,7 @@ def test_csv_values_are_read_to_the_last_digit(tmp_path):
 def test_text_among_the_values_is_refused_with_file_column_series_and_row(write, bad, frame, tmp_path):
     path = write(frame.assign(y=["1", "2", bad, "4", "5"]), tmp_path)
     expected = f"{path}: column 'y', row 3 (unique_id 'a'): expected a number, got {bad!r}"
-    assert message(path) == expected
+    assert message(path).startswith(f"{expected}; ")
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, 1e39])
@@ -414,21 +414,6 @@ def test_a_csv_row_with_too_few_fields_is_refused_with_its_line(tmp_path):
     )
 
 
-@pytest.mark.parametrize("text", ["unique_id,ds,y\na,1,2\n", "unique_id;ds;y\n"])
-@pytest.mark.parametrize(
-    ("encoding", "says"),
-    [("utf-16", "in UTF-16; save it in UTF-8"), ("utf-16-be", "NUL bytes"), ("utf-16-le", "NUL bytes")],
-)
-def test_a_csv_file_in_another_encoding_is_refused_with_what_to_do(encoding, says, text, tmp_path):
-    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
-    assert says in message(tmp_path / "t.csv")
-
-
-def test_letters_in_latin_1_are_refused_with_what_to_do(tmp_path):
-    (tmp_path / "t.csv").write_bytes("unique_id,ds,y\nKöln,1,2\n".encode("latin-1"))
-    assert "save it in UTF-8" in message(tmp_path / "t.csv")
-
-
 def test_a_byte_order_mark_is_not_part_of_a_name(frame, tmp_path):
     frame.to_csv(tmp_path / "t.csv", index=False, encoding="utf-8-sig", sep=";")
     assert rows(tmp_path / "t.csv") == EXPECTED
@@ -454,10 +439,11 @@ def test_a_wide_csv_file_whose_rows_are_longer_than_a_block_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb\x07", 'a"b', "Zürich", "Zu\u0308rich", "数", "a,b", " a "])
-def test_names_of_series_stay_as_they_are(name, tmp_path):
+def test_names_of_series_stay_as_they_are_but_for_blanks_around_fields_of_csv(name, tmp_path):
     frame = pd.DataFrame({"unique_id": [name], "ds": [1], "y": [1.0]})
     for write in (write_csv, write_parquet, write_feather, write_semicolons):
-        assert [row["unique_id"] for row in rows(write(frame, tmp_path))] == [name]
+        expected = name.strip() if write in (write_csv, write_semicolons) else name
+        assert [row["unique_id"] for row in rows(write(frame, tmp_path))] == [expected]
     assert [row["unique_id"] for row in rows(frame=frame)] == [name]
 
 
