@@ -236,8 +236,29 @@ REFUSED = {
     "no number": ("ds,v\n2024-01-01,a\n2024-01-02,b\n", "no column holds numbers to forecast"),
     "a comma for the decimal point": (
         "ds;y\n2024-01-01;1,5\n2024-01-02;2,5\n",
-        "write numbers with a decimal point",
+        "(y holds '1,5'); its columns are ds (time), y (text); set data.decimal to comma (as --set KEY=VALUE)",
     ),
+    "a text for a missing value": (
+        "ds,y\n2024-01-01,1\n2024-01-02,-\n",
+        "(y holds '-'); its columns are ds (time), y (text); if it means a missing value, add it to",
+    ),
+    "names of series among numbers": (
+        "ds,v,w\n2024-01-01,-,x\n2024-01-02,1,y\n",
+        "(v holds '-')",
+    ),
+    "no heading": (
+        "2024-01-01,a,1\n2024-01-02,a,2\n",
+        "has the name '2024-01-01'; its columns are 2024-01-01 (time), a (text), 1 (whole); its first line",
+    ),
+    "dates as columns": (
+        "store,2024-01-01,2024-01-02\na,1,2\nb,3,4\n",
+        "a column for each date, such as 2024-01-01 and 2024-01-02",
+    ),
+    "years as columns": ("country,2019,2020\nAruba,1,2\n", "transpose it"),
+    "a comment": ("# made, by\n2024-01-01,1\n", 'set data.csv.comment to "#" (as --set KEY=VALUE)'),
+    "a title": ("Sales\nds,y\n2024-01-01,1\n", "set data.csv.skip_lines"),
+    "another delimiter": ("ds^y\n2024-01-01^1\n", "its heading is one field, 'ds^y'; set data.csv.delimiter"),
+    "another encoding": ("ds,Menge in m\udcb3\n2024-01-01,1\n", "set data.csv.encoding"),
     "two columns of a name": ("ds,y,y\n2024-01-01,1,2\n", "has 2 columns called 'y'"),
     "too short": (
         "ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n",
@@ -250,9 +271,48 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cant_be_decided_is_said_in_one_line(table, refusal, tmp_path, kind):
     text, expected = REFUSED[kind]
-    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "t.csv").write_text(text, errors="surrogateescape")
     table(single(DAYS))
     assert expected in refusal("t.csv")
+
+
+def german(frame: pd.DataFrame) -> str:
+    """A table as a spreadsheet in German writes it, with a mark where a value is missing."""
+    text = frame.to_csv(index=False, sep=";", decimal=",", na_rep="-", date_format="%d.%m.%Y")
+    return "sep=;\n" + text
+
+
+SPREADSHEET = ("data.ds_format=%d.%m.%Y", "data.decimal=comma", "data.missing_values=['-']")
+WRITTEN = {
+    "blanks and another case": (long().to_csv(index=False).replace(",", ", ").replace("date", "DS"), ()),
+    "24:00 in UTC": (long().to_csv(index=False, date_format="%Y-%m-%d 24:00 UTC"), ()),
+    "comments": ("# made by x\n" + long().to_csv(index=False), ("data.csv.comment='#'",)),
+    "a spreadsheet": (german(long().assign(sales=[None, *values(599)])), SPREADSHEET),
+    "an encoding": (long(("a", "b", "ü")).to_csv(index=False), ("data.csv.encoding=cp1252",)),
+    "UTF-16": (long(("a", "b", "ü")).to_csv(index=False, sep="\t"), ()),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_table_as_other_programs_write_it_gets_a_config_that_reads_it(table, init, tmp_path, kind):
+    text, settings = WRITTEN[kind]
+    table(long())
+    encoding = {"an encoding": "cp1252", "UTF-16": "utf-16"}.get(kind, "utf-8")
+    (tmp_path / "t.csv").write_text(text, encoding=encoding)
+    config, out = init("t.csv", *(part for one in settings for part in ("--set", one)))
+    assert columns(config) == ("store", "DS" if "DS" in text else "date", "sales")
+    assert (config.task.freq, config.task.season_length) == ("D", 7)
+    assert "3 of 200 steps" in out
+    given = [one.partition("=")[0] for one in settings]
+    assert [key for key in given if f"{key.rpartition('.')[2]}:" not in (tmp_path / "job.yaml").read_text()] == []
+    with ingest(config, tmp_path / "shards") as dataset:
+        assert dataset.shards.manifest.series == 3
+
+
+def test_series_called_as_missing_values_are_series(table, init):
+    config, out = init(table(long(("NA", "None", "-"))), "--set", "data.missing_values=['-', None]")
+    assert columns(config) == ("store", "date", "sales")
+    assert "3 of 200 steps" in out
 
 
 def test_a_column_that_can_be_chosen_is_chosen_by_a_setting(table, init, refusal):

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dist_lstm.config.schema import DataSettings
+from dist_lstm.config.yaml import parse_yaml
 from dist_lstm.data import partition, shards
 from dist_lstm.data import prepare as module
 from dist_lstm.data.manifest import load_manifest
@@ -15,6 +17,7 @@ from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.storage import MARKER, is_marked
+from tests.conftest import ROOT
 from tests.preparing import prepare
 
 
@@ -264,6 +267,9 @@ def test_settings_that_shards_do_not_depend_on_find_them(change, csv, make_confi
         {"data__columns": {"y": ["y"]}},
         {"data__static_numbers": ["x"]},
         {"data__transform": "none"},
+        {"data__missing_values": ["-"]},
+        {"data__thousands": "space"},
+        {"data__csv": {"comment": "#"}},
     ],
     ids=str,
 )
@@ -273,6 +279,13 @@ def test_settings_that_shards_depend_on_are_refused_and_leave_them_unchanged(cha
     with pytest.raises(UserError, match=r"holds shards of another table or split.*choose another --out"):
         prepare(make_config(csv, **change), tmp_path / "shards")
     assert snapshot(tmp_path / "shards") == before
+
+
+def test_settings_that_version_0_1_0_did_not_have_count_only_where_they_are_set():
+    run = ROOT / "tests" / "compatibility" / "0.1.0" / "run" / "config.yaml"
+    data = DataSettings(path="t.csv").model_dump()
+    added = set(data) - set(parse_yaml(run.read_text(), "")["data"])
+    assert {key: data[key] for key in added} == module._ADDED
 
 
 def test_a_table_that_changed_is_refused(csv, messy, make_config, tmp_path):
