@@ -150,7 +150,7 @@ ROW = "a,2024-01-31,"
         ("unique_id,2024-01-01,2024-01-02\na,1,2\n", ["column for each date", "transpose it"]),
         ("# daily, 2024\n" + TABLE, ["t.csv", 'data.csv.comment to "#"']),
         ("Sales\n" + TABLE, ["t.csv", "line 2", "data.csv.skip_lines"]),
-        ("ü,".encode("latin-1") + TABLE.encode(), ["t.csv", "data.csv.encoding", "cp1252"]),
+        (TABLE.replace("\na,", "\nü,").encode("latin-1"), ["t.csv", "data.csv.encoding", "cp1252"]),
         (TABLE + "a,31/01/2024,1\n", ["'ds'", "row 31", "'31/01/2024'", "ISO 8601"]),
         (TABLE + "a,2024-01-31T00:00Z,1\n", ["'ds'", "row 31", "without a time zone"]),
         (

@@ -226,7 +226,7 @@ REFUSED = {
     "dates of another form": ("date,v\n31/01/2024,1\n01/02/2024,2\n", "date holds '31/01/2024'"),
     "dates as numbers": (
         "date,v\n20240131,1.5\n20240201,2.5\n",
-        "--set data.columns.ds=date if they do count steps",
+        "--set data.ds_format=step if they do count steps",
     ),
     "a time without a name": (",v\n2024-01-01,1\n2024-01-02,2\n", "the column of time stamps has no name"),
     "two times": (
@@ -255,7 +255,7 @@ REFUSED = {
         "a column for each date, such as 2024-01-01 and 2024-01-02",
     ),
     "years as columns": ("country,2019,2020\nAruba,1,2\n", "transpose it"),
-    "a comment": ("# made, by\n2024-01-01,1\n", 'set data.csv.comment to "#" (as --set KEY=VALUE)'),
+    "a comment": ("# made, by\nds,y\n2024-01-01,1\n", 'set data.csv.comment to "#" (as --set KEY=VALUE)'),
     "a title": ("Sales\nds,y\n2024-01-01,1\n", "set data.csv.skip_lines"),
     "another delimiter": ("ds^y\n2024-01-01^1\n", "its heading is one field, 'ds^y'; set data.csv.delimiter"),
     "another encoding": ("ds,Menge in m\udcb3\n2024-01-01,1\n", "set data.csv.encoding"),
@@ -282,7 +282,7 @@ def german(frame: pd.DataFrame) -> str:
     return "sep=;\n" + text
 
 
-SPREADSHEET = ("data.ds_format=%d.%m.%Y", "data.decimal=comma", "data.missing_values=['-']")
+SPREADSHEET = ("data.ds_format='%d.%m.%Y'", "data.decimal=comma", "data.missing_values=['-']")
 WRITTEN = {
     "blanks and another case": (long().to_csv(index=False).replace(",", ", ").replace("date", "DS"), ()),
     "24:00 in UTC": (long().to_csv(index=False, date_format="%Y-%m-%d 24:00 UTC"), ()),
@@ -307,6 +307,15 @@ def test_a_table_as_other_programs_write_it_gets_a_config_that_reads_it(table, i
     assert [key for key in given if f"{key.rpartition('.')[2]}:" not in (tmp_path / "job.yaml").read_text()] == []
     with ingest(config, tmp_path / "shards") as dataset:
         assert dataset.shards.manifest.series == 3
+
+
+@pytest.mark.parametrize(("form", "freq"), [("'%Y%m%d'", "D"), ("step", 1)])
+def test_dates_as_numbers_are_read_as_the_advice_says(form, freq, table, init, refusal):
+    days = 20240101 + np.arange(31) if form == "step" else DAYS.strftime("%Y%m%d").astype(int)
+    name = table(single(days).rename(columns={"ds": "date"}))
+    assert "--set data.ds_format='%Y%m%d'" in refusal(name)
+    config, _ = init(name, "--set", f"data.ds_format={form}")
+    assert (config.task.freq, columns(config)) == (freq, (None, "date", "y"))
 
 
 def test_series_called_as_missing_values_are_series(table, init):

@@ -90,7 +90,7 @@ class CsvSettings(Section):
     @classmethod
     def _check_encoding(cls, given: str | None) -> str | None:
         try:
-            "a".encode(given or "utf-8")
+            "a".encode("utf-8" if given is None else given)
         except (LookupError, ValueError) as error:
             raise ValueError(
                 f"data.csv.encoding: {given!r} is not an encoding of text; use one such as cp1252"

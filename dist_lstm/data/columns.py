@@ -15,7 +15,7 @@ from dist_lstm.errors import UserError
 _OTHER_NAMES = {"unique_id": "item_id", "ds": "timestamp", "y": "target"}
 _DATE = r"(?:19|20)\d\d[-/.]\d\d?(?:[-/.]\d\d?)?(?:[T ]\d.*)?|\d\d?[-/.]\d\d?[-/.](?:19|20)?\d\d(?: \d.*)?"
 _YEAR = r"(?:19|20)\d\d(?: ?-?Q[1-4])?"
-TRANSPOSE = "transpose it, so that each row is a time stamp and each column a series, and set data.layout to wide"
+TRANSPOSE = "transpose it to one row per time stamp and one column per series, and set data.layout to wide"
 
 
 @dataclass(frozen=True)

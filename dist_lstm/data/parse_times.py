@@ -106,7 +106,7 @@ def _recognised_times(
     if not is_text(kind):
         rows.refuse(name, f"must hold time stamps or whole numbers, got {kind}")
     text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-    stamps = parse_stamps(text)
+    stamps = _parse_stamps(text)
     if stamps.null_count and re.match(WHOLE, text[0].as_py() or ""):
         whole = pc.fill_null(pc.match_substring_regex(text, WHOLE), False)
         rows.check(name, ~whole.to_numpy(), "a whole number, as in the rows before")
@@ -164,7 +164,21 @@ def _steps(rows: RawRows, name: str, column: pa.ChunkedArray, timezone: str | No
     return steps
 
 
-def parse_stamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
+def has_format(text: pa.ChunkedArray, form: str | None) -> bool:
+    """Whether all texts are time stamps.
+
+    Args:
+        text: Text, `[R]`.
+        form: `data.ds_format`.
+
+    Returns:
+        Whether each one is.
+    """
+    stamps = _to_stamps(text, form) if form is not None and "%" in form else _parse_stamps(text)
+    return stamps.null_count == 0
+
+
+def _parse_stamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """Time stamps in UTC without a zone, of text in ISO 8601; null if it can't be read."""
     # pandas reads "now" and "today" as time stamps too.
     text = pc.if_else(pc.match_substring_regex(text, r"^\d{4}"), text, None)

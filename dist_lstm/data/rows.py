@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from dist_lstm.config.schema import DataSettings
 from dist_lstm.data.columns import Columns
 from dist_lstm.data.parse_numbers import count_rounded, is_text, number_advice, parse_numbers
-from dist_lstm.data.parse_times import WHOLE, parse_stamps, parse_times
+from dist_lstm.data.parse_times import WHOLE, has_format, parse_times
 from dist_lstm.data.raw_rows import RawRows
 from dist_lstm.errors import UserError
 
@@ -68,7 +68,7 @@ def column_kind(
 
     Args:
         column: Values as they are stored, without a dictionary.
-        settings: How numbers are written, and what means a missing value.
+        settings: How numbers and time stamps are written, and what means a missing value.
 
     Returns:
         `time`, `whole` (numbers, none missing), `number`, `flag`, `text`, `empty` (no value) or `other`.
@@ -89,11 +89,9 @@ def column_kind(
         return "whole"
     values, unreadable = parse_numbers(text, settings)
     if not unreadable.any():
-        return "empty" if np.isnan(values).all() else "number"
-    is_time = (
-        pc.all(pc.match_substring_regex(text, r"^\d{4}")).as_py() and not parse_stamps(text.drop_null()).null_count
-    )
-    return "time" if is_time else "text"
+        # What means a missing value among numbers may be the name of a series.
+        return "text" if np.isnan(values).all() else "number"
+    return "time" if has_format(text.drop_null(), settings.ds_format) else "text"
 
 
 def _names(rows: RawRows, name: str) -> pa.ChunkedArray:

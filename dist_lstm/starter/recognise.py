@@ -172,7 +172,7 @@ def _time(sample: _Sample) -> Proposed:
         if len(named) != 1:
             _refuse_no_time(sample, advice)
         name, why = named[0], "numbers of the steps, by its name"
-    if name in integers:
+    if name in integers and sample.settings.ds_format is None:
         _refuse_dates(sample, name)
     if dates_among([name]):
         sample.refuse(f"the column of time stamps has the name {name!r}", heading_advice([*sample.kinds]))
@@ -218,7 +218,7 @@ def _refuse_dates(sample: _Sample, name: str) -> None:
     if ends["min"] >= _FIRST_DATE and ends["max"] <= _LAST_DATE:
         sample.refuse(
             f"column {name!r} holds whole numbers such as {ends['min']}, which look like dates",
-            f"write them as 2024-01-31; --set data.columns.ds={name} if they do count steps",
+            "--set data.ds_format='%Y%m%d'; or --set data.ds_format=step if they do count steps",
         )
 
 
