@@ -30,6 +30,7 @@ TEXTS = st.one_of(
     st.sampled_from(
         ["a", "NA", "", "1", "1,5", "yes", "2024-01-01", "2024-01-02T00:00Z", "2024-01-02+01:00", "now"]
     ),
+    st.sampled_from([" a ", "-", "None", "1.234,5", "2024-01-02 24:00", "2024-01-02 24:00 UTC", "# a", "#a,b"]),
     st.text(max_size=6).filter(lambda text: text.isprintable() or len(text) < 3),
 )
 FLOATS = st.floats(width=64)
@@ -210,6 +211,13 @@ LIKELY = {
     "data.ds_format": st.sampled_from(["%Y%m%d", "%Y%m", "s", "ms", "us", "ns", "step"]),
     "data.trailing": st.sampled_from(["drop", "missing"]),
     "data.duplicates": st.sampled_from(["first", "last", "mean", "sum"]),
+    "data.decimal": st.sampled_from(["point", "comma"]),
+    "data.thousands": st.sampled_from(["point", "comma", "space", "apostrophe"]),
+    "data.missing_values": st.lists(st.sampled_from(["-", "None", 3, 0.0, "a"]), max_size=2),
+    "data.csv.delimiter": st.sampled_from(["comma", "semicolon", "tab", "pipe", "space"]),
+    "data.csv.comment": st.sampled_from(["#", "-", "a", "%"]),
+    "data.csv.skip_lines": st.integers(0, 3),
+    "data.csv.encoding": st.sampled_from(["utf-8", "utf-16", "utf-16-le", "cp1252", "ascii", "utf-9"]),
 }
 
 
@@ -218,7 +226,7 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], pa.Table, str]:
     """A config, a table, and the kind of file the table is to be in."""
     layout = draw(st.sampled_from(["long", "long", "wide"]))
     config: dict[str, Any] = {"task": {"horizon": 2}, "split": {"validation": 0, "test": 0}}
-    config |= {"data": {"layout": layout, "columns": {}}}
+    config |= {"data": {"layout": layout, "columns": {}, "csv": {}}}
     changes = draw(st.sampled_from([0, 1, 2]))
     for key in draw(st.lists(st.sampled_from(sorted(LIKELY)), min_size=changes, max_size=changes, unique=True)):
         *path, last = key.split(".")

@@ -187,6 +187,11 @@ _OTHER_NAMES = {
     "resources.gpus": ("num_gpus", "devices", "gpu"),
     "data.path": ("file", "filename", "dataset", "csv"),
     "data.timezone": ("tz",),
+    "data.missing_values": ("na_values", "null_values"),
+    "data.csv.delimiter": ("delimiter", "sep", "separator"),
+    "data.csv.comment": ("comment", "comments"),
+    "data.csv.skip_lines": ("skip_lines", "skiprows", "skip_rows"),
+    "data.csv.encoding": ("encoding",),
 }
 
 
