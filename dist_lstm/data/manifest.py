@@ -79,7 +79,7 @@ class Manifest(BaseModel):
     median: int
     longest: int
     timezone: str | None = None
-    id_type: Literal["string", "int64", "uint64"] = "string"
+    id_type: str = Field(default="string", pattern="^(string|u?int64)$")
     value_type: Literal["float32", "float64"] = "float32"
     trailing: int = 0
     rounded: dict[str, int] = {}

@@ -5,7 +5,7 @@ Axes: N series.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +26,13 @@ from dist_lstm.config.task import TRANSFORMS, Task
 from dist_lstm.data.calendar import zone_of
 from dist_lstm.data.covariates import StaticValues, encode_statics
 from dist_lstm.data.manifest import Manifest, save_manifest
-from dist_lstm.data.panel import STATIC, Panel, make_panel, sample_frequency, typed_names
+from dist_lstm.data.panel import STATIC, Panel, make_panel, typed_names
 from dist_lstm.data.partition import partition
-from dist_lstm.data.shards import STATISTICS, Shards, ShardWriter, open_shards, statistics
+from dist_lstm.data.sample_frequency import sample_frequency
+from dist_lstm.data.shards import Shards, ShardWriter, open_shards, statistics
 from dist_lstm.data.source import read, signature, source_files, used_columns
 from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
+from dist_lstm.data.trained_series import TrainedSeries, trained_series
 from dist_lstm.data.windows import split_ranges
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ShardLayout
@@ -147,14 +149,14 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
                 "choose another --out",
             )
         return raw
-    known = None if trained is None else _known_series(trained)
+    earlier = None if trained is None else trained_series(trained)
     if trained is None:
         _check_length(raw.make_task(config), raw.manifest)
     else:
         _check_zone(raw.manifest, trained.manifest)
         statics = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers}
         raw = Shards(raw.folder, raw.manifest.model_copy(update=statics))
-    changes = _write_shards(raw, config, known, dataset.folder)
+    changes = _write_shards(raw, config, earlier, dataset.folder)
     files = ShardLayout(dataset.folder)
     pq.write_table(_rejected_table(dataset.rejected, raw.manifest.id_type), files.rejected)
     manifest = raw.manifest.model_copy(update=changes | {"fingerprint": fingerprint})
@@ -169,37 +171,6 @@ def _rejected_table(rejected: list[dict[str, Any]], id_type: str) -> pa.Table:
     return pa.table(
         {"unique_id": names, "steps": pa.array(steps, pa.int64()), "reason": pa.array(reasons, pa.string())}
     )
-
-
-@dataclass(frozen=True)
-class _KnownSeries:
-    """Facts of the series that a model was trained on, which it keeps in other tables.
-
-    Attributes:
-        rows: Position of each series in the facts, by name.
-        facts: Index, transform and statistics, each `[N]`.
-    """
-
-    rows: Mapping[str, int]
-    facts: Mapping[str, np.ndarray]
-
-    def carried_over(self, names: np.ndarray, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Facts of other series of these names, `[N]`: those of the training where it had such a series.
-
-        The index of a series that it did not have is 0.
-        """
-        row = np.array([self.rows.get(name, -1) for name in names], np.int64)
-        result = dict(facts) | {"series": np.zeros(len(row), np.int64)}
-        return result | {key: np.where(row >= 0, self.facts[key][row], result[key]) for key in self.facts}
-
-
-def _known_series(trained: Shards) -> _KnownSeries:
-    panels = list(trained.panels())
-    names = np.concatenate([panel.unique_id for panel in panels])
-    facts = {
-        key: np.concatenate([panel.facts[key] for panel in panels]) for key in ("series", "transform", *STATISTICS)
-    }
-    return _KnownSeries({name: row for row, name in enumerate(names)}, facts)
 
 
 def _fingerprint(config: ResolvedConfig, source: list[Any]) -> str:
@@ -227,8 +198,10 @@ def _write_panels(
             zone = zone_of(table.schema.field("ds").type)
             id_type = str(table.schema.field("unique_id").type)
             if freq is None:
-                known = given is not None and not check_freq
-                freq = given if known else sample_frequency(table, given, config.data.ds_format)
+                if given is not None and not check_freq:
+                    freq = given
+                else:
+                    freq = sample_frequency(table, given, config.data.ds_format)
             panel = make_panel(table, freq, config.data.duplicates)
             panel = _reject_unobserved(panel, rejected)
             if config.data.trailing == "drop":
@@ -304,12 +277,14 @@ def _check_zone(manifest: Manifest, trained: Manifest) -> None:
         )
 
 
-def _write_shards(raw: Shards, config: ResolvedConfig, known: _KnownSeries | None, folder: Path) -> dict[str, Any]:
+def _write_shards(
+    raw: Shards, config: ResolvedConfig, earlier: TrainedSeries | None, folder: Path
+) -> dict[str, Any]:
     """Write the final shards, with transforms, statistics and covariates; returns changes of the manifest."""
     manifest, setting = raw.manifest, config.data.transform
     task = raw.make_task(config)
     # A table that a trained model forecasts has no validation or test range.
-    task = task if known is None else replace(task, validation=0, test=0)
+    task = task if earlier is None else replace(task, validation=0, test=0)
     evidence = _examine(raw, task, setting)
     default = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
     chosen: list[np.ndarray] = []
@@ -328,8 +303,8 @@ def _write_shards(raw: Shards, config: ResolvedConfig, known: _KnownSeries | Non
                 **statistics(panel, end, task.season_length, logged),
                 **encode_statics(panel, manifest.categories, manifest.numbers),
             }
-            facts = facts if known is None else known.carried_over(panel.unique_id, facts)
-            for name in manifest.categories if known is not None else ():
+            facts = facts if earlier is None else earlier.carry_over(panel.unique_id, facts)
+            for name in manifest.categories if earlier is not None else ():
                 given = np.array([value is not None for value in panel.facts[STATIC + name]])
                 unknown[name] += int((given & (facts[STATIC + name] == 0)).sum())
             writer.write(replace(panel, facts=facts))

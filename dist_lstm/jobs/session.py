@@ -133,7 +133,10 @@ def _joined(address: str, options: dict[str, Any]) -> Iterator[None]:
 
 
 def socket_folder() -> Path:
-    """A folder with a path so short that Ray can make its sockets below it; `TMPDIR` where that is short enough.
+    """Choose a folder with a path so short that Ray can make its sockets below it.
+
+    Returns:
+        The folder of `TMPDIR` where its path is short enough, else /tmp, /var/tmp or the home folder.
 
     Raises:
         UserError: If there is no such folder.

@@ -13,7 +13,8 @@ from dist_lstm.config.defaults import DatasetStatistics, resolve
 from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.load import assign_settings, flatten, leaves, override, parse_config
 from dist_lstm.config.schema import Config
-from dist_lstm.data.panel import make_panel, sample_frequency
+from dist_lstm.data.panel import make_panel
+from dist_lstm.data.sample_frequency import sample_frequency
 from dist_lstm.data.source import SourceFile, read, read_sample, source_files
 from dist_lstm.errors import UserError
 from dist_lstm.starter.recognise import Recognised, recognise

