@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -349,6 +350,22 @@ class TestGoingOn:
             pytest.raises(UserError, match="there is no model; train one first"),
         ):
             stage(run)
+
+    @pytest.mark.parametrize("verb", ["train", "backtest", "forecast", "report"])
+    def test_a_run_whose_shards_changed_is_refused_naming_the_file(self, table, copy, tmp_path, call, verb):
+        job = tmp_path / "job.yaml"
+        job.write_text(yaml.safe_dump(make_config(table).model_dump(mode="json", exclude_none=True)))
+        for name in ("metrics.json", "backtest/_SUCCESS", "_SUCCESS") if verb != "report" else ():
+            (copy / name).unlink()
+        shutil.rmtree(copy / "forecasts")
+        shard = copy / "shards" / "part-00000.parquet"
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+        status, _, error = call(verb, *([job, "--out", copy] if verb == "train" else [copy]))
+        assert status == 2
+        assert error.splitlines()[-1].startswith(f"error: {shard}: the shard is missing or damaged: its SHA-256 ")
+        assert error.count("\n") == 1
 
     def test_a_folder_without_a_config_is_not_opened_as_a_run(self, tmp_path):
         with pytest.raises(UserError, match=r"it has no config\.yaml"), open_run(tmp_path, Console()):

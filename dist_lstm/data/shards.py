@@ -3,9 +3,7 @@
 Axes: N series, S steps of all series together.
 """
 
-import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +15,9 @@ import pyarrow.parquet as pq
 
 from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.task import Task
+from dist_lstm.data.integrity import checksum, compare_with_manifest, open_shard
 from dist_lstm.data.manifest import Manifest, Shard, load_manifest
 from dist_lstm.data.panel import Panel, join_panels, seasonal_error, series_mean
-from dist_lstm.errors import UserError
 from dist_lstm.layout import ShardLayout, part_name
 
 #: Names of the statistics of a series.
@@ -196,12 +194,6 @@ class ShardWriter:
         self._finish()
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @dataclass(frozen=True)
 class RowGroup:
     """The location of one panel.
@@ -219,20 +211,6 @@ class RowGroup:
     lengths: np.ndarray
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(path, "the shard is missing or damaged", "prepare the data again into another --out")
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a shard; the checksum of every page that is read is compared."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path) from error
-
-
 def read_panel(group: RowGroup) -> Panel:
     """Read the series of one row group.
 
@@ -245,7 +223,7 @@ def read_panel(group: RowGroup) -> Panel:
     Raises:
         UserError: If the shard is missing or damaged.
     """
-    with _reading(group.path) as file:
+    with open_shard(group.path) as file:
         return _to_panel(file.read_row_group(group.number))
 
 
@@ -271,20 +249,22 @@ class Shards:
         return self.manifest.make_task(config)
 
     def row_groups(self) -> list[RowGroup]:
-        """All row groups, in order.
+        """All row groups, in order, after every file was compared with the manifest.
 
         Returns:
             One entry per row group.
 
         Raises:
-            UserError: If a shard is missing, damaged, or has another size than the manifest says.
+            UserError: If a shard is missing, or its size or checksum is not that of the manifest.
         """
+        compare_with_manifest(self.folder, self.manifest.shards)
+        return self._row_groups()
+
+    def _row_groups(self) -> list[RowGroup]:
         groups = []
         for shard in self.manifest.shards:
             path = self.folder / shard.file
-            if not path.is_file() or path.stat().st_size != shard.bytes:
-                raise _damaged(path)
-            with _reading(path) as file:
+            with open_shard(path) as file:
                 for number in range(file.num_row_groups):
                     lengths = file.read_row_group(number, columns=["length"])["length"].to_numpy()
                     groups.append(RowGroup(path, number, len(lengths), lengths))
@@ -316,7 +296,7 @@ class Shards:
             yield from panels
 
     def read_series(self, indices: np.ndarray) -> Panel:
-        """Read some series.
+        """Read some series; only the files that hold them are compared with the manifest.
 
         Args:
             indices: Their positions in the order of the shards, from 0, ascending, `[N]`; at least one.
@@ -327,8 +307,11 @@ class Shards:
         Raises:
             UserError: If a shard is missing or damaged.
         """
+        end = np.cumsum([shard.series for shard in self.manifest.shards])
+        needed = np.unique(np.searchsorted(end, indices, side="right"))
+        compare_with_manifest(self.folder, [self.manifest.shards[number] for number in needed])
         panels, first = [], 0
-        for group in self.row_groups():
+        for group in self._row_groups():
             rows = indices[(indices >= first) & (indices < first + group.series)] - first
             if len(rows):
                 panels.append(read_panel(group).take(np.isin(np.arange(group.series), rows)))

@@ -4,11 +4,15 @@
 """
 
 import logging
+import os
 import pickle
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dist_lstm.errors import UserError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -85,12 +89,43 @@ def last_result(trial: Any) -> dict[str, Any]:
     return trial.run_metadata.last_result
 
 
+def refuse_others(path: Path, advice: str) -> None:
+    """Refuse a file or folder of Ray's that another user could have written: reading a pickle runs its code.
+
+    Args:
+        path: The file or folder.
+        advice: What to do about one that is refused.
+
+    Raises:
+        UserError: If it belongs to another user or is a link.
+    """
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise UserError(path, "is a link; Ray's state is read only from where it was written", advice)
+    if status.st_uid != os.getuid():
+        raise UserError(
+            path, f"belongs to another user ({status.st_uid}); Ray's state is read only by its owner", advice
+        )
+
+
 def trial_error(trial: Any) -> Exception | None:
-    """The exception that ended a trial, from Tune's record."""
-    # Tune writes it to this file, and copies it later to where `get_pickled_error` looks.
-    path = trial.pickled_error_file
-    if path and Path(path).exists():
-        return pickle.loads(Path(path).read_bytes())  # noqa: S301 (this process wrote it)
+    """The exception that ended a trial, from Tune's record.
+
+    Args:
+        trial: Tune's record.
+
+    Returns:
+        The exception; None where there is none; a `UserError` where its file is not one of this user.
+    """
+    # Tune writes it to this file, and copies it later to where `get_pickled_error` looks. On a cluster that
+    # another user started, the file lies in a folder of that user.
+    path = Path(trial.pickled_error_file) if trial.pickled_error_file else None
+    if path is not None and os.path.lexists(path):
+        try:
+            refuse_others(path, "look into the log of the trial")
+        except UserError as error:
+            return error
+        return pickle.loads(path.read_bytes())  # noqa: S301 (this user wrote it)
     return trial.get_pickled_error() or trial.get_error()
 
 

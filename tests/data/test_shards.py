@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import os
+import re
 import warnings
 from dataclasses import replace
 
@@ -13,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_lstm.config.task import TRANSFORMS
+from dist_lstm.data import integrity
+from dist_lstm.data.integrity import checksum
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.shards import Shards, ShardWriter, checksum, read_panel, statistics
+from dist_lstm.data.shards import Shards, ShardWriter, read_panel, statistics
 from dist_lstm.errors import UserError
 
 
@@ -254,10 +258,69 @@ def flip_lengths(path) -> None:
     flip_in(path, "length", share=0.99)
 
 
-@pytest.mark.parametrize("damage", [remove, shorten, overwrite, flip_values, flip_lengths])
-def test_a_missing_or_damaged_shard_is_refused_by_name(damage, make_panel_of, write_panel, make_task):
+def be_a_folder(path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def change_the_footer(path) -> None:
+    """Another valid file of the same size: only a checksum of the whole file shows it."""
+    content = path.read_bytes()
+    other = re.sub(rb"parquet-cpp-arrow version \d", b"parquet-cpp-arrow version 0", content)
+    assert other != content
+    path.write_bytes(other)
+    assert pq.read_table(path).num_rows
+
+
+CHECKSUM = r"its SHA-256 begins with \w{8}, its manifest says \w{8}"
+DAMAGES = {
+    remove: "no such file or directory",
+    shorten: r"it has [\d,]+ bytes, its manifest says [\d,]+",
+    overwrite: CHECKSUM,
+    flip_values: CHECKSUM,
+    flip_lengths: CHECKSUM,
+    change_the_footer: CHECKSUM,
+    be_a_folder: ".*",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_missing_or_damaged_shard_is_refused_by_name(damage, number, make_panel_of, write_panel, make_task):
     # Noise is stored as it is: no decompressor would notice a flipped bit of it.
-    folder, manifest = write_panel(make_panel_of(*np.random.default_rng(0).normal(size=(40, 50))), make_task())
-    damage(folder / manifest.shards[0].file)
-    with pytest.raises(UserError, match=r"part-00000\.parquet: the shard is missing or damaged; prepare"):
-        [list(panels) for _, panels in Shards(folder, manifest).panels_by_file()]
+    panel = make_panel_of(*np.random.default_rng(0).normal(size=(40, 50)))
+    folder, manifest = write_panel(panel, make_task(), group_steps=1000, shard_steps=1000)
+    shards = Shards(folder, manifest)
+    damage(folder / manifest.shards[number].file)
+    message = rf"part-0000{number}\.parquet: the shard is missing or damaged: {DAMAGES[damage]}; prepare"
+    for read in (shards.row_groups, lambda: list(shards.panels()), lambda: shards.read_series(np.array([3, 25]))):
+        with pytest.raises(UserError, match=message) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_series_are_read_while_a_shard_of_others_is_damaged(make_panel_of, write_panel, make_task):
+    panel = make_panel_of(*np.random.default_rng(0).normal(size=(40, 50)))
+    folder, manifest = write_panel(panel, make_task(), group_steps=1000, shard_steps=1000)
+    change_the_footer(folder / manifest.shards[1].file)
+    read = Shards(folder, manifest).read_series(np.array([0, 19]))
+    assert read.unique_id.tolist() == panel.unique_id[[0, 19]].tolist()
+
+
+def test_a_process_reads_each_shard_once_to_compare_it_until_it_changes(
+    make_panel_of, write_panel, make_task, monkeypatch
+):
+    panel = make_panel_of(*np.random.default_rng(0).normal(size=(40, 50)))
+    folder, manifest = write_panel(panel, make_task(), group_steps=1000, shard_steps=1000)
+    compared = []
+    monkeypatch.setattr(integrity, "checksum", lambda path: compared.append(path.name) or checksum(path))
+    for _ in range(3):
+        shards = Shards(folder, manifest)
+        list(shards.panels())
+        shards.read_series(np.array([30]))
+    assert sorted(compared) == ["part-00000.parquet", "part-00001.parquet"]
+    path = folder / "part-00001.parquet"
+    change_the_footer(path)
+    os.utime(path, ns=(0, 0))  # two changes within the clock's resolution would have the same time
+    with pytest.raises(UserError, match="SHA-256"):
+        Shards(folder, manifest).row_groups()

@@ -148,6 +148,10 @@ def test_records_of_trials_keep_their_result_their_error_and_their_checkpoint(tm
     assert ray_private.trial_error(trial) is None
     trial.handle_error(RayTaskError("step", "reason", RuntimeError("reason")))
     assert "reason" in str(ray_private.trial_error(trial))
+    with monkeypatch.context() as patch:  # the folder of a cluster that another user started
+        owner = tmp_path.stat().st_uid
+        patch.setattr(ray_private.os, "getuid", lambda: owner + 1)
+        assert f"error.pkl: belongs to another user ({owner})" in str(ray_private.trial_error(trial))
     trial.run_metadata.last_result = {"score": 1.0}
     assert ray_private.last_result(trial) == {"score": 1.0}
     state = {"trial_data": [trial.get_json_state()]}

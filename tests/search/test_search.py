@@ -251,6 +251,36 @@ class TestState:
         with pytest.raises(UserError, match="link: "):
             tune_state.reserve(tmp_path / "link")
 
+    @pytest.mark.parametrize("name", ["tuner.pkl", "experiment_state-1.json", "0000-x/error.pkl", "0000-x"])
+    def test_any_file_of_another_user_in_the_folder_is_refused_before_it_is_read(
+        self, tmp_path, monkeypatch, name
+    ):
+        state = tmp_path / "ray"
+        (state / "0000-x").mkdir(parents=True)
+        for one in ("tuner.pkl", "experiment_state-1.json", "0000-x/error.pkl"):
+            (state / one).write_text("{}")
+        tune_state.reserve(state)
+        owner, lstat = state.stat().st_uid, Path.lstat
+
+        def of_another(path: Path) -> os.stat_result:
+            fields = list(lstat(path))
+            fields[stat.ST_UID] += path == state / name
+            return os.stat_result(fields)
+
+        monkeypatch.setattr(Path, "lstat", of_another)
+        message = rf"{name}: belongs to another user \({owner + 1}\); .*; delete {state}; its trials are then run"
+        with pytest.raises(UserError, match=message):
+            tune_state.reserve(state)
+
+    @pytest.mark.parametrize("name", ["tuner.pkl", "0000-x/checkpoint_000000"])
+    def test_a_link_in_the_folder_is_refused(self, tmp_path, name):
+        elsewhere, link = tmp_path / "elsewhere", tmp_path / "ray" / name
+        elsewhere.mkdir()
+        link.parent.mkdir(parents=True)
+        link.symlink_to(elsewhere)
+        with pytest.raises(UserError, match=rf"{name}: is a link; .*; delete {tmp_path / 'ray'}"):
+            tune_state.reserve(tmp_path / "ray")
+
     def test_damaged_state_is_refused_instead_of_starting_a_new_search(self, tmp_path):
         (tmp_path / "experiment_state-1.json").write_text("{}")
         tune_state.check_intact(tmp_path)

@@ -145,6 +145,22 @@ def test_a_run_at_a_store_forecasts_a_table_at_a_store_to_a_store_and_scores_it(
     assert said.startswith(f"{out} against ")
 
 
+def test_a_shard_that_changed_at_the_store_is_refused_by_its_uri(run, call, tmp_path, other_machine):
+    uri = make_bucket()
+    folder = fetched(run.uri)
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    changed = folder / "shards" / "part-00000.parquet"
+    (tmp_path / "changed").write_bytes(changed.read_bytes()[:-1] + b"?")
+    Objects(uri).send([(path, path.relative_to(folder).as_posix()) for path in files if path != changed])
+    Objects(uri).send([(tmp_path / "changed", "shards/part-00000.parquet")])
+    other_machine()
+    status, _, error = call("forecast", uri, "--out", tmp_path / "out")
+    assert status == 2
+    shard = f"{uri}/shards/part-00000.parquet"
+    assert error.startswith(f"error: {shard}: the shard is missing or damaged: its SHA-256")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
