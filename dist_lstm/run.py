@@ -184,7 +184,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
         The run, with measured values in place of `auto` in its config.
 
     Raises:
-        UserError: If training diverges.
+        UserError: If the first training diverges; a second one that does is refused, and the first model kept.
     """
     if run.is_done("train"):
         run.console.print("train     already done")
@@ -194,7 +194,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.measure import Workload, measure
     from dist_lstm.train.monitor import Monitor
-    from dist_lstm.train.phases import Training, train_phase
+    from dist_lstm.train.phases import Refit, Training, train_phase, train_refit
 
     strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
     monitor = Monitor(run.folder, run.console)
@@ -203,18 +203,18 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
         run = replace(run, config=config)
         write_text(run.files.config, dump_config(config))
     training = Training(run.folder, run.shards, config, run.task, strategy, monitor, stop_signal=stop_signal)
-    fitted = final = train_phase(training)
-    refit = run.config.train.refit and run.task.validation + run.task.test > 0
-    if refit:
+    fitted, refit = train_phase(training), Refit()
+    if run.config.train.refit and run.task.validation + run.task.test > 0:
         save_model(fitted.model, run.files.backtest_model)
-        final = train_phase(training, refit_steps=fitted.steps)
+        refit = train_refit(training, fitted)
+    final = refit.accepted or fitted
     save_model(final.model, run.files.model)
-    training.monitor.close([*fitted.history, *(final.history if refit else [])])
+    training.monitor.close([*fitted.history, *refit.history])
     environment = describe_environment(strategy, final.model, run.config.train) | fitted.speed.describe()
     write_json(run.files.environment, environment)
-    run.add_metrics("training", fitted.describe() | {"refit": refit})
+    run.add_metrics("training", fitted.describe() | refit.describe())
     remove(run.files.checkpoints)
-    refitted = f"; refit on whole series for {final.steps} steps" if refit else ""
+    refitted = f"; refit on whole series for {final.steps} steps" if refit.accepted else ""
     run.console.print(f"train     {fitted.summary}, {'' if environment['cudnn'] else 'no '}cuDNN{refitted}")
     return run
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -370,6 +371,44 @@ class TestGoingOn:
     def test_a_folder_without_a_config_is_not_opened_as_a_run(self, tmp_path):
         with pytest.raises(UserError, match=r"it has no config\.yaml"), open_run(tmp_path, Console()):
             pass
+
+
+class TestRefitsThatDiverge:
+    def spoil(self, monkeypatch, change) -> None:
+        """Change the weights of the second training before they are compared with those of the first."""
+        from dist_lstm.train import phases
+
+        honest = phases.fit
+
+        def fit(*arguments: Any) -> Any:
+            fitted = honest(*arguments)
+            if arguments[4].name == "refit":
+                fitted.model.set_weights([change(one) for one in fitted.model.get_weights()])
+            return fitted
+
+        monkeypatch.setattr(phases, "fit", fit)
+
+    @pytest.mark.parametrize("factor", [1000, np.nan])
+    def test_the_first_model_is_kept_and_every_result_says_so(self, table, tmp_path, monkeypatch, factor):
+        self.spoil(monkeypatch, lambda weights: weights * np.float32(factor))
+        said = work(make_config(table), tmp_path / "run")
+        metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
+        reason = metrics["refit_refused"]
+        assert metrics["refit"] is False
+        assert f"refit     diverged: {reason}; model.keras is the first model" in said
+        assert "refit on whole series" not in said
+        assert reason in (tmp_path / "run" / "report.html").read_text()
+        one, two = (
+            keras.models.load_model(tmp_path / "run" / name) for name in ("model.keras", "model-backtest.keras")
+        )
+        for weights, kept in zip(one.get_weights(), two.get_weights(), strict=True):
+            np.testing.assert_array_equal(weights, kept)
+        assert np.isfinite(pd.read_parquet(tmp_path / "run" / "forecasts")["LSTM"]).any()
+
+    def test_a_run_without_divergence_says_nothing_of_it(self, folder):
+        assert json.loads((folder / "metrics.json").read_text())["training"]["refit"] is True
+        assert "refit_refused" not in (folder / "metrics.json").read_text()
+        assert "diverged" not in (folder / "report.html").read_text()
 
 
 class TestForecastingAnotherTable:

@@ -17,6 +17,8 @@ from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, vali
 
 #: Maximum number of validation windows per group and epoch.
 _VALIDATION_WINDOWS = 1 << 10
+#: Maximum number of training windows per group on which two models are compared.
+_TRAINING_WINDOWS = 1 << 8
 
 
 def group_seed(name: str, seed: int) -> int:
@@ -86,16 +88,34 @@ class GroupWindows:
         Returns:
             Series and cutoff of each window, each `[B]`, at most 1,024; none if all steps are trained on.
         """
-        chosen, cutoff = _of(self._validation, series).enumerate()
-        if len(chosen) > _VALIDATION_WINDOWS:
-            generator = np.random.default_rng([seed, 0])
-            kept = np.sort(generator.choice(len(chosen), _VALIDATION_WINDOWS, replace=False))
-            chosen, cutoff = chosen[kept], cutoff[kept]
-        return series[chosen], cutoff
+        return _sample(self._validation, series, _VALIDATION_WINDOWS, np.random.default_rng([seed, 0]))
+
+    def training_sample(self, series: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """A seeded sample of the training windows of a group.
+
+        Args:
+            series: Indices of the group's series in the panel, `[N]`.
+            seed: The group's seed.
+
+        Returns:
+            Series and cutoff of each window, each `[B]`, at most 256.
+        """
+        return _sample(self._training, series, _TRAINING_WINDOWS, np.random.default_rng([seed, 2]))
 
     def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`."""
         return self._cutter.cut(series, cutoff)
+
+
+def _sample(
+    cutoffs: Cutoffs, series: np.ndarray, most: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """All windows of some series, or as many as allowed."""
+    chosen, cutoff = _of(cutoffs, series).enumerate()
+    if len(chosen) > most:
+        kept = np.sort(generator.choice(len(chosen), most, replace=False))
+        chosen, cutoff = chosen[kept], cutoff[kept]
+    return series[chosen], cutoff
 
 
 def _of(cutoffs: Cutoffs, series: np.ndarray) -> Cutoffs:

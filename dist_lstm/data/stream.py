@@ -13,12 +13,14 @@ import tensorflow as tf
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import WHOLE, Part, TrainingWindows
-from dist_lstm.data.shards import Shards, read_panel
-from dist_lstm.data.windows import Cutoffs, WindowCutter, validation_cutoffs
+from dist_lstm.data.shards import RowGroup, Shards, read_panel
+from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs
 from dist_lstm.errors import UserError
 
 #: Maximum number of validation windows per epoch.
 _VALIDATION_WINDOWS = 1 << 14
+#: Maximum number of training windows on which two models are compared, and of row groups they are read from.
+_TRAINING_WINDOWS, _TRAINING_GROUPS = 1 << 12, 16
 
 
 def training_dataset(
@@ -84,13 +86,13 @@ def ordered_windows(
 
 
 @dataclass(frozen=True)
-class ValidationWindows:
-    """Validation windows, held in memory.
+class WindowSample:
+    """Windows to compute a loss on, held in memory.
 
     Attributes:
         inputs: Model inputs by name, each `[B, ...]`.
         target: Targets, `[B, H]`, in target units; NaN is missing.
-        available: Windows of the validation range.
+        available: Windows that they were chosen from.
         batch_size: Windows per batch.
     """
 
@@ -112,7 +114,7 @@ class ValidationWindows:
             yield _fill(inputs, self.batch_size), self.target[chosen]
 
 
-def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -> ValidationWindows:
+def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -> WindowSample:
     """Cut the windows of the validation range, a seeded sample of them if there are very many.
 
     Args:
@@ -124,15 +126,7 @@ def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -
     Returns:
         At most 16,384 windows, in the order of the shards.
     """
-    available, sample = sample_validation(shards, task, _VALIDATION_WINDOWS, seed)
-    none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
-    result, targets = [none], [np.zeros((0, task.horizon), task.value_type)]
-    for panel, series, cutoff in sample:
-        inputs, target = WindowCutter(panel, task).cut(series, cutoff)
-        result.append(inputs)
-        targets.append(target)
-    inputs = {name: np.concatenate([one[name] for one in result]) for name in none}
-    return ValidationWindows(inputs, np.concatenate(targets), available, batch_size)
+    return _cut_sample(*sample_validation(shards, task, _VALIDATION_WINDOWS, seed), task, batch_size)
 
 
 def sample_validation(
@@ -151,10 +145,41 @@ def sample_validation(
         order of the shards.
     """
     groups = [(group, validation_cutoffs(group.lengths, task)) for group in shards.row_groups()]
+    return _sample(groups, most, np.random.default_rng([seed, 0]))
+
+
+def training_sample(shards: Shards, task: Task, stride: int, batch_size: int, seed: int) -> WindowSample:
+    """Cut a seeded sample of the windows of the training range, from a few row groups if there are many.
+
+    Args:
+        shards: The series.
+        task: The task.
+        stride: Steps between the cutoffs of a series.
+        batch_size: Windows per batch.
+        seed: Seed of the sample.
+
+    Returns:
+        At most 4,096 windows from at most 16 row groups, in the order of the shards.
+    """
+    generator = np.random.default_rng([seed, 1])
+    cutoffs = [
+        (group, training_cutoffs(group.lengths, task, stride, whole=False)) for group in shards.row_groups()
+    ]
+    groups = [(group, some) for group, some in cutoffs if some.total]
+    if len(groups) > _TRAINING_GROUPS:
+        chosen = np.sort(generator.choice(len(groups), _TRAINING_GROUPS, replace=False))
+        groups = [groups[number] for number in chosen]
+    return _cut_sample(*_sample(groups, _TRAINING_WINDOWS, generator), task, batch_size)
+
+
+def _sample(
+    groups: list[tuple[RowGroup, Cutoffs]], most: int, generator: np.random.Generator
+) -> tuple[int, Iterator[tuple[Panel, np.ndarray, np.ndarray]]]:
+    """Choose windows of row groups; returns the number of all, and the chosen ones panel by panel."""
     available = sum(cutoffs.total for _, cutoffs in groups)
-    kept = np.arange(available)
+    kept = np.arange(min(available, most))
     if available > most:
-        kept = np.sort(np.random.default_rng([seed, 0]).choice(available, most, replace=False))
+        kept = np.sort(generator.choice(available, most, replace=False))
 
     def panels() -> Iterator[tuple[Panel, np.ndarray, np.ndarray]]:
         before = 0
@@ -166,6 +191,19 @@ def sample_validation(
                 yield read_panel(group), series[here], cutoff[here]
 
     return available, panels()
+
+
+def _cut_sample(
+    available: int, sample: Iterator[tuple[Panel, np.ndarray, np.ndarray]], task: Task, batch_size: int
+) -> WindowSample:
+    none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+    result, targets = [none], [np.zeros((0, task.horizon), task.value_type)]
+    for panel, series, cutoff in sample:
+        inputs, target = WindowCutter(panel, task).cut(series, cutoff)
+        result.append(inputs)
+        targets.append(target)
+    inputs = {name: np.concatenate([one[name] for one in result]) for name in none}
+    return WindowSample(inputs, np.concatenate(targets), available, batch_size)
 
 
 def _fill(inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

@@ -45,12 +45,15 @@ class Candidate:
         before: Forecasts by the model that was not trained on the test range.
         after: Forecasts by the model that was trained on all steps; None if it is the same model.
         failure: Why the model is unusable; None if it may be usable.
+        refit_refused: Why the model that was trained on all steps was refused, so that `after` is not trained on
+            the last ones; None if it was not.
     """
 
     level: str
     before: Predict
     after: Predict | None = None
     failure: str | None = None
+    refit_refused: str | None = None
 
 
 class FallbackSelector:
@@ -70,6 +73,7 @@ class FallbackSelector:
         self._gate = gate
         number = len(panel.unique_id)
         self.level = np.full(number, "naive", dtype=object)
+        self.refit_refused = np.full(number, None, dtype=object)
         self.reasons: list[list[str]] = [[] for _ in range(number)]
         self._median = task.quantiles.index(0.5)
         self._naive = {
@@ -125,6 +129,7 @@ class FallbackSelector:
             self._put("test", series[taken], test)
             self._put("end", series[taken], end[taken])
             self.level[series[taken]] = candidate.level
+            self.refit_refused[series[taken]] = candidate.refit_refused
 
     def _refuse(self, level: str, series: np.ndarray, taken: np.ndarray, reasons: list[str]) -> None:
         for index, kept, reason in zip(series.tolist(), taken.tolist(), reasons, strict=True):
@@ -162,19 +167,25 @@ class FallbackSelector:
         """The forecasts of the test range with the observed values, one row per series, cutoff and step."""
         return backtest_columns(self.panel, self.task, *self._tested())
 
-    def scores(self) -> pd.DataFrame:
-        """One row per series and model: metrics, NaN where it was not scored, `level`, and `reason`."""
+    def scores(self) -> pa.Table:
+        """One row per series and model: metrics, NaN where not scored, `level`, `reason` and `refit_refused`."""
         tables = score_windows(self.panel, self.task, *self._tested())
         chosen = pd.DataFrame(
             {
                 "unique_id": typed_names(self.panel.unique_id, self.task.id_type),
                 "level": self.level,
                 "reason": ["; ".join(reasons) or None for reasons in self.reasons],
+                "refit_refused": self.refit_refused,
             }
         )
         names = (MODEL, baselines.NAME)
         merged = [chosen.merge(table, on="unique_id", how="left") for table in tables]
-        return pd.concat([one.assign(model=name) for name, one in zip(names, merged, strict=True)])
+        scores = pd.concat([one.assign(model=name) for name, one in zip(names, merged, strict=True)])
+        schema = pa.Schema.from_pandas(scores, preserve_index=False)
+        for name in ("unique_id", "level", "reason", "refit_refused", "model"):
+            # A column of one pack that is empty would have another type than that of the others.
+            schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
+        return pa.Table.from_pandas(scores, schema, preserve_index=False)
 
     def _tested(self) -> tuple[Cutoffs, np.ndarray, np.ndarray, np.ndarray]:
         cutoffs = self._cutoffs(self.panel)["test"]

@@ -32,6 +32,7 @@ _SCHEMA = pa.schema(
         ("validation_loss", pa.float64()),
         ("stopped_early", pa.bool_()),
         ("failure", pa.string()),
+        ("refit_refused", pa.string()),
         ("weights", pa.list_(pa.float32())),
         ("weights_backtest", pa.list_(pa.float32())),
     ]
@@ -49,6 +50,7 @@ class StoredModel:
     Attributes:
         name: The `unique_id` of its series, or the name of its group.
         failure: Why it could not be trained; None if it could.
+        refit_refused: Why `weights` are those trained without the test range; None if they are not.
         weights: Its weights, trained with the test range, as one flat list.
         weights_backtest: Its weights, trained without the test range.
         variables: The shapes of their variables by path, in the order of the lists; None in version 0.1.0.
@@ -56,6 +58,7 @@ class StoredModel:
 
     name: str
     failure: str | None
+    refit_refused: str | None
     weights: Sequence[float]
     weights_backtest: Sequence[float]
     variables: Mapping[str, Sequence[int]] | None
@@ -106,7 +109,7 @@ def read_models(files: Sequence[Path], names: Sequence[str]) -> list[StoredModel
         Those of the models that are in the tables.
     """
     dataset = ds.dataset([str(file) for file in files], schema=_SCHEMA)
-    columns = ["name", "failure", *_WEIGHTS, "__filename"]
+    columns = ["name", "failure", "refit_refused", *_WEIGHTS, "__filename"]
     rows = dataset.to_table(columns=columns, filter=pc.field("name").isin(list(names))).to_pylist()
     variables = {path: _described(path) for path in {row["__filename"] for row in rows}}
     return [StoredModel(variables=variables[row.pop("__filename")], **row) for row in rows]

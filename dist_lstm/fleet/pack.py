@@ -3,7 +3,7 @@
 Axes: N series, B windows, H horizon, P head parameters.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dist_lstm.config.load import load_config
 from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig
 from dist_lstm.config.task import Task, Vocabulary
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.data.windows import Rolling
-from dist_lstm.errors import UserError
 from dist_lstm.fleet.fallback import Candidate, FallbackSelector, Predict
+from dist_lstm.fleet.initial import Initial
 from dist_lstm.fleet.models import read_models, write_models
-from dist_lstm.fleet.packing import Group, read_pack
+from dist_lstm.fleet.packing import read_pack
+from dist_lstm.fleet.training import GroupTrainer, TrainedGroup
 from dist_lstm.layout import FleetLayout, RunLayout, part_files, part_name
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.storage import publish
@@ -80,32 +80,6 @@ def slots_of(config: ResolvedConfig) -> int:
     return _SLOTS["GPU" if config.fleet.gpus else "CPU"] if members == "auto" else members
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """A small model, trained without the test range (`before`) and with it (`after`)."""
-
-    group: Group
-    before: Any
-    after: Any
-
-    @property
-    def failure(self) -> str | None:
-        return self.before.failure or self.after.failure
-
-    def row(self, level: str) -> dict[str, Any]:
-        return {
-            "name": self.group.name,
-            "level": level,
-            "series": len(self.group.indices),
-            "steps": self.before.steps,
-            "validation_loss": self.before.validation_loss,
-            "stopped_early": self.before.stopped_early,
-            "failure": self.failure,
-            "weights": self.after.weights,
-            "weights_backtest": self.before.weights,
-        }
-
-
 class PackWorker:
     """Works through packs, one after the other, with one compiled graph.
 
@@ -129,9 +103,11 @@ class PackWorker:
         self._shards = open_shards(job.files.shards)
         self._task = small_task(self._shards, job.local)
         with seeded(job.local.train.seed, job.local.train.deterministic):
-            self._models = make_fused_models(self._task, job.local.model, job.local.train)
-        self._predict = make_predictor(self._models.ordinary, self._task, _BATCH)
-        self._initial = Initial(job.init_from, self._models.ordinary) if job.init_from else None
+            models = make_fused_models(self._task, job.local.model, job.local.train)
+        self._trainer = GroupTrainer(models, self._task, job.local, slots_of(job.config))
+        self._model = models.ordinary
+        self._predict = make_predictor(self._model, self._task, _BATCH)
+        self._initial = Initial(job.init_from, self._model) if job.init_from else None
 
     def work(self, stage: str, number: int) -> dict[str, int]:
         """Train the models of a pack and publish its tables.
@@ -141,51 +117,32 @@ class PackWorker:
             number: Number of the pack.
 
         Returns:
-            The number of `models`; for `OWN`, also the number of series per level that forecasts them.
+            The number of `models`, and of `refits refused` if there are any; for `OWN`, also the number of series
+            per level that forecasts them.
         """
         groups = read_pack(self._job.packs(stage), number)
         indices = np.sort(np.concatenate([group.indices for group in groups]))
         panel = self._shards.read_series(indices)
         here = [replace(group, indices=np.searchsorted(indices, group.indices)) for group in groups]
-        trained = self._train(panel, here)
+        initial = self._initial.of([group.name for group in here]) if self._initial else {}
+        trained = self._trainer.train(panel, here, initial)
         counts = {"models": len(trained)}
         if stage == OWN:
             counts |= self._forecast(panel, trained, number)
+        if refused := sum(one.refused is not None for one in trained):
+            counts["refits refused"] = refused
         rows = [one.row("own" if stage == OWN else "group") for one in trained]
-        write_models(self._job.models(stage, number), rows, self._models.ordinary)
+        write_models(self._job.models(stage, number), rows, self._model)
         return counts
-
-    def _train(self, panel: Panel, groups: Sequence[Group]) -> list[_Trained]:
-        from dist_lstm.data.fused_windows import GroupWindows
-        from dist_lstm.data.sampling import make_sampling
-        from dist_lstm.train.fused.fit import FittedMember, Member, fused_fit
-
-        initial = self._initial.of([group.name for group in groups]) if self._initial else {}
-
-        def fit(whole: bool, members: Iterable[Member]) -> dict[str, FittedMember]:
-            windows = GroupWindows(panel, self._task, make_sampling(self._job.local, whole))
-            fitted = fused_fit(self._models, windows, list(members), slots_of(self._job.config))
-            return {one.name: one for one in fitted}
-
-        def member(group: Group, which: int, steps: int | None = None) -> Member:
-            weights = initial[group.name][which] if group.name in initial else None
-            return Member(group.name, group.indices, steps, weights=weights)
-
-        before = fit(False, [member(group, 0) for group in groups])
-        if not (self._job.local.train.refit and self._task.validation + self._task.test):
-            return [_Trained(group, before[group.name], before[group.name]) for group in groups]
-        sound = [group for group in groups if before[group.name].failure is None]
-        after = fit(True, [member(group, 1, before[group.name].steps) for group in sound])
-        return [_Trained(one, before[one.name], after.get(one.name, before[one.name])) for one in groups]
 
     def _with(self, weights: Sequence[np.ndarray]) -> Predict:
         def predict(panel: Panel, cutoffs: Any) -> tuple[np.ndarray, np.ndarray]:
-            self._models.ordinary.set_weights(weights)
+            self._model.set_weights(weights)
             return self._predict(panel, cutoffs)
 
         return predict
 
-    def _forecast(self, panel: Panel, trained: Sequence[_Trained], number: int) -> dict[str, int]:
+    def _forecast(self, panel: Panel, trained: Sequence[TrainedGroup], number: int) -> dict[str, int]:
         backtest, fleet = self._job.config.backtest, self._job.config.fleet
         rolling = Rolling(backtest.windows, backtest.stride)
         selector = FallbackSelector(
@@ -196,7 +153,7 @@ class PackWorker:
             if failure is None and self._task.validation and np.isnan(one.before.validation_loss):
                 failure = "too short: it has no validation window"
             before, after = self._with(one.before.weights), self._with(one.after.weights)
-            selector.consider(Candidate("own", before, after, failure), one.group.indices)
+            selector.consider(Candidate("own", before, after, failure, one.refused), one.group.indices)
         self._offer_groups(selector, trained)
         if selector.waiting.any() and self._job.global_folder is not None:
             before, after = self._global
@@ -205,7 +162,7 @@ class PackWorker:
         levels, counts = np.unique(selector.level.astype(str), return_counts=True)
         return dict(zip(levels.tolist(), counts.tolist(), strict=True))
 
-    def _offer_groups(self, selector: FallbackSelector, trained: Sequence[_Trained]) -> None:
+    def _offer_groups(self, selector: FallbackSelector, trained: Sequence[TrainedGroup]) -> None:
         members: dict[str, list[int]] = {}
         for one in trained:
             waiting = [int(index) for index in one.group.indices if selector.waiting[index]]
@@ -215,8 +172,9 @@ class PackWorker:
             return
         files = part_files(self._job.files.models, "group")
         for model in read_models(files, list(members)):
-            before, after = (self._with(one(self._models.ordinary)) for one in (model.before, model.after))
-            selector.consider(Candidate("group", before, after, model.failure), np.sort(members[model.name]))
+            before, after = (self._with(one(self._model)) for one in (model.before, model.after))
+            candidate = Candidate("group", before, after, model.failure, model.refit_refused)
+            selector.consider(candidate, np.sort(members[model.name]))
 
     @cached_property
     def _global(self) -> tuple[Predict, Predict]:
@@ -237,68 +195,8 @@ class PackWorker:
         tables = {
             files.forecasts: pa.table(selector.forecasts()),
             files.backtest: pa.table(selector.backtest()),
-            files.series_scores: pa.Table.from_pandas(selector.scores(), preserve_index=False),
+            files.series_scores: selector.scores(),
         }
         for folder, table in tables.items():
             with publish(folder / part_name(number)) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
-
-
-class Initial:
-    """Weights that training starts from.
-
-    Args:
-        folder: A run, whose model all models start from; or a fleet, where each starts from that of its name.
-        ordinary: A Keras model of the architecture that is trained.
-
-    Raises:
-        UserError: If the run's model has another architecture.
-    """
-
-    def __init__(self, folder: Path, ordinary: Any) -> None:
-        self._ordinary = ordinary
-        self._files = part_files(FleetLayout(folder).models)
-        self._same: tuple[list[np.ndarray], list[np.ndarray]] | None = None
-        if not self._files:
-            from dist_lstm.train.checkpoint import load_model
-
-            paths = RunLayout(folder).scored_model, RunLayout(folder).model
-            before, after = (load_model(path).get_weights() for path in paths)
-            if [one.shape for one in before] != [one.shape for one in ordinary.get_weights()]:
-                raise UserError(
-                    "fleet.init_from",
-                    f"{folder}: its model has another architecture",
-                    (
-                        "leave model.* and task.context_length out of fleet.settings, and static covariates "
-                        "out of the run"
-                    ),
-                )
-            self._same = before, after
-
-    def of(self, names: Sequence[str]) -> Mapping[str, tuple[list[np.ndarray], list[np.ndarray]]]:
-        """Weights by name: for the model trained without the test range, and for the one trained on all steps."""
-        if self._same is not None:
-            return dict.fromkeys(names, self._same)
-        models = [one for one in read_models(self._files, names) if one.failure is None]
-        return {one.name: (one.before(self._ordinary), one.after(self._ordinary)) for one in models}
-
-
-def initial_settings(folder: Path) -> dict[str, Any]:
-    """The settings by which a fleet's models get the architecture of the models that they start from.
-
-    Args:
-        folder: Directory of a run or a fleet.
-
-    Returns:
-        Settings of the model and the context by dotted key, as `override` takes them.
-
-    Raises:
-        UserError: If the directory is neither a run nor a fleet.
-    """
-    files = FleetLayout(folder)
-    path = files.small_config if files.small_config.exists() else files.config
-    if not path.exists():
-        raise UserError("fleet.init_from", f"{folder}: is neither a run nor a fleet", "give the --out of one")
-    config = load_config(path)
-    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"head"}).items()}
-    return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}

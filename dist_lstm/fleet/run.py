@@ -27,15 +27,8 @@ from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measure
 from dist_lstm.config.schema import Config
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
-from dist_lstm.fleet.pack import (
-    GROUPS,
-    OWN,
-    FleetJob,
-    PackWorker,
-    initial_settings,
-    slots_of,
-    small_task,
-)
+from dist_lstm.fleet.initial import initial_settings
+from dist_lstm.fleet.pack import GROUPS, OWN, FleetJob, PackWorker, slots_of, small_task
 from dist_lstm.fleet.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
 from dist_lstm.fleet.tune import run_packs
 from dist_lstm.jobs.nodes import refuse_nodes
@@ -160,8 +153,10 @@ def _train_global(run: Run, cluster: Cluster) -> None:
     if problem:
         raise UserError(f"the global model: {problem.where}", problem.problem, problem.advice)
     refresh(run.folder, [FleetLayout.metrics])
-    steps = run.metrics["training"]["steps"]
-    run.console.print(f"global    one model of all series, {steps} steps")
+    training = run.metrics["training"]
+    refused = training.get("refit_refused")
+    note = f"; trained on whole series it diverged, so it was kept as it was before: {refused}" if refused else ""
+    run.console.print(f"global    one model of all series, {training['steps']} steps{note}")
 
 
 def _train_quietly(where: str, config: ResolvedConfig, manifest: Manifest) -> UserError | None:
@@ -269,7 +264,11 @@ def _finish(run: Run) -> None:
     levels = Counter(first["level"])
     reasons = Counter(reason for reason in first["reason"].dropna())
     scored = scores[scores["points"] > 0]
-    run.add_metrics("fleet", {"series": len(first), "levels": dict(levels), "moved_down": sum(reasons.values())})
+    values = {"series": len(first), "levels": dict(levels), "moved_down": sum(reasons.values())}
+    # Packs that version 0.1.0 has finished have no such column.
+    if refused := int(first["refit_refused"].notna().sum()) if "refit_refused" in first else 0:
+        values["refits_refused"] = refused
+    run.add_metrics("fleet", values)
     counts = {"series": int(scored["unique_id"].nunique())}
     run.add_metrics("backtest", summarise(scored) | counts)
     for folder in (files.models, files.series_scores, files.backtest, files.forecasts):

@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from dist_lstm.config.resolved import MeasuredTrainSettings
-from dist_lstm.errors import UserError
 from dist_lstm.model.cudnn import uses_cudnn
 from dist_lstm.model.heads import Loss
 from dist_lstm.signals import HeldSignals
 from dist_lstm.train.checkpoint import Checkpoint, Checkpoints
+from dist_lstm.train.divergence import DivergedError
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
 from dist_lstm.train.process_group import ProcessGroup, make_process_group
 from dist_lstm.train.progress import Fitted, Progress
@@ -96,8 +96,8 @@ def fit(
         The trained model, and how training went.
 
     Raises:
-        UserError: If the loss is non-finite, also at half the learning rate; or a checkpoint can't be written, or
-            is one of another model.
+        DivergedError: If the loss is non-finite, also at half the learning rate.
+        UserError: If a checkpoint can't be written, or is one of another model.
         SystemExit: If `stop_signal` gives a signal, once a checkpoint is saved.
     """
     state = make_train_state(build, settings, strategy)
@@ -283,7 +283,7 @@ class _Training:
         """Return to the last checkpoint at half the learning rate; a second time ends the training."""
         step, halved = self._progress.step, self._progress.halved
         if halved or not self._go_back():
-            raise UserError(
+            raise DivergedError(
                 "training diverged",
                 f"the loss is non-finite at step {step}, at half the learning rate as well",
                 (

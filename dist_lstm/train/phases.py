@@ -11,14 +11,18 @@ from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
 from dist_lstm.data.sampling import TrainingWindows, make_sampling
 from dist_lstm.data.shards import Shards
-from dist_lstm.data.stream import distribute, training_dataset, validation_windows
+from dist_lstm.data.stream import distribute, training_dataset, training_sample, validation_windows
+from dist_lstm.layout import RunLayout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import HALF, build_model
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.devices import generators_restored, seeded
+from dist_lstm.train.divergence import DivergedError, divergence
 from dist_lstm.train.fit import AfterEpoch, Phase, fit
-from dist_lstm.train.monitor import Monitor
+from dist_lstm.train.monitor import EpochRecord, Monitor
+from dist_lstm.train.process_group import make_process_group
 from dist_lstm.train.progress import Fitted
+from dist_lstm.train.step import make_mean_loss
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         went.
 
     Raises:
-        UserError: If the batch can't be divided, training diverges, or a checkpoint can't be written.
+        DivergedError: If training diverges.
+        UserError: If the batch can't be divided, or a checkpoint can't be written.
     """
     config, task, monitor = training.config, training.task, training.monitor
     settings, whole = config.train, refit_steps is not None
@@ -99,3 +104,69 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         plain = build_model(task, config.model)
     plain.set_weights(fitted.model.get_weights())
     return replace(fitted, model=plain)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """The second training of a run, on whole series.
+
+    Attributes:
+        fitted: How it went; None if there was none, or its loss became non-finite, which ended it.
+        refused: Why its model is not used; None if it is used.
+    """
+
+    fitted: Fitted | None = None
+    refused: str | None = None
+
+    @property
+    def accepted(self) -> Fitted | None:
+        """The training whose model is used; None where the first model is used."""
+        return None if self.refused else self.fitted
+
+    @property
+    def history(self) -> list[EpochRecord]:
+        """Its epochs."""
+        return self.fitted.history if self.fitted else []
+
+    def describe(self) -> dict[str, Any]:
+        """Its entries in `metrics.json`."""
+        return {"refit": self.accepted is not None} | ({"refit_refused": self.refused} if self.refused else {})
+
+
+def train_refit(training: Training, first: Fitted) -> Refit:
+    """Train on whole series for the steps of the first training, and refuse the model if this diverged.
+
+    Both models are compared on at most 4,096 windows of the range that both were trained on, chosen by the seed.
+
+    Args:
+        training: The training.
+        first: The first training.
+
+    Returns:
+        The training; one that diverged is refused instead of raising an exception.
+
+    Raises:
+        UserError: As `train_phase`, but for divergence.
+    """
+    refit = _refit(training, first)
+    if refit.refused:
+        task, settings = training.task, training.config.train
+        training.monitor.print(
+            f"refit     diverged: {refit.refused}; {RunLayout.model} is the first model, which was not trained on "
+            f"the last {task.validation + task.test} steps of the series; to train on them, lower "
+            f"train.learning_rate ({settings.learning_rate}) or train.clip_norm ({settings.clip_norm})"
+        )
+    return refit
+
+
+def _refit(training: Training, first: Fitted) -> Refit:
+    try:
+        refit = train_phase(training, refit_steps=first.steps)
+    except DivergedError as error:
+        return Refit(refused=error.problem)
+    config, task = training.config, training.task
+    settings = config.train
+    sample = training_sample(training.shards, task, settings.stride, settings.batch_size, settings.seed)
+    loss, processes = head_loss(config.model.head, task), make_process_group(training.strategy)
+    before, after = (make_mean_loss(one.model, loss, processes)(sample.batches()) for one in (first, refit))
+    return Refit(refit, divergence(before, after, first.validation_loss, refit.model.get_weights()))

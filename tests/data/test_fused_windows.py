@@ -65,6 +65,20 @@ def test_validation_windows_are_those_of_the_groups_series(numbered_panel, make_
     assert some < set(zip(series, cutoff, strict=True))
 
 
+def test_a_sample_of_the_training_windows_is_bounded_and_drawn_by_the_seed(numbered_panel, make_task, monkeypatch):
+    panel, task, group = numbered_panel(*LENGTHS), make_task(), np.array([3, 4])
+    cutoffs = training_cutoffs(panel.length[group], task, 1, False)
+    series, cutoff = make(panel, task).training_sample(group, 1)
+    np.testing.assert_array_equal(series, group[cutoffs.enumerate()[0]])
+    np.testing.assert_array_equal(cutoff, cutoffs.enumerate()[1])
+    monkeypatch.setattr(groups, "_TRAINING_WINDOWS", 3)
+    some = [tuple(zip(*make(panel, task).training_sample(group, seed), strict=True)) for seed in (*range(9), 0)]
+    assert {len(one) for one in some} == {3}
+    assert set().union(*some) < set(zip(series, cutoff, strict=True))
+    assert some[0] == some[-1]
+    assert len(set(some)) > 3
+
+
 def test_a_seed_is_a_hash_of_the_name_and_the_seed():
     seeds = {group_seed(name, seed) for name in ("", "a", "b", "1/a") for seed in (1, 11)}
     assert len(seeds) == 8

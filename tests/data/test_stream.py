@@ -381,6 +381,38 @@ def test_very_many_validation_windows_are_sampled_by_seed(make_validation, make_
     assert {position for sample in samples for position in sample} == set(everything)
 
 
+class TestTrainingSample:
+    def make(self, panel, write_panel, make_task, seed: int = 1, stride: int = 1):
+        shards = Shards(*write_panel(panel, make_task(), group_steps=30, shard_steps=80))
+        return stream.training_sample(shards, make_task(), stride, 4, seed)
+
+    def everything(self, make_task, stride: int = 1) -> list[tuple[int, int]]:
+        cutoffs = training_cutoffs(np.array(LENGTHS), make_task(), stride, whole=False)
+        return [(int(series), int(cutoff)) for series, cutoff in zip(*cutoffs.enumerate(), strict=True)]
+
+    @pytest.mark.parametrize("stride", [1, 3])
+    def test_it_is_the_whole_training_range_where_that_is_small(self, panel, write_panel, make_task, stride):
+        actual = self.make(panel, write_panel, make_task, stride=stride)
+        assert positions(actual.target) == self.everything(make_task, stride)
+        assert actual.used == actual.available
+
+    def test_it_is_bounded_and_drawn_by_the_seed(self, panel, write_panel, make_task, monkeypatch):
+        monkeypatch.setattr(stream, "_TRAINING_WINDOWS", 7)
+        monkeypatch.setattr(stream, "_TRAINING_GROUPS", 2)
+        read, read_panel = [], stream.read_panel
+        monkeypatch.setattr(stream, "read_panel", lambda group: read.append(group) or read_panel(group))
+        samples = {}
+        for seed in range(10):
+            read.clear()
+            actual = self.make(panel, write_panel, make_task, seed=seed)
+            assert actual.used == 7
+            assert 1 <= len(read) <= 2
+            samples[seed] = positions(actual.target)
+            assert set(samples[seed]) < set(self.everything(make_task))
+        assert len({tuple(one) for one in samples.values()}) > 3
+        assert positions(self.make(panel, write_panel, make_task, seed=3).target) == samples[3]
+
+
 def test_without_a_validation_range_there_are_no_validation_windows(panel, write_panel, make_task):
     task = make_task(validation=0)
     actual = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1)

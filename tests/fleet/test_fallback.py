@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from dist_lstm.data.panel import Panel
@@ -130,7 +131,7 @@ def test_a_naive_forecast_without_error_is_equalled_only_by_a_perfect_one():
 def test_scores_hold_two_rows_per_series_also_for_one_that_cannot_be_scored():
     selector = make(panel(np.arange(4.0), np.random.default_rng(1).normal(10, 1, STEPS)))
     selector.consider(GOOD, np.array([1]))
-    scores = selector.scores()
+    scores = selector.scores().to_pandas()
     assert scores[["unique_id", "model", "level"]].to_numpy().tolist() == [
         ["s000", "LSTM", "naive"], ["s001", "LSTM", "own"],
         ["s000", "SeasonalNaive", "naive"], ["s001", "SeasonalNaive", "own"],
@@ -146,3 +147,19 @@ def test_the_backtest_uses_the_model_without_the_test_range_and_the_forecast_the
     assert medians(selector)["LSTM"].tolist() == [14] * TASK.horizon
     rolled = {name: column.to_numpy(zero_copy_only=False) for name, column in selector.backtest().items()}
     np.testing.assert_array_equal(rolled["LSTM"], rolled["y"])
+
+
+def test_scores_of_packs_have_the_same_columns_whatever_is_in_them(tmp_path):
+    with_reason, without = make(noise(2)), make(noise(2))
+    for selector in (with_reason, without):
+        selector.consider(GOOD, np.array([0, 1]))
+    with_reason.level[:] = "naive"
+    with_reason.consider(BAD, np.array([1]))
+    with_reason.consider(Candidate("group", scaled_truth(1), refit_refused="diverged"), np.array([1]))
+    tables = [selector.scores() for selector in (without, with_reason)]
+    assert tables[0].schema.equals(tables[1].schema)
+    for number, table in enumerate(tables):
+        pq.write_table(table, tmp_path / f"part-{number}.parquet")
+    scores = pd.read_parquet(tmp_path)
+    assert scores["reason"].notna().sum() == 2  # a row per model
+    assert scores["refit_refused"].dropna().tolist() == ["diverged"] * 2

@@ -1,6 +1,7 @@
 """Packs without a cluster: models that start from others, on data that grew, and the export of one model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -20,6 +21,7 @@ from dist_lstm.fleet.run import _make_job, _pack
 from dist_lstm.forecast.predict import make_predictor
 from dist_lstm.run import open_run, start_run, train
 from dist_lstm.train.checkpoint import load_model
+from dist_lstm.train.fused import fit
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +133,41 @@ def test_a_fleet_is_refitted_on_data_that_grew_and_forecasts_from_its_new_end(fi
     assert sorted(set(pd.read_parquet(table_of(first, "forecasts"))["ds"])) == [50, 51, 52]
     moved = np.abs(np.stack(models(grown)["weights"]) - np.stack(models(first)["weights"])).max(axis=1)
     assert (moved > 1e-4).all()
+
+
+def test_a_model_whose_refit_diverges_is_kept_as_it_was_before_it(first, tmp_path, monkeypatch):
+    honest = fit.fused_fit
+
+    def spoilt(models, windows, members, slots):
+        for one in honest(models, windows, members, slots):
+            if windows.sampling.whole and one.name == "b":
+                yield replace(one, weights=[100 * weights for weights in one.weights])
+            elif windows.sampling.whole and one.name == "c":
+                yield replace(one, failure="training diverged: the loss is nan at step 10")
+            else:
+                yield one
+
+    monkeypatch.setattr(fit, "fused_fit", spoilt)
+    with start_run(make_config(tmp_path), tmp_path / "fleet", QUIET) as run:
+        job = _make_job(run)
+        _pack(run, job)
+    counts = PackWorker(job).work(OWN, 0)
+    assert counts["refits refused"] == 2
+    table, expected = models(job), models(first)
+    assert table["failure"].isna().all()
+    assert table["refit_refused"].isna().tolist() == [True, False, False, True]
+    assert table.loc["b", "refit_refused"].startswith("its loss on the training range is ")
+    assert table.loc["c", "refit_refused"] == "training diverged: the loss is nan at step 10"
+    for name in NAMES:
+        column = "weights_backtest" if name in "bc" else "weights"
+        np.testing.assert_array_equal(table.loc[name, "weights"], expected.loc[name, column])
+        np.testing.assert_array_equal(table.loc[name, "weights_backtest"], expected.loc[name, "weights_backtest"])
+    scores = pd.read_parquet(table_of(job, "scores")).query("model == 'LSTM'").set_index("unique_id")
+    own = scores["level"] == "own"
+    assert own.any(), "the test needs a usable model"
+    assert scores.loc[own, "refit_refused"].to_dict() == {
+        name: table.loc[name, "refit_refused"] for name in scores.index[own]
+    }
 
 
 @pytest.fixture(scope="module")

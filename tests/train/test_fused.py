@@ -1,6 +1,7 @@
 """Many models trained as one, against each trained alone."""
 
 import io
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,14 @@ from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.fit import Phase, fit
 from dist_lstm.train.fused import fit as module
-from dist_lstm.train.fused.fit import FittedMember, FusedModels, Member, fused_fit, make_fused_models
+from dist_lstm.train.fused.fit import (
+    FittedMember,
+    FusedModels,
+    Member,
+    fused_fit,
+    make_fused_models,
+    training_losses,
+)
 from dist_lstm.train.fused.step import Rates, State, learning_rate_at, make_fused_steps
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.optimizer import make_optimizer
@@ -237,6 +245,24 @@ def test_dividing_an_epoch_into_calls_changes_nothing(monkeypatch):
         np.testing.assert_allclose(one.history[0].loss, whole[name].history[0].loss, rtol=1e-12)
         for left, right in zip(one.weights, whole[name].weights, strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+def test_training_losses_are_those_of_each_model_alone():
+    models, shape = make()
+    given = [
+        Member(one.name, one.series, weights=models.draw_weights(number)) for number, one in enumerate(members())
+    ]
+    source = windows()
+    expected = []
+    for one in given:
+        models.ordinary.set_weights(one.weights)
+        inputs, target = source.cut(*source.training_sample(one.series, group_seed(one.name, models.train.seed)))
+        expected.append(make_mean_loss(models.ordinary, head_loss(shape.head, TASK))(iter([(inputs, target)])))
+    for slots in (2, 3, 5, 8):
+        np.testing.assert_allclose(training_losses(models, source, given, slots), expected, rtol=1e-4)
+    spoilt = [*given[:2], replace(given[2], weights=[one * np.nan for one in given[2].weights])]
+    assert training_losses(models, source, spoilt, 2)[2] == np.inf
+    assert training_losses(models, source, [], 2) == []
 
 
 def test_a_model_that_diverges_fails_alone():

@@ -1,11 +1,13 @@
-"""The two trainings of a run: what each sees of the series, and where each begins."""
+"""The two trainings of a run: what each sees of the series, where each begins, and when the second is refused."""
 
 import io
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +18,10 @@ from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import parse_config
 from dist_lstm.data.shards import Shards
 from dist_lstm.train import phases
-from dist_lstm.train.monitor import Monitor
-from dist_lstm.train.phases import Training, train_phase
+from dist_lstm.train.divergence import DivergedError, divergence
+from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
+from dist_lstm.train.phases import Refit, Training, train_phase, train_refit
+from dist_lstm.train.progress import Fitted
 from tests.preparing import prepare
 
 LENGTHS = {"a": 60, "b": 45}
@@ -156,3 +160,82 @@ def test_how_many_windows_there_are_is_said_once_validation_is_known(work):
     shown = job.monitor._console.file.getvalue()
     windows = sum(length - VALIDATION - TEST - HORIZON - job.task.min_context + 1 for length in LENGTHS.values())
     assert f"{windows} to train on, of 2 series; 4 of 4 to validate on" in shown
+
+
+class TestRefitsThatDiverge:
+    def refit(self, job: Training, monkeypatch, spoil) -> tuple[Refit, str]:
+        """Trainings of no steps, the second one's weights changed; and what is printed."""
+
+        def no_steps(build: Any, *arguments: Any) -> Fitted:
+            model, name = build(), arguments[3].name
+            if name == "refit":
+                model.set_weights([spoil(one) for one in model.get_weights()])
+            history = [EpochRecord(name, 1, 0, 0.1, 1.0, 1.0)]
+            return Fitted(model, 8, 1.0, False, False, 0, Speed(), history)
+
+        monkeypatch.setattr(phases, "fit", no_steps)
+        refit = train_refit(job, train_phase(job))
+        return refit, " ".join(job.monitor._console.file.getvalue().split())
+
+    def test_one_that_went_well_is_the_one_without_the_comparison(self, work):
+        expected = train_phase(work(), refit_steps=8)
+        job = work()
+        actual = train_refit(job, train_phase(job))
+        assert actual.refused is None
+        assert actual.accepted is actual.fitted
+        assert actual.describe() == {"refit": True}
+        assert "diverged" not in job.monitor._console.file.getvalue()
+        for one, two in zip(actual.fitted.model.get_weights(), expected.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+    @pytest.mark.parametrize(
+        ("spoil", "reason"),
+        [
+            (lambda weights: weights * 1000, "its loss on the training range is"),
+            (lambda weights: weights * np.float32(1e38), "its forecasts are not finite"),
+            (lambda weights: weights + np.nan, "its weights are not finite"),
+        ],
+    )
+    def test_one_that_diverged_is_refused_with_the_reason(self, work, monkeypatch, spoil, reason):
+        refit, printed = self.refit(work(), monkeypatch, spoil)
+        assert refit.refused.startswith(reason)
+        assert refit.accepted is None
+        assert [one.phase for one in refit.history] == ["refit"]
+        assert refit.describe() == {"refit": False, "refit_refused": refit.refused}
+        assert f"refit diverged: {refit.refused}; model.keras is the first model" in printed
+        assert f"the last {VALIDATION + TEST} steps" in printed
+        assert "lower train.learning_rate (0.001)" in printed
+
+    def test_one_whose_loss_becomes_non_finite_is_refused_instead_of_failing(self, work, monkeypatch):
+        job = work()
+
+        def fail(*_: Any) -> None:
+            raise DivergedError("training diverged", "the loss is non-finite at step 3", "lower it")
+
+        monkeypatch.setattr(phases, "fit", fail)
+        first = Fitted(keras.Model(), 8, 1.0, False, False, 0, Speed(), [])
+        refit = train_refit(job, first)
+        assert refit == Refit(refused="the loss is non-finite at step 3")
+        assert refit.history == []
+
+    @pytest.mark.parametrize("head", ["mae", "mse", "huber"])
+    def test_it_holds_for_every_head(self, work, monkeypatch, head):
+        job = work()
+        config = job.config.model_copy(update={"model": job.config.model.model_copy(update={"head": head})})
+        refit, _ = self.refit(replace(job, config=config), monkeypatch, lambda weights: weights * 1000)
+        assert refit.refused.startswith("its loss on the training range is")
+
+    @pytest.mark.parametrize(
+        ("losses", "diverged"),
+        [
+            ((0.4, 0.79, 0.1), False),
+            ((0.4, 0.81, 0.1), True),
+            ((0.4, 0.81, 0.41), False),  # no worse than where the first model was not trained
+            ((0.4, 0.81, np.nan), True),
+            ((1e-6, 0.01, 1e-6), False),  # both are small
+            ((np.nan, np.nan, np.nan), False),  # nothing to compare
+            ((np.nan, np.inf, 0.4), True),
+        ],
+    )
+    def test_it_counts_as_diverged_only_far_above_both_losses_of_the_first_model(self, losses, diverged):
+        assert (divergence(*losses) is not None) == diverged

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import TrainSettings
 from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec
-from dist_lstm.data.stream import ValidationWindows, distribute
+from dist_lstm.data.stream import WindowSample, distribute
 from dist_lstm.model.encoder import ReplicaDropout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
@@ -254,7 +254,7 @@ def test_the_mean_loss_of_padded_batches_is_that_of_the_windows(task):
     inputs, target = next(batches(task).as_numpy_iterator())
 
     def mean_loss(batch_size: int) -> float:
-        windows = ValidationWindows(inputs, target, BATCH, batch_size)
+        windows = WindowSample(inputs, target, BATCH, batch_size)
         return make_mean_loss(model, loss)(windows.batches())
 
     whole = mean_loss(BATCH)

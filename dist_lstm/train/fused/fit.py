@@ -20,59 +20,12 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.model.fused import check_fusable, first_weights, unstack_weights
 from dist_lstm.model.lstm import build_model
+from dist_lstm.train.fused.members import FittedMember, Member
 from dist_lstm.train.fused.step import FusedSteps, Rates, State, learning_rate_at, make_fused_steps
 from dist_lstm.train.monitor import EpochRecord
 
 #: Windows of a call, in bytes, at most.
 _CALL_BYTES = 1 << 26
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of the models.
-
-    Attributes:
-        name: The series' id, or the group's name; its seed is derived from it.
-        series: Indices of its series in the panel, `[N]`.
-        steps: Maximum number of steps; None for `train.max_steps`. The learning rate decays over the latter.
-        learning_rate: None for `train.learning_rate`.
-        weight_decay: None for `train.weight_decay`.
-        dropout: None for `model.dropout`.
-        weights: First weights, in the order of `get_weights()`; None for weights drawn by its seed.
-    """
-
-    name: str
-    series: np.ndarray
-    steps: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    dropout: float | None = None
-    weights: Sequence[np.ndarray] | None = None
-
-
-@dataclass(frozen=True)
-class FittedMember:
-    """The result of the training of one model.
-
-    Attributes:
-        name: The member's name.
-        weights: Its best weights, for `set_weights` of `FusedModels.ordinary`; the last good ones where it failed.
-        steps: Steps after which the validation loss was best; all steps where there was no validation.
-        validation_loss: That loss, in units of scale; NaN without validation windows.
-        stopped_early: Whether patience ended the training.
-        out_of_time: Whether `train.max_seconds` ended it.
-        failure: Why it is not usable; None for a usable model.
-        history: Its epochs.
-    """
-
-    name: str
-    weights: list[np.ndarray]
-    steps: int
-    validation_loss: float
-    stopped_early: bool
-    out_of_time: bool
-    failure: str | None
-    history: tuple[EpochRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -182,6 +135,31 @@ def fused_fit(
             yield training.fitted(models.train.patience, late)
 
 
+def training_losses(
+    models: FusedModels, windows: GroupWindows, members: Sequence[Member], slots: int
+) -> list[float]:
+    """Mean losses of trained models on a sample of the windows that they are trained on.
+
+    Args:
+        models: The architecture.
+        windows: The windows of all members.
+        members: The models, each with its weights.
+        slots: Number of models computed at once; as in `fused_fit`.
+
+    Returns:
+        One loss per member, in units of scale: NaN where nothing counts, infinity where forecasts are non-finite.
+    """
+    run, losses = _Slots(models, windows, slots), []
+    for first in range(0, len(members), slots):
+        part = members[first : first + slots]
+        for slot, member in enumerate(part):
+            training = _begin(models, windows, member)
+            training.validation = windows.training_sample(member.series, training.seed)
+            run.put(slot, training)
+        losses += run.mean_losses()[: len(part)].tolist()
+    return losses
+
+
 def _begin(models: FusedModels, windows: GroupWindows, member: Member) -> _Training:
     seed = group_seed(member.name, models.train.seed)
     weights = list(models.draw_weights(seed) if member.weights is None else member.weights)
@@ -228,7 +206,7 @@ class _Slots:
     def epoch(self) -> None:
         """Train every model for one epoch, compute its validation loss, keep its weights where it is the best."""
         sums = self._train()
-        validation = self._mean_losses()
+        validation = self.mean_losses()
         rates = learning_rate_at(self._state.step, self._rates.learning_rate, self._models.train).numpy()
         for slot, training in enumerate(self.trainings):
             if training is None:
@@ -285,7 +263,7 @@ class _Slots:
             sums += more.numpy()
         return sums
 
-    def _mean_losses(self) -> np.ndarray:
+    def mean_losses(self) -> np.ndarray:
         """Validation losses, `[M]`; NaN where nothing counts, infinity where the forecasts are non-finite."""
         size = self._windows.sampling.batch_size
         validation = [None if one is None else one.validation for one in self.trainings]
