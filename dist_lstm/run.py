@@ -173,8 +173,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     """Choose the number of steps on the validation range, then train on whole series for that many steps.
 
     Writes `model-backtest.keras`, which never saw the test range, `model.keras`, `history.csv`, `tensorboard/`,
-    `environment.json` and the section `training` of `metrics.json`; until it is done also `checkpoints/`, from
-    which an interrupted training resumes.
+    `environment.json` and the section `training` of `metrics.json`; `checkpoints/` until it is done.
 
     Args:
         run: The run; nothing is done where it is trained already.
@@ -214,8 +213,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     write_json(run.files.environment, environment)
     run.add_metrics("training", fitted.describe() | refit.describe())
     remove(run.files.checkpoints)
-    refitted = f"; refit on whole series for {final.steps} steps" if refit.accepted else ""
-    run.console.print(f"train     {fitted.summary}, {'' if environment['cudnn'] else 'no '}cuDNN{refitted}")
+    run.console.print(f"train     {fitted.summary}, {'' if environment['cudnn'] else 'no '}cuDNN{refit.summary}")
     return run
 
 
@@ -269,10 +267,16 @@ def roll(run: Run, rolling: Rolling, folder: Path) -> Any:
 
     Returns:
         The `dist_lstm.evaluate.backtest.Backtest`.
+
+    Raises:
+        UserError: If it is missing.
     """
+    model = run.files.scored_model
+    if model == run.files.model and run.metrics.get("training", {}).get("refit"):
+        raise UserError(run.files.backtest_model, "is missing, and its refit saw the test range", "train again")
     from dist_lstm.evaluate.backtest import backtest as roll_forward
 
-    return roll_forward(run.shards, run.task, rolling, _predictor(run, run.files.scored_model), folder)
+    return roll_forward(run.shards, run.task, rolling, _predictor(run, model), folder)
 
 
 @timed("forecast")

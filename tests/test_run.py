@@ -368,6 +368,15 @@ class TestGoingOn:
         assert error.splitlines()[-1].startswith(f"error: {shard}: the shard is missing or damaged: its SHA-256 ")
         assert error.count("\n") == 1
 
+    def test_a_model_that_saw_the_test_range_is_not_scored_on_it(self, copy, call):
+        for name in ("model-backtest.keras", "backtest/_SUCCESS", "_SUCCESS"):
+            (copy / name).unlink()
+        status, _, error = call("backtest", copy)
+        assert status == 2
+        assert error.startswith(
+            f"error: {copy / 'model-backtest.keras'}: is missing: another model saw the test range;"
+        )
+
     def test_a_folder_without_a_config_is_not_opened_as_a_run(self, tmp_path):
         with pytest.raises(UserError, match=r"it has no config\.yaml"), open_run(tmp_path, Console()):
             pass

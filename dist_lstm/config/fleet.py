@@ -59,7 +59,7 @@ class FleetSettings(Section):
     init_from: str | None = Field(
         default=None,
         description="A run or a fleet whose weights training starts from; its model then serves as the global "
-        "model.",
+        "model. Not used for series of which it saw steps that are held out now.",
     )
     skill_gate: float | None = Field(
         default=0.0,

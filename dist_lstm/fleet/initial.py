@@ -1,15 +1,25 @@
-"""The models that a fleet's training starts from, those of an earlier run or fleet: `fleet.init_from`."""
+"""The models that a fleet's training starts from, those of an earlier run or fleet: `fleet.init_from`.
+
+Axes: N series.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
+from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.load import load_config
+from dist_lstm.config.schema import Config, SplitSettings
+from dist_lstm.data.integrity import open_shard
+from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.models import read_models
-from dist_lstm.layout import FleetLayout, RunLayout, part_files
+from dist_lstm.layout import FleetLayout, RunLayout, ShardLayout, part_files
 
 
 class Initial:
@@ -63,10 +73,135 @@ def initial_settings(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: If the directory is neither a run nor a fleet.
     """
+    config = _config_of(folder)
+    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"head"}).items()}
+    return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}
+
+
+def _config_of(folder: Path) -> Config:
     files = FleetLayout(folder)
     path = files.small_config if files.small_config.exists() else files.config
     if not path.exists():
         raise UserError("fleet.init_from", f"{folder}: is neither a run nor a fleet", "give the --out of one")
-    config = load_config(path)
-    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"head"}).items()}
-    return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}
+    return load_config(path)
+
+
+def saw_everything(folder: Path) -> bool:
+    """Whether the only model of a run was trained on whole series: the one from before that is missing."""
+    files = RunLayout(folder)
+    return load_config(files.config).train.refit and not files.backtest_model.exists()
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Series of which earlier models saw steps that are held out now.
+
+    Attributes:
+        series: True for those, `[N]`, in the order of the shards.
+        example: One of them, with what was seen and what is held out; empty if there are none.
+    """
+
+    series: np.ndarray
+    example: str = ""
+
+
+def find_overlap(folder: Path, shards: Shards, split: SplitSettings) -> Overlap:
+    """Compare what earlier models saw of each series with what is held out of the series of that name.
+
+    Time stamps are compared, so a table may grow at its end and lose its first rows. What is validated or tested
+    on now must not have been trained on, and what is tested on must not have been validated on. A series that the
+    earlier models do not know has no overlap.
+
+    Args:
+        folder: Directory of a run or a fleet.
+        shards: The series of the new fleet.
+        split: What is held out of them, resolved.
+
+    Returns:
+        The series that overlap.
+
+    Raises:
+        UserError: If the directory has no shards, or its time stamps can't be compared with those of the fleet.
+    """
+    if not ShardLayout(RunLayout(folder).shards).manifest.exists():
+        raise UserError(
+            "fleet.init_from",
+            f"{folder}: has no {RunLayout.shards}/, so it is not known which steps its models saw",
+            "give the whole directory of a run or a fleet",
+        )
+    earlier = open_shards(RunLayout(folder).shards)
+    before, after = _read_spans(earlier), _read_spans(shards)
+    if before.calendar != after.calendar:
+        raise UserError(
+            "fleet.init_from",
+            f"{folder}: its time stamps are {before.calendar}, those here {after.calendar}, so it is not known "
+            "which of these steps its models saw",
+            "give a run or a fleet of the same kind of time stamps",
+        )
+    position = pd.Index(before.name).get_indexer(pd.Index(after.name))
+    both = np.flatnonzero(position >= 0)
+    before, after = before.take(position[both]), after.take(both)
+    whole = not part_files(FleetLayout(folder).models) and saw_everything(folder)
+    seen = (before.length, before.length) if whole else before.ends(_config_of(folder).split)
+    result = Overlap(np.zeros(shards.manifest.series, bool))
+    for seen_end, held_out, is_held_out in zip(
+        seen, after.ends(split), (split.validation or split.test, split.test), strict=True
+    ):
+        if not is_held_out or not len(both):
+            continue
+        last, first = before.time_stamp(np.maximum(seen_end - 1, 0)), after.time_stamp(held_out)
+        overlaps = (seen_end > 0) & (last >= first)
+        result.series[both] |= overlaps
+        if overlaps.any() and not result.example:
+            row = int(np.argmax(overlaps))
+            until, begin = before.text(last[row]), after.text(first[row])
+            example = f"{after.name[row]!r}: seen until {until}, held out from {begin}"
+            result = Overlap(result.series, example)
+    return result
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Names, first time stamps and lengths of series, each `[N]`."""
+
+    name: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    freq: Frequency
+    timezone: str | None
+
+    @property
+    def calendar(self) -> str:
+        """The kind of its time stamps."""
+        if self.freq.integer:
+            return "whole numbers"
+        return f"dates in the time zone {self.timezone}" if self.timezone else "dates"
+
+    def take(self, index: np.ndarray) -> "_Spans":
+        return replace(self, name=self.name[index], start=self.start[index], length=self.length[index])
+
+    def time_stamp(self, step: np.ndarray) -> np.ndarray:
+        """Time stamps of steps, counted from 0, each `[N]`."""
+        return self.freq.advance(self.start, step)
+
+    def ends(self, split: SplitSettings) -> tuple[np.ndarray, np.ndarray]:
+        """Steps before the validation range, and before the test range, each `[N]`."""
+        test = np.maximum(self.length - (split.test or 0), 0)
+        return np.maximum(test - (split.validation or 0), 0), test
+
+    def text(self, stamp: Any) -> str:
+        """A time stamp of the grid, as a user reads it."""
+        if self.freq.integer:
+            return str(stamp)
+        zone = " UTC" if self.timezone and self.freq.within_day else ""
+        return str(pd.Timestamp(stamp)).removesuffix(" 00:00:00") + zone
+
+
+def _read_spans(shards: Shards) -> _Spans:
+    tables = []
+    for shard in shards.manifest.shards:
+        with open_shard(shards.folder / shard.file) as file:
+            tables.append(file.read(["unique_id", "start", "length"]))
+    table, manifest = pa.concat_tables(tables), shards.manifest
+    name, start, length = (table[one].to_numpy() for one in table.column_names)
+    return _Spans(name, start, length, parse_frequency(manifest.freq), manifest.timezone)

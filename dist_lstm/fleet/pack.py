@@ -124,7 +124,8 @@ class PackWorker:
         indices = np.sort(np.concatenate([group.indices for group in groups]))
         panel = self._shards.read_series(indices)
         here = [replace(group, indices=np.searchsorted(indices, group.indices)) for group in groups]
-        initial = self._initial.of([group.name for group in here]) if self._initial else {}
+        starting = [group.name for group in here if group.may_start]
+        initial = self._initial.of(starting) if self._initial else {}
         trained = self._trainer.train(panel, here, initial)
         counts = {"models": len(trained)}
         if stage == OWN:
@@ -156,8 +157,12 @@ class PackWorker:
             selector.consider(Candidate("own", before, after, failure, one.refused), one.group.indices)
         self._offer_groups(selector, trained)
         if selector.waiting.any() and self._job.global_folder is not None:
-            before, after = self._global
-            selector.consider(Candidate("global", before, after), np.flatnonzero(selector.waiting))
+            seen = [one.group.indices for one in trained if self._initial and not one.group.may_start]
+            overlaps = np.isin(np.arange(len(selector.waiting)), np.concatenate([[], *seen]))
+            for failure, chosen in ((None, ~overlaps), ("it saw steps that are held out now", overlaps)):
+                selector.consider(
+                    Candidate("global", *self._global, failure), np.flatnonzero(selector.waiting & chosen)
+                )
         self._write(selector, number)
         levels, counts = np.unique(selector.level.astype(str), return_counts=True)
         return dict(zip(levels.tolist(), counts.tolist(), strict=True))

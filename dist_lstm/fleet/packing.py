@@ -35,11 +35,14 @@ class Group:
         name: Its name; the `unique_id` if it is a single series.
         indices: Indices of its series in the order of the shards, `[N]`, ascending.
         fallback: Name of the group whose model is used where this one is unusable; None if there is none.
+        may_start: Whether its model may start from that of `fleet.init_from`, and be replaced by the global model
+            there: neither has seen a step of its series that is held out now.
     """
 
     name: str
     indices: np.ndarray
     fallback: str | None = None
+    may_start: bool = True
 
 
 def make_groups(shards: Shards, task: Task, config: ResolvedConfig) -> tuple[list[Group], list[Group]]:
@@ -121,7 +124,14 @@ def pack_groups(groups: Sequence[Group], steps: int, slots: int, most: int) -> l
     return [[groups[index] for index in sorted(pack)] for pack in packs]
 
 
-_SCHEMA = pa.schema([("name", pa.string()), ("places", pa.list_(pa.int64())), ("fallback", pa.string())])
+_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("places", pa.list_(pa.int64())),
+        ("fallback", pa.string()),
+        ("may_start", pa.bool_()),
+    ]
+)
 
 
 def write_packs(packs: Sequence[Sequence[Group]], path: Path) -> None:
@@ -138,7 +148,7 @@ def write_packs(packs: Sequence[Sequence[Group]], path: Path) -> None:
         >>> count_packs(path)
         2
         >>> read_pack(path, 1)
-        [Group(name='b', indices=array([1]), fallback=None)]
+        [Group(name='b', indices=array([1]), fallback=None, may_start=True)]
     """
     with publish(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
         for pack in packs:
@@ -146,6 +156,7 @@ def write_packs(packs: Sequence[Sequence[Group]], path: Path) -> None:
                 "name": [one.name for one in pack],
                 "places": [one.indices for one in pack],
                 "fallback": [one.fallback for one in pack],
+                "may_start": [one.may_start for one in pack],
             }
             writer.write_table(pa.table(rows, _SCHEMA), row_group_size=max(len(pack), 1))
 
@@ -168,7 +179,20 @@ def read_pack(path: Path, number: int) -> list[Group]:
     """
     with pq.ParquetFile(path) as file:
         rows = file.read_row_group(number).to_pylist()
-    return [Group(row["name"], np.array(row["places"], np.int64), row["fallback"]) for row in rows]
+    # Version 0.1.0 let every model start.
+    return [
+        Group(row["name"], np.array(row["places"], np.int64), row["fallback"], row.get("may_start", True))
+        for row in rows
+    ]
+
+
+def count_starting(path: Path) -> tuple[int, int]:
+    """Models of a file of packs that may start from those of `fleet.init_from`, and all models."""
+    with pq.ParquetFile(path) as file:
+        total = file.metadata.num_rows
+        if "may_start" not in file.schema_arrow.names:
+            return total, total
+        return sum(file.read(["may_start"])["may_start"].to_pylist()), total
 
 
 def model_steps(config: ResolvedConfig) -> int:

@@ -27,9 +27,9 @@ from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measure
 from dist_lstm.config.schema import Config
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
-from dist_lstm.fleet.initial import initial_settings
+from dist_lstm.fleet.initial import find_overlap, initial_settings, saw_everything
 from dist_lstm.fleet.pack import GROUPS, OWN, FleetJob, PackWorker, slots_of, small_task
-from dist_lstm.fleet.packing import count_packs, make_groups, model_steps, pack_groups, write_packs
+from dist_lstm.fleet.packing import count_packs, count_starting, make_groups, model_steps, pack_groups, write_packs
 from dist_lstm.fleet.tune import run_packs
 from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.session import Cluster, hide_gpus_not_given, join_cluster
@@ -73,6 +73,7 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
             return run.metrics
         job = _make_job(run)
         _pack(run, job)
+        job = _without_overlap(run, job)
         with join_cluster() as cluster:
             console.print(f"cluster   {cluster.summary}")
             fleet, gpus = run.config.fleet, run.config.resources.gpus
@@ -101,8 +102,13 @@ def _make_job(run: Run) -> FleetJob:
     local = _check_small(resolve(asked, run.manifest.statistics))
     write_text(FleetLayout(run.folder).small_config, dump_config(local))
     folder = initial if initial else run.folder
-    has_global = fleet.global_model and (initial is None or RunLayout(initial).model.exists())
+    has_global = fleet.global_model and (initial is None or _has_scored_model(initial))
     return FleetJob(run.folder, origin(run.folder), run.config, local, folder if has_global else None, initial)
+
+
+def _has_scored_model(folder: Path) -> bool:
+    """Whether there is a model that did not see everything."""
+    return RunLayout(folder).model.exists() and not saw_everything(folder)
 
 
 def _check_small(local: ResolvedConfig) -> MeasuredConfig:
@@ -131,6 +137,17 @@ def _pack(run: Run, job: FleetJob) -> None:
     if job.packs(OWN).exists():
         return
     own, groups = make_groups(run.shards, small_task(run.shards, job.local), run.config)
+    if job.init_from is not None:
+        overlap = find_overlap(job.init_from, run.shards, run.config.split)
+        own, groups = (
+            [replace(one, may_start=not overlap.series[one.indices].any()) for one in models]
+            for models in (own, groups)
+        )
+        if left_out := sum(not one.may_start for one in own):
+            run.console.print(
+                f"init_from {left_out:,} of {len(own):,} models start from random weights: {job.init_from} saw "
+                f"steps of their series that are held out now ({overlap.example})"
+            )
     shape = (model_steps(job.local), slots_of(run.config), run.config.fleet.max_packs)
     write_packs(pack_groups(groups, *shape) if groups else [], job.packs(GROUPS))
     packs = pack_groups(own, *shape)
@@ -140,6 +157,17 @@ def _pack(run: Run, job: FleetJob) -> None:
     run.console.print(
         f"packs     {len(own):,} models, one per {unit}{also}, in {len(packs)} pack{'s' * (len(packs) != 1)}"
     )
+
+
+def _without_overlap(run: Run, job: FleetJob) -> FleetJob:
+    """The job without `init_from` if no model may start from there: then a global model is trained as well."""
+    if job.init_from is None or count_starting(job.packs(OWN))[0]:
+        return job
+    run.console.print(
+        f"init_from no model starts from {job.init_from}: hold out fewer steps (split.validation "
+        f"{run.config.split.validation}, split.test {run.config.split.test}) to start from there"
+    )
+    return replace(job, init_from=None, global_folder=run.folder if run.config.fleet.global_model else None)
 
 
 def _train_global(run: Run, cluster: Cluster) -> None:
@@ -268,6 +296,9 @@ def _finish(run: Run) -> None:
     # Packs that version 0.1.0 has finished have no such column.
     if refused := int(first["refit_refused"].notna().sum()) if "refit_refused" in first else 0:
         values["refits_refused"] = refused
+    starting, models = count_starting(files.packs / f"{OWN}.parquet")
+    if starting < models:
+        values["not_started_from_init_from"] = models - starting
     run.add_metrics("fleet", values)
     counts = {"series": int(scored["unique_id"].nunique())}
     run.add_metrics("backtest", summarise(scored) | counts)

@@ -128,6 +128,11 @@ class Refit:
         """Its epochs."""
         return self.fitted.history if self.fitted else []
 
+    @property
+    def summary(self) -> str:
+        """Its steps in a few words, to be put behind those of the first; empty where the first model is used."""
+        return f"; refit on whole series for {self.accepted.steps} steps" if self.accepted else ""
+
     def describe(self) -> dict[str, Any]:
         """Its entries in `metrics.json`."""
         return {"refit": self.accepted is not None} | ({"refit_refused": self.refused} if self.refused else {})

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from dist_lstm.config.load import parse_config
+from dist_lstm.config.load import override, parse_config
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.export import export_model
 from dist_lstm.fleet.models import read_models, write_models
 from dist_lstm.fleet.pack import OWN, FleetJob, PackWorker
-from dist_lstm.fleet.run import _make_job, _pack
+from dist_lstm.fleet.run import _make_job, _pack, _without_overlap
 from dist_lstm.forecast.predict import make_predictor
 from dist_lstm.run import open_run, start_run, train
 from dist_lstm.train.checkpoint import load_model
@@ -190,6 +190,55 @@ def test_the_run_that_a_fleet_starts_from_is_its_global_model(run_folder, tmp_pa
     config = make_config(tmp_path, init_from=str(run_folder), global_model=True)
     with start_run(config, tmp_path / "fleet", QUIET) as run:
         assert _make_job(run).global_folder == run_folder
+
+
+@pytest.fixture
+def shortened(tmp_path) -> Path:
+    """The table of 56 steps, in which series b lost its last 15."""
+    table = pd.read_parquet(write_table(tmp_path, 56))
+    table[(table["unique_id"] != "b") | (table["ds"] <= 40)].to_parquet(tmp_path / "shortened.parquet")
+    return tmp_path / "shortened.parquet"
+
+
+@pytest.mark.parametrize("kind", ["fleet", "run"])
+def test_a_series_whose_held_out_steps_were_seen_is_trained_and_scored_as_without_a_start(
+    first, run_folder, shortened, tmp_path, capsys, kind
+):
+    earlier = first.folder if kind == "fleet" else run_folder
+    jobs = {}
+    for name, init_from in (("with", str(earlier)), ("without", None)):
+        # A gate that no model passes: each series asks for the global model too.
+        config = make_config(tmp_path, init_from=init_from, global_model=True, skill_gate=0.99)
+        config = override(config, {"data.path": str(shortened), "fleet.global_model": init_from is not None})
+        with start_run(config, tmp_path / name, Console()) as run:
+            jobs[name] = _make_job(run)
+            _pack(run, jobs[name])
+            assert _without_overlap(run, jobs[name]) == jobs[name]
+        PackWorker(jobs[name]).work(OWN, 0)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"init_from 1 of 4 models start from random weights: {earlier} saw steps" in said
+    assert "('b': seen until 37, held out from 29)" in said
+    started, anew = models(jobs["with"]), models(jobs["without"])
+    for column in ("weights", "weights_backtest"):
+        same = {name: np.array_equal(started.loc[name, column], anew.loc[name, column]) for name in NAMES}
+        assert same == {"a": False, "b": True, "c": False, "d": False}
+    if kind == "run":
+        scores = pd.read_parquet(table_of(jobs["with"], "scores")).set_index("unique_id")
+        assert scores.loc["b", "reason"].str.contains("global: it saw steps that are held out now").all()
+        assert not scores.loc["a", "reason"].str.contains("held out").any()
+
+
+def test_a_fleet_whose_held_out_steps_were_all_seen_is_trained_as_without_a_start(run_folder, tmp_path, capsys):
+    config = make_config(tmp_path, init_from=str(run_folder), global_model=True)
+    config = override(config, {"split.test": 12})
+    with start_run(config, tmp_path / "fleet", Console()) as run:
+        _pack(run, job := _make_job(run))
+        for _ in range(2):  # also where the packs are known already
+            actual = _without_overlap(run, job)
+            assert (actual.init_from, actual.global_folder) == (None, run.folder)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "init_from 4 of 4 models start from random weights" in said
+    assert "hold out fewer steps (split.validation 6, split.test 12) to start from there" in said
 
 
 @pytest.mark.parametrize(("settings", "message"), [({"model.units": [5]}, "another architecture|weights")])

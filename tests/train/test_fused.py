@@ -116,6 +116,20 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
         assert sums[number, 1] == count
 
 
+def test_values_that_float32_does_not_hold_are_normalised_in_float64():
+    shape, train = settings(units=(6,)), TrainSettings.model_validate(TRAIN)
+    normalise = make_fused_steps(replace(TASK, value_type="float64"), shape, train).normalise
+    steps = np.arange(TASK.context_length + TASK.horizon, dtype=np.float64)[None]
+    features, target = (one.numpy() for one in normalise({"y": 1e9 + steps[:, : TASK.context_length]},
+                                                         1e9 + steps[:, TASK.context_length :]))  # fmt: skip
+    low = make_fused_steps(TASK, shape, train).normalise
+    expected = [one.numpy() for one in low({"y": np.float32(steps[:, : TASK.context_length])},
+                                           np.float32(steps[:, TASK.context_length :]))]  # fmt: skip
+    assert features.dtype == target.dtype == np.float32
+    np.testing.assert_allclose(features, expected[0], atol=1e-5)
+    np.testing.assert_allclose(target, expected[1], atol=1e-5)
+
+
 @pytest.mark.parametrize(("steps", "warmup"), [(60, 10), (60, 0), (5, 100), (1, 1)])
 def test_the_learning_rate_is_that_of_the_optimizer(steps, warmup):
     train = TrainSettings(max_steps=steps, warmup_steps=warmup, learning_rate=0.01)

@@ -88,9 +88,9 @@ def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: Measure
         The functions.
     """
     loss = head_loss(settings.head, task)
-    signature = {name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+    inputs = {name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
 
-    @tf.function(autograph=False, input_signature=[signature, tf.TensorSpec((None, task.horizon))])
+    @tf.function(autograph=False, input_signature=[inputs, tf.TensorSpec((None, task.horizon), task.value_type)])
     def normalise(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return normalise_windows(inputs, target, task, settings)
 
