@@ -373,9 +373,8 @@ class TestGoingOn:
             (copy / name).unlink()
         status, _, error = call("backtest", copy)
         assert status == 2
-        assert error.startswith(
-            f"error: {copy / 'model-backtest.keras'}: is missing: another model saw the test range;"
-        )
+        model = copy / "model-backtest.keras"
+        assert error.startswith(f"error: {model}: is missing, and its refit saw the test range; train again")
 
     def test_a_folder_without_a_config_is_not_opened_as_a_run(self, tmp_path):
         with pytest.raises(UserError, match=r"it has no config\.yaml"), open_run(tmp_path, Console()):
