@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from dist_lstm.config.load import override
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.evaluate.actuals import evaluate_forecasts
@@ -153,6 +154,31 @@ def test_two_actuals_of_one_step_are_refused_naming_it(case):
     with pytest.raises(UserError, match=r"--data: two rows for unique_id 'b' at .*; drop one") as caught:
         score(pd.concat([actuals, last]))
     assert str(last["ds"].item()) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "merged"), [("first", 5.0), ("last", np.nan), ("mean", 6.0), ("sum", 12.0)], ids=lambda value: str(value)
+)
+def test_several_actuals_of_one_step_are_merged_by_the_rule_of_the_run(case, tmp_path, rule, merged):
+    """As in preparation: a mean and a sum leave out missing values, the first and the last may be missing."""
+    prepared, actuals, score = case
+    row = actuals.index[actuals["unique_id"] == "b"][-1]
+    missing = actuals.index[actuals["unique_id"] == "a"][-1]
+    repeats = [actuals.loc[[row]].assign(y=y) for y in (5.0, 7.0, np.nan)]
+    without = [actuals.loc[[missing]].assign(y=np.nan)] * 2
+    table = pd.concat([*repeats, *without, actuals.drop(index=[row, missing])])
+    by_hand = actuals.assign(y=actuals["y"].where(actuals.index != row, merged))
+    by_hand.loc[missing, "y"] = np.nan
+    table.to_parquet(tmp_path / "several.parquet", index=False)
+    run = override(prepared.config, {"data.duplicates": rule})
+    scores = evaluate_forecasts(
+        prepared.shards, run, prepared.task, str(tmp_path / "several.parquet"), tmp_path / "forecasts"
+    )
+    expected = score(by_hand)
+    assert scores.keys() == expected.keys()
+    for name in scores:
+        assert scores[name] == pytest.approx(expected[name], rel=1e-9)
+    assert scores["points_without_actual"] == 1 + np.isnan(merged)
 
 
 def test_two_actuals_before_the_forecast_are_ignored(case):
