@@ -31,10 +31,11 @@ from rich.console import Console
 from dist_lstm import run as job
 from dist_lstm.config.frequency import frequency_name
 from dist_lstm.config.load import override, parse_config
+from dist_lstm.credentials import refuse_keys
 from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ForecastLayout, RunLayout, ShardLayout, part_files
-from dist_lstm.storage import publish
+from dist_lstm.storage import local_path, publish
 
 #: Placeholder for the path of a table in memory.
 _FRAME = "memory://DataFrame"
@@ -207,9 +208,9 @@ class Forecaster:
             folder: The folder to write; must not exist.
 
         Raises:
-            UserError: If it exists or can't be written.
+            UserError: If it exists, can't be written, or is a URI.
         """
-        folder = Path(folder)
+        folder = _directory(folder)
         if folder.exists():
             raise UserError(folder, "exists already", "choose another folder or delete it")
         with publish(folder) as temporary:
@@ -228,9 +229,9 @@ class Forecaster:
             The forecaster; it keeps using the directory.
 
         Raises:
-            UserError: If it is not the directory of a trained run.
+            UserError: If it is not the directory of a trained run, or is a URI.
         """
-        forecaster = cls(Path(folder), verbose)
+        forecaster = cls(_directory(folder), verbose)
         with job.open_run(forecaster._folder, forecaster._console, read_only=True) as run:
             if not run.is_done("train"):
                 raise UserError(folder, "there is no model", "train one first")
@@ -247,6 +248,15 @@ def _in_python() -> Iterator[None]:
         for name, instead in words.items():
             error = error.with_name(name, instead)
         raise error from error.__cause__
+
+
+def _directory(folder: str | Path) -> Path:
+    """The path of a directory."""
+    refuse_keys("folder", str(folder))
+    path = local_path(folder)
+    if path is None:
+        raise UserError("folder", f"expected a directory, got the URI {folder}", "copy it from or to a directory")
+    return path
 
 
 def _to_pandas(table: Any) -> pd.DataFrame:

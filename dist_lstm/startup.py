@@ -50,7 +50,7 @@ def start_tensorflow() -> str:
 @cache
 def _start() -> str:
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0"
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if not quiet:
         _import()
         return ""
@@ -64,19 +64,20 @@ def _start() -> str:
     return text
 
 
-def _import() -> None:
-    backend = os.environ["KERAS_BACKEND"]
-    if backend == "tensorflow":
-        import keras
-        import tensorflow as tf
-
-        backend = keras.backend.backend()
-    if backend != "tensorflow":
+def _check_backend(name: str) -> None:
+    if name != "tensorflow":
         raise UserError(
             "KERAS_BACKEND",
-            f"is {backend} in this process",
+            f"is {name!r} in this process",
             "unset it, or set it to tensorflow, before Keras is imported",
         )
 
+
+def _import() -> None:
+    _check_backend(os.environ["KERAS_BACKEND"])
+    import keras
+    import tensorflow as tf
+
+    _check_backend(keras.backend.backend())  # of a process that imported Keras before
     # Listing the devices loads the GPU driver, which writes messages where there is none.
     tf.config.list_physical_devices()

@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from dist_lstm.cli import cluster as cli_cluster
+from dist_lstm.cli import process
 from dist_lstm.cli import runs as cli_runs
 from dist_lstm.errors import UserError
-from dist_lstm.terminal import BROKEN_PIPE
 from dist_lstm.terminal import make_console as _console
 from dist_lstm.version import __version__
 
@@ -294,41 +294,8 @@ app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.sub
 app.add_typer(cli_cluster.jobs, name="jobs")
 
 
-def one_line(message: str) -> str:
-    """A message as one printable line; text from a damaged file may contain control codes."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
-
-
-def _error(message: str) -> None:
-    typer.echo(f"error: {one_line(message)}", err=True)
-
-
-#: Exit statuses of SIGINT (typer's for a KeyboardInterrupt) and SIGTERM (128 + 15, as in a shell).
-_INTERRUPTED, _PRE_EMPTED = 130, 143
 #: Verbs whose work continues without this process, or that print themselves how to continue.
 _ELSEWHERE = ("submit", "jobs")
-
-
-def _open_closed_streams() -> None:
-    """Connect closed standard streams to nothing: the next file that is opened would get their descriptors."""
-    for name, descriptor in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
-
-
-def _check_encoding(arguments: list[str]) -> None:
-    for argument in arguments:
-        try:
-            argument.encode()
-        except UnicodeEncodeError:
-            raise UserError(ascii(argument), "is not UTF-8", "rename the file") from None
-
-
-def _pre_empted(*_: Any) -> None:
-    raise SystemExit(_PRE_EMPTED)
 
 
 def main() -> None:
@@ -338,30 +305,27 @@ def main() -> None:
     the output any more) or 143 (terminated by SIGTERM, as in a pre-emption, with the work saved).
     """
     arguments = sys.argv[1:]
-    _open_closed_streams()
-    signal.signal(signal.SIGTERM, _pre_empted)
+    process.open_closed_streams()
+    signal.signal(signal.SIGTERM, process.pre_empted)
     try:
-        _check_encoding(arguments)
+        process.check_arguments(arguments)
         status = app(arguments or ["--help"], prog_name=app.info.name, standalone_mode=False)
     except UserError as error:
-        _error(str(error))
+        process.print_error(str(error))
         status = error.exit_status
     except typer.TyperException as error:  # an unknown or missing argument
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else app.info.name
-        _error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
+        process.print_error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
         status = error.exit_code
-    except BrokenPipeError:
-        status = BROKEN_PIPE
     except SystemExit as end:
-        status = end.code
-    if status == BROKEN_PIPE:
-        # Python would write what is left at the end, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = process.BROKEN_PIPE if process.ended_by_a_closed_pipe(end) else end.code
+    if status == process.BROKEN_PIPE:
+        process.discard_output()
     verb = next((word for word in arguments if not word.startswith("-")), "")
-    if status in (_INTERRUPTED, _PRE_EMPTED) and verb not in _ELSEWHERE:
+    if status in (process.INTERRUPTED, process.PRE_EMPTED) and verb not in _ELSEWHERE:
         # Overwrites the ^C that a terminal echoes.
         start = "\r" if sys.stderr.isatty() else ""
-        reason = "interrupted" if status == _INTERRUPTED else "terminated, work saved"
-        typer.echo(f"{start}{reason}; continue with: {shlex.join(['dist-lstm', *arguments])}", err=True)
+        reason = "interrupted" if status == process.INTERRUPTED else "terminated, work saved"
+        process.say(f"{start}{reason}; continue with: {shlex.join(['dist-lstm', *arguments])}")
     sys.exit(status)

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from dist_lstm.config.schema import Config
 from dist_lstm.config.yaml import dump_yaml, parse_yaml
+from dist_lstm.credentials import refuse_keys
 from dist_lstm.errors import UserError
-from dist_lstm.storage import refuse_keys
 
 _Config = TypeVar("_Config", bound=Config)
 
@@ -40,7 +40,8 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
         The checked config.
 
     Raises:
-        UserError: If the file can't be read or a setting is unknown, of a wrong type or out of bounds.
+        UserError: If the file can't be read, it holds a secret key, or a setting is unknown, of a wrong type or
+            out of bounds.
     """
     path = Path(path)
     try:
@@ -51,6 +52,8 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
         raise UserError(path, f"the config can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(path, "is not a text file in UTF-8") from error
+    for number, line in enumerate(text.splitlines(), 1):  # also in comments: `submit` ships the file
+        refuse_keys(f"{path}, line {number}", line)
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise UserError(path, f"expected sections such as task: and data:, got {type(values).__name__}")
@@ -93,6 +96,8 @@ def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
 
 def validate(values: Mapping[str, Any], where: str, kind: type[_Config]) -> _Config:
     """Check plain values and build a config of the given kind, as `parse_config` does."""
+    for key, value in leaves(values):
+        refuse_keys(key, str(value))
     try:
         # A section with every line commented out is null.
         config = kind.model_validate({key: value for key, value in values.items() if value is not None})

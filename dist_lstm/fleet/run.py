@@ -25,6 +25,7 @@ from dist_lstm.config.fleet import SMALL
 from dist_lstm.config.load import dump_config, override
 from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measured, unresolved
 from dist_lstm.config.schema import Config
+from dist_lstm.credentials import without_keys
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.initial import find_overlap, initial_settings, saw_everything
@@ -45,7 +46,6 @@ from dist_lstm.storage import (
     origin,
     refresh,
     remove,
-    without_keys,
     write_text,
 )
 from dist_lstm.timing import timed

@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dist_lstm.credentials import without_keys
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import MIB, cpus, hide_gpus
 from dist_lstm.jobs.ray_private import start_local
-from dist_lstm.storage import local_path, without_keys
+from dist_lstm.storage import local_path
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no log files per trial, and
 #: no uv hook, which can hang. A trial is lost if the actor that it reuses is slow to end the last one: allow 60 s.

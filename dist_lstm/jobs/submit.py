@@ -20,6 +20,7 @@ from rich.console import Console
 import dist_lstm
 from dist_lstm.config.load import flatten, load_config
 from dist_lstm.config.schema import Config
+from dist_lstm.credentials import refuse_keys
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import KIB
 from dist_lstm.jobs.client import Dashboard
@@ -27,7 +28,6 @@ from dist_lstm.jobs.follow import Job, jobs_called
 from dist_lstm.jobs.nodes import node_share
 from dist_lstm.jobs.preflight import ask_cluster, versions
 from dist_lstm.jobs.session import RAY_ENVIRONMENT, require_shared_folder
-from dist_lstm.storage import refuse_keys
 
 #: Verbs that train or predict; with `auto` they use the whole node they run on.
 _WHOLE_NODE = ("run", "train", "backtest", "forecast")

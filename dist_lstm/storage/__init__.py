@@ -18,7 +18,7 @@ from dist_lstm.storage.location import (
 )
 from dist_lstm.storage.locking import lock
 from dist_lstm.storage.mirror import MARKER
-from dist_lstm.storage.objects import filesystem, refuse_keys, without_keys
+from dist_lstm.storage.objects import filesystem
 from dist_lstm.storage.publish import is_marked, mark, publish, remove, send, write_json, write_text
 
 __all__ = [
@@ -34,12 +34,10 @@ __all__ = [
     "origin",
     "publish",
     "refresh",
-    "refuse_keys",
     "remove",
     "send",
     "shown",
     "try_to_write",
-    "without_keys",
     "write_json",
     "write_text",
 ]

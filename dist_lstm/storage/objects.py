@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from dist_lstm.credentials import refuse_keys, without_keys
 from dist_lstm.errors import UserError
 
 _Item = TypeVar("_Item")
@@ -57,54 +58,22 @@ def filesystem(uri: str) -> tuple[Any, str]:
         A `pyarrow.fs.FileSystem` and the path on it.
 
     Raises:
-        UserError: If the URI's scheme is unknown or its file system can't be reached.
+        UserError: If the URI's scheme is unknown, its file system can't be reached, or it holds a secret key.
     """
     from pyarrow import fs
 
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).absolute())
-    refuse_keys("", uri)
+    shown = without_keys(uri)
+    refuse_keys(f"{uri.partition('://')[0]}://...", uri)
     # One request per small object instead of three; Google's own limit is 15 minutes.
     option = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=60"}.get(uri.partition("://")[0])
+    complete = f"{uri}{'&' if '?' in uri else '?'}{option}" if option else uri
     try:
-        return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}{option}" if option else uri)
+        return fs.FileSystem.from_uri(complete)
     except (OSError, ValueError) as error:
-        problem, advice = _meaning(error)
-        raise UserError(without_keys(uri), f"can't be opened as a storage location: {problem}", advice) from error
-
-
-def without_keys(uri: str) -> str:
-    """A URI that may be shown: without what is before the @ and after the question mark, where keys may be.
-
-    Args:
-        uri: A URI of a store.
-
-    Returns:
-        Its scheme, bucket and path.
-
-    Example:
-        >>> without_keys("s3://key:secret@bucket/runs/x?region=z")
-        's3://bucket/runs/x'
-    """
-    return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
-
-
-def refuse_keys(where: str, uri: str) -> None:
-    """Refuse a URI with a password or a secret key: configs, command lines and messages would hold it in clear.
-
-    Args:
-        where: The setting or option that holds it.
-        uri: A path or URI.
-
-    Raises:
-        UserError: If it has one.
-    """
-    if re.match(r"[^/]*://[^/@]*:[^/]*@", uri):
-        raise UserError(
-            where,
-            f"{without_keys(uri)}: the URI holds a secret key, which others could read",
-            "leave out what is before the @ and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile",
-        )
+        problem, advice = (text.replace(complete, shown) for text in _meaning(error))
+        raise UserError(shown, f"can't be opened as a storage location: {problem}", advice) from error
 
 
 def _meaning(error: Exception) -> tuple[str, str]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from dist_lstm.errors import UserError
-from dist_lstm.signals import HeldSignals
 from dist_lstm.storage.mirror import MARKER, mirror_of
 
 #: Arguments of renameat2 on Linux, and of renamex_np on macOS.
@@ -76,7 +75,8 @@ def publish(path: Path) -> Iterator[Path]:
         A path in the same folder that does not exist yet.
 
     Raises:
-        UserError: If the folder can't be written or the disk is full.
+        UserError: If the folder can't be written or the disk is full. An `OSError` of the block that is about
+            another file is not changed.
 
     Example:
         >>> import tempfile
@@ -88,9 +88,12 @@ def publish(path: Path) -> Iterator[Path]:
     """
     # Not the process ID: nodes that share a folder may have the same.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    inside = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        inside = True
         yield temporary
+        inside = False
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else ():
             if file.is_file():
                 _sync(file)
@@ -99,7 +102,7 @@ def publish(path: Path) -> Iterator[Path]:
         _sync(path.parent)
         send(path)
     except OSError as error:
-        if not _is_about(error, path, temporary):
+        if inside and not _is_about(error, temporary):
             raise
         raise UserError(
             path, f"can't be written: {error.strerror or error}", "free the disk or choose another --out"
@@ -109,22 +112,22 @@ def publish(path: Path) -> Iterator[Path]:
 
 
 def _replace(new: Path, path: Path) -> None:
-    """Rename a file or a folder; a folder that it replaces is left under the name `new`."""
+    """Rename a file or a folder; a folder that it replaces may be left under the name `new`."""
     if not path.is_dir():
         new.replace(path)
         return
     if _exchange(new, path):
         return
-    # Without an exchange there is a moment with neither: a signal waits, and an error brings the old one back.
+    # Between these two renames there is neither; whatever ends the block there, the old folder comes back.
     replaced = new.with_suffix(".old")
-    with HeldSignals():
+    try:
         path.replace(replaced)
-        try:
-            new.replace(path)
-        except OSError:
+        new.replace(path)
+    finally:
+        if path.exists():
+            remove(replaced)
+        else:
             replaced.replace(path)
-            raise
-    replaced.replace(new)
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -140,14 +143,12 @@ def _exchange(first: Path, second: Path) -> bool:
     return status == 0
 
 
-def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
-    """Whether an error of a block is one of writing its result, and not of a file that the block reads."""
-    if error.errno in _DISK:
+def _is_about(error: OSError, temporary: Path) -> bool:
+    """Whether an error of a block is about its result, and not about another file that the block uses."""
+    if temporary.name in str(error):  # Arrow and shutil name files in the text alone
         return True
-    files = [
-        Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
-    ]
-    return any(file in (path, path.parent) or file.is_relative_to(temporary) for file in files)
+    # A full disk is met while a file is written, without its name.
+    return error.filename is None and error.errno in _DISK
 
 
 def write_text(path: Path, text: str) -> None:

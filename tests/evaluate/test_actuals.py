@@ -157,7 +157,9 @@ def test_two_actuals_of_one_step_are_refused_naming_it(case):
 
 
 @pytest.mark.parametrize(
-    ("rule", "merged"), [("first", 5.0), ("last", np.nan), ("mean", 6.0), ("sum", 12.0)], ids=lambda value: str(value)
+    ("rule", "merged"),
+    [("first", 5.0), ("last", np.nan), ("mean", 6.0), ("sum", 12.0)],
+    ids=str,
 )
 def test_several_actuals_of_one_step_are_merged_by_the_rule_of_the_run(case, tmp_path, rule, merged):
     """As in preparation: a mean and a sum leave out missing values, the first and the last may be missing."""

@@ -11,6 +11,9 @@ from pyarrow import fs
 from dist_lstm.storage import lease
 from dist_lstm.storage.objects import Objects
 
+#: The secret key, which no file and no line may hold.
+SECRET = "Pl4nted/secret+key"
+
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[None]:
@@ -24,7 +27,7 @@ def store() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield

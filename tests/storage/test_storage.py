@@ -1,18 +1,27 @@
 """What is published appears whole or not at all; a folder has one owner; a marker ends the work."""
 
+import contextlib
 import errno
+import importlib
+import itertools
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
 from dist_lstm.errors import UserError
 from dist_lstm.storage import is_marked, lock, mark, publish, remove, write_json, write_text
 from dist_lstm.storage.objects import filesystem
+
+module = importlib.import_module("dist_lstm.storage.publish")  # the package's name of it is a function
 
 
 def names(folder: Path) -> list[str]:
@@ -65,6 +74,124 @@ def test_the_old_content_stays_when_the_block_fails(tmp_path, error, folder):
         fail()
     assert (read_folder(path) == {"a": "old", "sub/b": "old"}) if folder else (path.read_text() == "old")
     assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
+@pytest.mark.parametrize("point", range(8))
+def test_a_folder_that_is_replaced_is_there_whole_whatever_moment_a_signal_comes(
+    tmp_path, monkeypatch, exchange, point
+):
+    """A signal comes before or after each system call that renames; file systems differ in what they can do."""
+    path, points = tmp_path / "folder", itertools.count()
+    write_folder(path, "old")
+    rename, swap = Path.replace, module._exchange
+
+    def stopping(call, *arguments):
+        for work in (lambda: None, lambda: call(*arguments)):
+            result = work()
+            if next(points) == point:
+                raise SystemExit(143)  # as the command line's handler of SIGTERM
+        return result
+
+    monkeypatch.setattr(Path, "replace", lambda *paths: stopping(rename, *paths))
+    monkeypatch.setattr(module, "_exchange", lambda *paths: exchange and stopping(swap, *paths))
+    with contextlib.suppress(SystemExit), publish(path) as temporary:
+        write_folder(temporary, "new")
+    monkeypatch.undo()
+    assert read_folder(path) in [{"a": content, "sub/b": content} for content in ("old", "new")]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_this_file_system_exchanges_two_folders_in_one_step(tmp_path):
+    write_folder(tmp_path / "one", "1")
+    write_folder(tmp_path / "two", "2")
+    assert module._exchange(tmp_path / "one", tmp_path / "two")
+    assert [read_folder(tmp_path / name)["a"] for name in ("one", "two")] == ["2", "1"]
+    assert not module._exchange(tmp_path / "one", tmp_path / "missing")
+
+
+def test_the_old_folder_comes_back_where_the_new_one_can_not_take_its_place(tmp_path, monkeypatch):
+    path, rename = tmp_path / "folder", Path.replace
+    write_folder(path, "old")
+
+    def fail(old: Path, new: Path) -> Path:
+        if old.suffix == ".tmp":
+            raise OSError(errno.EIO, "a fault", str(old))
+        return rename(old, new)
+
+    def work() -> None:
+        with publish(path) as temporary:
+            write_folder(temporary, "new")
+
+    monkeypatch.setattr(module, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(UserError, match="folder: can't be written: a fault"):
+        work()
+    assert read_folder(path) == {"a": "old", "sub/b": "old"}
+    assert names(tmp_path) == ["folder"]
+
+
+def refuse_connection(_: Path) -> None:
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "connection refused")
+
+
+def fill_another_disk(folder: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "scratch" / "rows"))
+
+
+def read_damaged(folder: Path) -> None:
+    (folder / "damaged").write_bytes(b"PAR1" + bytes(50) + b"PAR1")
+    pq.read_table(folder / "damaged")
+
+
+def error_of(work, folder: Path) -> Exception:
+    try:
+        work(folder)
+    except OSError as error:
+        return error
+    raise AssertionError("no error")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda folder: (folder / "missing").read_bytes(),
+        lambda folder: pq.read_table(folder / "missing"),
+        lambda folder: pa.OSFile(str(folder / "missing")),
+        read_damaged,
+        refuse_connection,
+        fill_another_disk,
+    ],
+    ids=["open", "parquet", "arrow", "damaged", "network", "another disk"],
+)
+def test_an_error_of_the_block_about_something_else_is_not_blamed_on_the_destination(tmp_path, work):
+    expected = error_of(work, tmp_path)
+    with pytest.raises(type(expected), match=re.escape(str(expected))), publish(tmp_path / "x"):
+        work(tmp_path)
+    assert not (tmp_path / "x").exists()
+
+
+def copy_into(folder: Path) -> None:
+    write_folder(folder.with_name("source"), "x")
+    shutil.copytree(folder.with_name("source"), folder / "copy", copy_function=no_space)
+
+
+def no_space(_: str, path: str) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: (folder / "missing" / "a").write_text(""),
+        lambda folder: pq.write_table(pa.table({"a": [1]}), folder / "missing" / "a"),
+        copy_into,
+    ],
+    ids=["open", "parquet", "copy"],
+)
+def test_an_error_of_writing_the_result_is_the_users_and_names_the_destination(tmp_path, write):
+    with pytest.raises(UserError, match=r"/x: can't be written: "), publish(tmp_path / "x") as temporary:
+        write(temporary)
 
 
 def test_nodes_that_share_a_folder_and_a_process_number_do_not_write_into_each_others_file(tmp_path):

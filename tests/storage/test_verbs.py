@@ -22,7 +22,7 @@ from dist_lstm.jobs.submit import Command, _locations
 from dist_lstm.storage import mirrored
 from dist_lstm.storage.objects import Objects
 from tests.search.test_search import make_job
-from tests.storage.conftest import make_bucket
+from tests.storage.conftest import SECRET, make_bucket
 from tests.test_run import make_config, make_table
 
 
@@ -100,6 +100,15 @@ def test_a_run_whose_upload_fails_in_the_middle_reports_it_and_can_be_continued(
     assert f"backtest of {run.uri}\n" in run.said
     assert f"forecasts     {run.uri}/forecasts\n" in run.said
     assert {"_SUCCESS", "forecasts/_SUCCESS"} <= set(Objects(run.uri).listing())
+
+
+def test_the_secret_key_is_in_no_line_and_no_object_of_a_run_at_a_store(run, tmp_path):
+    objects = Objects(run.uri)
+    objects.fetch((name, tmp_path / name) for name in objects.raw())
+    contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(contents) > 10
+    assert not any(SECRET.encode() in content for content in contents)
+    assert SECRET not in run.said + run.failed[1]
 
 
 @pytest.mark.slow
@@ -185,7 +194,7 @@ def test_what_can_not_work_is_reported_in_one_line_with_status_2(run, job, call,
 
 def test_a_search_on_a_cluster_needs_a_folder_that_its_nodes_share(call, job, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    status, _, error = call("tune", job, "--out", "s3://key:secret@bucket/x")
+    status, _, error = call("tune", job, "--out", "s3://bucket/x?region=eu-central-1")
     assert status == 2
     assert error.startswith("error: --out s3://bucket/x: a search on a cluster keeps its state in a folder")
     command = Command("tune", (), config=str(job), out="s3://bucket/x")
