@@ -173,18 +173,6 @@ def test_a_table_of_scores_fits_80_columns_and_cuts_no_number(capsys, monkeypatc
     assert cells == ["mase", *(f"{0.1 + number / 1e4:.4g}" for number in range(models))]
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["prepare", "JOB", "--out", "OUT"]], ids=["echo", "console"])
-def test_a_closed_pipe_ends_a_command_without_an_error_message(job, arguments):
-    reading, writing = os.pipe()
-    os.close(reading)
-    paths = {"JOB": str(job), "OUT": str(job.parent / "out")}
-    command = [sys.executable, "-m", "dist_lstm", *(paths.get(word, word) for word in arguments)]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
-    os.close(writing)
-    assert done.stderr == b""
-    assert done.returncode == 1
-
-
 @pytest.mark.slow
 def test_only_the_command_itself_writes_to_a_terminal(job):
     """The whole of stdout, a terminal, and of stderr, to the end of the process."""

@@ -1,5 +1,6 @@
 """The command line: one thin verb per stage. Heavy packages are imported only by the verbs that need them."""
 
+import errno
 import logging
 import os
 import shlex
@@ -318,6 +319,14 @@ def main() -> None:
         verb = context.command_path if context else app.info.name
         process.print_error(f"{error.format_message().rstrip('.')} (see {verb} --help)")
         status = error.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Of a result, the error would be a UserError that names it.
+        where = error.filename or "the output or a temporary file"
+        process.print_error(f"{where}: can't be written: {error.strerror}; free the disk")
+        process.discard_output()
+        status = UserError.exit_status
     except SystemExit as end:
         status = process.BROKEN_PIPE if process.ended_by_a_closed_pipe(end) else end.code
     if status == process.BROKEN_PIPE:

@@ -79,11 +79,21 @@ def source_files(path: str) -> list[SourceFile]:
         The files, at least one.
 
     Raises:
-        UserError: If there are none, or their kind is unknown or mixed.
+        UserError: If there are none, their kind is unknown or mixed, or a name is not UTF-8.
     """
+    try:
+        return _source_files(path)
+    except UnicodeError as error:
+        name = getattr(error, "object", path)
+        raise UserError("data.path", f"the name {name!a} is not UTF-8", "rename the file or folder") from error
+
+
+def _source_files(path: str) -> list[SourceFile]:
     files, where = filesystem(path)
     try:
         info = files.get_file_info(where)
+    except UnicodeError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError("data.path", f"{path!r} can't be looked up: {str(error).splitlines()[0]}") from error
     if info.type == fs.FileType.NotFound and globbing.has_magic(where) and "://" not in path:
