@@ -1,6 +1,7 @@
 """The process of a command: closed and full streams, names that are not UTF-8, another backend of Keras."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,7 @@ def shards(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name != ".lock"}
 
 
-@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("streams", ["<&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_change_neither_the_work_nor_the_other_streams(folder, usual, streams):
     """A file that is opened must not take the descriptor of a stream: what is printed would be written into it."""
     done = run(folder, "prepare", "job.yaml", "--out", "out", shell=streams)
@@ -91,10 +92,33 @@ def test_closed_streams_change_neither_the_work_nor_the_other_streams(folder, us
     assert shards(folder / "out") == usual[1]
 
 
-def test_tensorflow_starts_with_a_closed_standard_error(folder):
-    done = run(folder, "plan", "job.yaml", shell="2>&-")
+@pytest.mark.parametrize("streams", ["2>&-", "<&- >&- 2>&-"])
+def test_tensorflow_starts_with_closed_streams(folder, streams):
+    done = run(folder, "plan", "job.yaml", shell=streams)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "device" in done.stdout
+    assert ("device" in done.stdout) == (streams == "2>&-")
+
+
+OPENED = """
+import os, subprocess, sys
+from dist_lstm.cli import process
+for descriptor in (0, 1, 2):
+    os.close(descriptor)
+process.open_closed_streams()
+with open("file", "w") as file:
+    assert file.fileno() > 2
+    print("lost")
+    print("lost", file=sys.stderr)
+    assert sys.stdin.read() == ""
+    child = "import os; [os.fstat(descriptor) for descriptor in (0, 1, 2)]"
+    sys.exit(subprocess.run([sys.executable, "-c", child]).returncode)
+"""
+
+
+def test_no_file_takes_the_descriptor_of_a_closed_stream_neither_here_nor_in_children(tmp_path):
+    done = subprocess.run([sys.executable, "-c", OPENED], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_tensorflow_starts_in_a_process_of_the_users_with_a_closed_standard_error():
@@ -103,6 +127,17 @@ def test_tensorflow_starts_in_a_process_of_the_users_with_a_closed_standard_erro
     )
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "<class 'str'>\n")
+
+
+def test_a_table_beyond_the_memory_budget_needs_few_open_files(folder):
+    """macOS allows 256 by default, and the rows are spilled to almost as many."""
+    rows = [f"s{series},{step},{step * series % 7}" for step in range(200) for series in range(300)]
+    (folder / "t.csv").write_text("\n".join(["unique_id,ds,y", *rows]))
+    words = ["prepare", "job.yaml", "--set", "data.memory_budget=1", "--out", "out"]
+    done = run(folder, *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "300 series, 60,000 steps" in done.stdout
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [".lock", "config.yaml", "shards"]
 
 
 @pytest.mark.parametrize(
