@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dist_lstm.doctor.speed import Speed, measure_speed
+from dist_lstm.errors import UserError
 from dist_lstm.hardware import GIB, KIB, Driver, cpus, gpus_are_hidden, memory, nvidia_driver
 from dist_lstm.jobs.session import socket_folder
 from dist_lstm.startup import start_tensorflow
@@ -232,6 +233,8 @@ def check_speed(speed: Speed) -> Check:
 def _attempt(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from checks()
+    except UserError as error:
+        yield Check(name, error.what, "problem", error.advice)
     except Exception as error:  # noqa: BLE001 (a check that fails is a result)
         text = " ".join(f"{type(error).__name__}: {error}".split())
         yield Check(name, text, "problem", "this check failed to run; correct the error and run the doctor again")

@@ -76,10 +76,8 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
         job = _without_overlap(run, job)
         with join_cluster() as cluster:
             console.print(f"cluster   {cluster.summary}")
-            fleet, gpus = run.config.fleet, run.config.resources.gpus
-            cluster.check_fits("pack", {"fleet.cpus": fleet.cpus, "fleet.gpus": fleet.gpus})
-            if job.global_folder == folder and gpus != "auto":
-                cluster.check_fits("global model", {"resources.gpus": gpus})
+            fleet = run.config.fleet
+            cluster.check_fits("pack", {"fleet.cpus": fleet.cpus, "fleet.gpus": fleet.gpus}, console)
             if job.global_folder == folder:
                 _train_global(run, cluster)
             for stage in (GROUPS, OWN):
@@ -175,6 +173,7 @@ def _train_global(run: Run, cluster: Cluster) -> None:
 
     needed = run.config.resources.gpus
     gpus = min(1.0, cluster.gpus) if needed == "auto" else needed
+    cluster.check_fits("global model", {"resources.gpus": gpus}, run.console)
     options = {"num_cpus": run.config.fleet.cpus, "num_gpus": gpus, "max_retries": run.config.fleet.max_failures}
     work = ray.remote(_train_quietly).options(**options)
     problem = ray.get(work.remote(origin(run.folder), run.config, run.manifest))

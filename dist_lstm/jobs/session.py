@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dist_lstm.credentials import without_keys
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import MIB, cpus, hide_gpus
 from dist_lstm.jobs.ray_private import start_local
 from dist_lstm.storage import local_path
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Read by Ray when it is imported and by every process it starts: no usage statistics, no log files per trial, and
 #: no uv hook, which can hang. A trial is lost if the actor that it reuses is slow to end the last one: allow 60 s.
@@ -52,12 +55,16 @@ class Cluster:
         cpus: Number of CPUs of all nodes.
         gpus: Number of GPUs of all nodes.
         nodes: Number of nodes that are alive.
+        most_cpus: CPUs of the node that has most of them.
+        most_gpus: GPUs of the node that has most of them.
     """
 
     address: str | None
     cpus: float
     gpus: float
     nodes: int
+    most_cpus: float
+    most_gpus: float
 
     @property
     def summary(self) -> str:
@@ -65,22 +72,27 @@ class Cluster:
         where = f"{self.nodes:,} nodes at {self.address}" if self.address else "this machine"
         return f"{where}, {self.cpus:g} CPUs, {self.gpus:g} GPUs"
 
-    def check_fits(self, purpose: str, needed: Mapping[str, float]) -> None:
-        """Refuse work that needs more than this machine has; a cluster may grow, so it is not checked.
+    def check_fits(self, purpose: str, needed: Mapping[str, float], console: "Console") -> None:
+        """Refuse work that needs more than this machine has; say so where it waits for a node of a cluster.
 
         Args:
             purpose: The piece of work, such as `trial`.
             needed: CPUs and GPUs per piece of work, by the settings that say so, which end in `cpus` or `gpus`.
+            console: Where a note is printed: a cluster may grow.
 
         Raises:
-            UserError: If it would wait for ever.
+            UserError: If it would wait forever.
         """
         for key, number in needed.items():
-            available = self.gpus if key.endswith("gpus") else self.cpus
-            if self.address is None and number > available:
-                raise UserError(
-                    key, f"is {number:g} per {purpose}, but this machine has {available:g}", "lower it"
-                )
+            most = self.most_gpus if key.endswith("gpus") else self.most_cpus
+            if number <= most:
+                continue
+            if self.address is None:
+                raise UserError(key, f"is {number:g} per {purpose}, but this machine has {most:g}", "lower it")
+            console.print(
+                f"note      {key} is {number:g} per {purpose}, and no node has more than {most:g}: "
+                "waits until one joins the cluster"
+            )
 
 
 @contextmanager
@@ -110,9 +122,16 @@ def join_cluster() -> Iterator[Cluster]:
             # Ray replaces the handler by one that ends the process with status 15.
             signal.signal(signal.SIGTERM, on_sigterm)
         try:
-            resources = ray.cluster_resources()
-            alive = sum(node["Alive"] for node in ray.nodes())
-            yield Cluster(address, resources.get("CPU", 0.0), resources.get("GPU", 0.0), alive)
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            cpus_of, gpus_of = ([node.get(name, 0.0) for node in alive] for name in ("CPU", "GPU"))
+            yield Cluster(
+                address,
+                sum(cpus_of),
+                sum(gpus_of),
+                len(alive),
+                max(cpus_of, default=0.0),
+                max(gpus_of, default=0.0),
+            )
         finally:
             ray.shutdown()
 

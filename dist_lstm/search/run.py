@@ -131,7 +131,7 @@ def _search(job: Job, manifest: Manifest, folder: Path, cluster: Cluster, consol
     """Run the trials; write `best.yaml`, the files that the run in `best/` starts from, then `trials.parquet`."""
     files = SearchLayout(folder)
     config = job.config
-    cluster.check_fits("trial", {"search.cpus": config.search.cpus, "search.gpus": config.search.gpus})
+    cluster.check_fits("trial", {"search.cpus": config.search.cpus, "search.gpus": config.search.gpus}, console)
     contradiction = contradictions(config, manifest.statistics)
     if contradiction:
         console.print(f"note      {contradiction}")
