@@ -50,6 +50,7 @@ def tensorflow() -> Values:
 
 def doctor() -> Values:
     """Run the checks of `dist-lstm doctor`."""
-    from dist_lstm.doctor.machine import as_json, examine
+    from dist_lstm.doctor.check import as_json
+    from dist_lstm.doctor.machine import examine
 
     return as_json(examine())

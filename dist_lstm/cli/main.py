@@ -271,8 +271,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check this machine, and a cluster; say what to do."""
-    from dist_lstm.doctor.machine import as_json as as_plain
-    from dist_lstm.doctor.machine import examine, has_problem, show_checks
+    from dist_lstm.doctor.check import as_json as as_plain
+    from dist_lstm.doctor.check import has_problem, show_checks
+    from dist_lstm.doctor.machine import examine
 
     console = _console()
     with console.status("Checking this machine (about 15 s)"):

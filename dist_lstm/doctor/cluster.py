@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dist_lstm.doctor.machine import Check
+from dist_lstm.doctor.check import Check
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import GIB
 from dist_lstm.jobs.client import connect

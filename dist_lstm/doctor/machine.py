@@ -9,16 +9,14 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from rich.console import Console
-from rich.table import Column, Table
 
+from dist_lstm.doctor.check import Check
 from dist_lstm.doctor.speed import Speed, measure_speed
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import GIB, KIB, Driver, cpus, gpus_are_hidden, memory, nvidia_driver
@@ -26,7 +24,6 @@ from dist_lstm.jobs.session import socket_folder
 from dist_lstm.startup import start_tensorflow
 from dist_lstm.version import __version__
 
-State = Literal["ok", "warning", "problem"]
 GPU_LIBRARIES = "uv sync --extra gpu"
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (read, not written)
 #: Packages that only some verbs or outputs need, and which.
@@ -36,23 +33,6 @@ _ONLY_FOR = {
     "requests": "submit and jobs",
     "nvidia-ml-py": "the driver's version and the memory of GPUs",
 }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check and its result.
-
-    Attributes:
-        name: What was checked.
-        value: What the check saw, such as a version or a size.
-        state: `ok`; `warning`: works, but slowly or not for long; `problem`: does not work as it should.
-        advice: What to do about it; empty where the state is ok.
-    """
-
-    name: str
-    value: str
-    state: State = "ok"
-    advice: str = ""
 
 
 def check_version(name: str, version: str | None, bounds: str, only_for: str = "") -> Check:
@@ -319,35 +299,3 @@ def _folder(name: str, folder: Path, advice: str) -> Iterator[Check]:
 def _shared_memory() -> Iterator[Check]:
     folder = Path(_SHARED_MEMORY)
     yield check_shared_memory(shutil.disk_usage(folder).total if folder.is_dir() else None)
-
-
-def has_problem(checks: list[Check]) -> bool:
-    """Whether any check is a problem; warnings don't count."""
-    return any(check.state == "problem" for check in checks)
-
-
-def as_json(checks: list[Check]) -> dict[str, Any]:
-    """Checks for `--json`: the worst `state` of all, and `checks` in their order."""
-    states = {check.state for check in checks}
-    worst = next((state for state in ("problem", "warning") if state in states), "ok")
-    return {"state": worst, "checks": [_entry(check) for check in checks]}
-
-
-def _entry(check: Check) -> dict[str, str]:
-    return {"name": check.name, "found": check.value, "state": check.state, "advice": check.advice}
-
-
-def show_checks(checks: list[Check], console: Console) -> None:
-    """Print checks as a table, and below it what to do.
-
-    Args:
-        checks: What `examine` returned.
-        console: Where they are printed.
-    """
-    table = Table("check", Column("found", overflow="fold"), Column("state", no_wrap=True))
-    for check in checks:
-        table.add_row(check.name, check.value, check.state)
-    console.print(table)
-    for check in checks:
-        if check.state != "ok":
-            console.print(f"{check.state}: {check.name}: {check.advice}")

@@ -9,9 +9,8 @@ from packaging.utils import canonicalize_name
 from rich.console import Console
 
 from dist_lstm.doctor import machine as doctor
+from dist_lstm.doctor.check import Check, as_json, has_problem, show_checks
 from dist_lstm.doctor.machine import (
-    Check,
-    as_json,
     check_build,
     check_cpus,
     check_device,
@@ -21,8 +20,6 @@ from dist_lstm.doctor.machine import (
     check_shared_memory,
     check_speed,
     check_version,
-    has_problem,
-    show_checks,
 )
 from dist_lstm.doctor.speed import Speed
 from dist_lstm.hardware import GIB, MIB, Driver
