@@ -96,18 +96,34 @@ def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:
 
 def validate(values: Mapping[str, Any], where: str, kind: type[_Config]) -> _Config:
     """Check plain values and build a config of the given kind, as `parse_config` does."""
-    for key, value in leaves(values):
-        refuse_keys(key, str(value))
     try:
         # A section with every line commented out is null.
         config = kind.model_validate({key: value for key, value in values.items() if value is not None})
     except ValidationError as error:
+        for problem in error.errors():
+            _refuse_keys_in(".".join(map(str, problem["loc"])), problem["input"])
         problems = [_explain(problem) for problem in error.errors()]
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(where, f"{'; '.join(problems[:5])}{more}") from error
+    for key, value in flatten(config):
+        _refuse_keys_in(key, value)
     located = _locate(config.data.path)
     data = config.data.model_copy(update={"path": located})
     return config.model_copy(update={"data": data})
+
+
+def _refuse_keys_in(key: str, value: Any) -> None:
+    """Refuse a secret key in a text, or in one directly inside of a list or a mapping, as messages show it."""
+    match value:
+        case dict():
+            texts = [*value, *value.values()]
+        case list() | tuple():
+            texts = value
+        case _:
+            texts = [value]
+    for text in texts:
+        if isinstance(text, str):
+            refuse_keys(key, text)
 
 
 def _locate(path: str) -> str:
