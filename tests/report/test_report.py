@@ -133,7 +133,7 @@ class TestSections:
         frame = noise("1", "10", "2").astype({"unique_id": int})
         page = page_of(frame)
         assert page.sections == SCORED | ALWAYS
-        assert re.findall(r"<td>(\d+)</td>", str(page.text)) or {"1", "10", "2"} <= set(page.text.split())
+        assert {"1", "10", "2"} <= set(page.text.split())
 
     def test_a_run_without_a_backtest_has_no_scored_section_and_states_the_reason(self, page_of):
         page = page_of(noise("a", "b"), None, split__test=0)
@@ -361,7 +361,7 @@ class TestDigest:
         monkeypatch.setattr("dist_lstm.report.summary._BATCH_ROWS", 7)  # windows lie across batches
         frame = noise("a", "b", "c")
         frame.loc[(frame["unique_id"] == "b") & (frame["ds"] > "2024-03-25"), "y"] = np.nan
-        prepared = prepare_frame(frame, **SETTINGS)
+        prepared = prepare_frame(frame, data__trailing="missing", **SETTINGS)
         task = prepared.task
         result = backtest(prepared.shards, task, Rolling(3, 4), spread(task), tmp_path / "backtest")
         digest = read_digest(tmp_path / "backtest", prepared.shards, task, ["b", "c"])
@@ -369,7 +369,7 @@ class TestDigest:
         table = pd.read_parquet(tmp_path / "backtest")
         scale = {}
         for name, one in frame.groupby("unique_id"):
-            before = one["y"].to_numpy()[: -task.test].astype(np.float32).astype(float)
+            before = one["y"].to_numpy()[: -task.test]
             scale[name] = np.nanmean(np.abs(before[7:] - before[:-7]))
         table["scale"] = table["unique_id"].map(scale)
         table["ahead"] = table.groupby(["unique_id", "cutoff"]).cumcount()
