@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow.feather import write_feather
 from pydantic import BaseModel
 
-from dist_lstm.cli.main import one_line
+from dist_lstm.cli.process import one_line
 from dist_lstm.config.load import load_config
 from dist_lstm.config.schema import Config
 from dist_lstm.config.yaml import dump_yaml
