@@ -21,6 +21,16 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
+def without_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a column that has a dictionary; any other column as it is."""
+    kind = column.type
+    if not pa.types.is_dictionary(kind):
+        return column
+    # Arrow can't take elements of a view, as polars writes text.
+    kind = pa.string() if pa.types.is_string_view(kind.value_type) else kind.value_type
+    return pa.chunked_array([part.dictionary.cast(kind).take(part.indices) for part in column.chunks], kind)
+
+
 @dataclass(frozen=True)
 class RawRows:
     """Raw rows, and what errors say about them."""
@@ -34,8 +44,7 @@ class RawRows:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column, decoded if it has a dictionary."""
-        column = self.table[name]
-        return self.cast(name, column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        return without_dictionary(self.table[name])
 
     def cast(self, name: str, column: pa.ChunkedArray, kind: pa.DataType, safe: bool = True) -> pa.ChunkedArray:
         """A column in another type."""

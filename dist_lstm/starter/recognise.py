@@ -13,6 +13,7 @@ from dist_lstm.config.schema import DataSettings
 from dist_lstm.data.columns import TRANSPOSE, dates_among
 from dist_lstm.data.csv_files import heading_advice
 from dist_lstm.data.parse_numbers import number_advice, parse_numbers
+from dist_lstm.data.raw_rows import without_dictionary
 from dist_lstm.data.rows import column_kind
 from dist_lstm.errors import UserError
 from dist_lstm.starter.proposal import Proposed
@@ -61,10 +62,7 @@ class _Sample:
     """The first rows of a table, and questions about them."""
 
     def __init__(self, table: pa.Table, settings: DataSettings, where: str) -> None:
-        columns = {}
-        for name in table.column_names:
-            kind = table[name].type
-            columns[name] = table[name].cast(kind.value_type) if pa.types.is_dictionary(kind) else table[name]
+        columns = {name: without_dictionary(table[name]) for name in table.column_names}
         self.table = pa.table(columns)
         self.kinds = {name: column_kind(column, settings) for name, column in columns.items() if name}
         self.settings, self.where = settings, where

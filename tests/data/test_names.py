@@ -1,13 +1,17 @@
 """Names of series: they keep the type that they have in the table."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dist_lstm.data.columns import choose_columns
 from dist_lstm.data.manifest import load_manifest
 from dist_lstm.data.panel import typed_names
+from dist_lstm.data.rows import check_rows
 from dist_lstm.data.shards import open_shards
 from dist_lstm.errors import UserError
 from tests.preparing import prepare
@@ -59,6 +63,21 @@ def test_unsigned_64_bits_such_as_hashes_stay_whole(numbers, names_of):
 def test_text_stays_text_and_in_the_order_of_text_even_where_it_holds_digits(kind, names_of):
     id_type, names, _ = names_of(table_of(pa.array(["10", "9", "007", "a"]).cast(kind)))
     assert (id_type, names) == ("string", ["007", "10", "9", "a"])
+
+
+def test_text_of_polars_categories_is_read(make_config, tmp_path):
+    categories = pa.DictionaryArray.from_arrays(
+        pa.array([1, 0], pa.uint32()), pa.array(["a", "b"], pa.string_view())
+    )
+    table = pa.table({"unique_id": categories, "ds": [1, 1], "y": [1.0, 2.0]})
+    assert check_rows(
+        table,
+        choose_columns(make_config().data, table.column_names, (), "t"),
+        make_config().data,
+        "t",
+        0,
+        Counter(),
+    )["unique_id"].to_pylist() == ["b", "a"]
 
 
 def test_rejected_series_are_listed_in_the_same_type(names_of):
