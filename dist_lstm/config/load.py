@@ -34,7 +34,7 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
 
     Args:
         path: A YAML file.
-        settings: Texts of the form `section.key=value`; the value is YAML.
+        settings: Texts of the form `section.key=value`; the value is YAML, or text that begins with %.
 
     Returns:
         The checked config.
@@ -75,7 +75,9 @@ def assign_settings(values: dict[str, Any], settings: Sequence[str]) -> None:
         key, separator, value = setting.partition("=")
         if not separator or not all(key.strip().split(".")):
             raise UserError(f"--set {setting}", "expected section.key=value")
-        _assign(values, key.strip(), parse_yaml(value, f"--set {key}"))
+        # A format of time stamps, such as %Y%m%d, would be a directive of YAML.
+        is_text = value.startswith("%")
+        _assign(values, key.strip(), value if is_text else parse_yaml(value, f"--set {key}"))
 
 
 def parse_config(values: Mapping[str, Any], where: str = "config") -> Config:

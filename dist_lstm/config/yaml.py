@@ -98,7 +98,10 @@ def parse_yaml(text: str, where: str) -> Any:
         raise _refusal(where, error.problem_mark, f"more than {MAX_DEPTH} levels are nested") from error
     except MarkedYAMLError as error:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _refusal(where, error.problem_mark, f"not valid YAML: {_short(problem)}") from error
+        mark = error.problem_mark
+        begun = mark.buffer[mark.pointer : mark.pointer + 1] if mark.buffer else ""
+        advice = "put text that begins so in quotes" if begun in ("%", "@", "`") else ""
+        raise _refusal(where, mark, f"not valid YAML: {_short(problem)}", advice) from error
     except (YAMLError, ValueError) as error:  # a character that YAML excludes, or an integer of too many digits
         raise UserError(where, f"not valid YAML: {_short(error)}") from error
 

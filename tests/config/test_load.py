@@ -192,6 +192,10 @@ def test_a_set_with_invalid_yaml_is_refused_with_its_key(read, value):
     assert refusal(read, MINIMAL, f"task.horizon={value}").startswith("--set task.horizon: ")
 
 
+def test_a_format_of_time_stamps_needs_no_quotes_after_set(read):
+    assert read(MINIMAL, "data.ds_format=%Y%m%d").data.ds_format == "%Y%m%d"
+
+
 def test_a_set_below_a_single_value_is_refused(read):
     assert refusal(read, MINIMAL, "task.horizon.x=3") == "task.horizon.x: horizon is a single value, not a section"
 

@@ -221,6 +221,7 @@ def test_a_value_that_contains_itself_is_read():
         ("task:\n\thorizon: 2\n", "line 2, column 1: not valid YAML: "),
         ("task: !!python/object/apply:os.getcwd []\n", "line 1, column 7: not valid YAML: the tag tag:"),
         ("task: !!int x\n", "line 1, column 7: not valid YAML: the tag tag:yaml.org,2002:int is not supported"),
+        ("ds_format: %Y%m%d\n", "found character '%' that cannot start any token; put text that begins so"),
         ("task: !own x\n", "line 1, column 7: not valid YAML: the tag !own is not supported"),
         ("task: *nothing\n", "line 1, column 7: not valid YAML: found undefined alias 'nothing'"),
         ("a: 1\n---\nb: 1\n", "line 2, column 1: not valid YAML: expected a single document"),
