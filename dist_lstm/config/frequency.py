@@ -50,7 +50,7 @@ def split_months(ds: np.ndarray) -> Months:
     return Months(month, ds - month.astype(ds.dtype))
 
 
-def _length(month: np.ndarray) -> np.ndarray:
+def month_length(month: np.ndarray) -> np.ndarray:
     """Lengths of months, `[R]`, timedelta64[us]."""
     return (month + np.timedelta64(1, "M")).astype("datetime64[us]") - month.astype("datetime64[us]")
 
@@ -124,8 +124,8 @@ class Frequency:
             at, start = split_months(ds), split_months(origin)
             steps, rest = np.divmod((at.month - start.month).astype(np.int64), self._months)
             if self._at_end:
-                before_end = _length(start.month) - start.within
-                same = (_length(at.month) - at.within == before_end) & (before_end <= _DAY)
+                before_end = month_length(start.month) - start.within
+                same = (month_length(at.month) - at.within == before_end) & (before_end <= _DAY)
             else:  # a day that every month has
                 same = (at.within == start.within) & (start.within < 28 * _DAY)
             return np.where(same & (rest == 0) & (steps >= 0), steps, -1)
@@ -160,7 +160,7 @@ class Frequency:
         if self._months is not None:
             start = split_months(origin)
             month = start.month + steps * self._months
-            days = start.within - _length(start.month) + _length(month) if self._at_end else start.within
+            days = start.within - month_length(start.month) + month_length(month) if self._at_end else start.within
             return (month.astype("datetime64[us]") + days).astype(origin.dtype)
         # The grid must hold the step farthest from the earliest origin.
         days, steps = self._without_time(origin), steps * self._offset.n

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dist_lstm.config.frequency import Frequency, parse_frequency, split_months
+from dist_lstm.config.frequency import Frequency, month_length, parse_frequency, split_months
 from dist_lstm.config.table import STEP, UNITS
 from dist_lstm.errors import UserError
 
@@ -97,12 +97,26 @@ def _infer(stamps: np.ndarray) -> str | None:
         # Pandas 4 will return an offset where pandas 3 returns its name.
         warnings.filterwarnings("ignore", ".*infer_freq", DeprecationWarning)
         offset: Any = pd.tseries.frequencies.to_offset(pd.infer_freq(pd.DatetimeIndex(stamps)))
-    if offset is not None:
+    # Pandas takes the last Friday of a month for the fourth.
+    if offset is not None and _on_grid(parse_frequency(offset.freqstr), [stamps]):
         return offset.freqstr
     months = split_months(stamps)
     apart = np.diff(months.month).astype(np.int64)
-    monthly = (months.within == months.within[0]).all() and (apart == apart[0]).all() and apart[0] > 0
-    return pd.offsets.MonthBegin(int(apart[0])).freqstr if monthly else None
+    if (apart != apart[0]).any() or apart[0] < 1:
+        return None
+    if (months.within == months.within[0]).all():
+        return pd.offsets.MonthBegin(int(apart[0])).freqstr
+    weekday = _weekday(stamps)
+    in_last_week = month_length(months.month) - months.within <= np.timedelta64(7, "D")
+    if apart[0] == 1 and in_last_week.all() and (weekday == weekday[0]).all():
+        return f"LWOM-{_WEEKDAYS[weekday[0]]}"
+    return None
+
+
+def _weekday(stamps: np.ndarray) -> np.ndarray:
+    """Days of the week, `[R]`, 0 for Monday."""
+    # 1970 began on a Thursday.
+    return (stamps.astype("datetime64[D]").astype(np.int64) + 3) % 7
 
 
 def _on_grid(freq: Frequency, series: list[np.ndarray]) -> bool:
@@ -128,8 +142,7 @@ def _usual_distance(series: list[np.ndarray]) -> list[str]:
 def _check_weekday(given: Frequency, series: list[np.ndarray]) -> None:
     if given.weekday is None:
         return
-    # 1970 began on a Thursday.
-    days = {int(day) for ds in series for day in (ds[:1].astype("datetime64[D]").astype(np.int64) + 3) % 7}
+    days = {int(day) for ds in series for day in _weekday(ds[:1])}
     if len(days) == 1 and given.weekday not in days:
         right = f"{str(given.name).rpartition('-')[0]}-{_WEEKDAYS[days.pop()]}"
         raise UserError(

@@ -123,6 +123,13 @@ def test_hours_of_business_are_what_pandas_calls_them():
     np.testing.assert_array_equal(freq.position(stamps, stamps[:1].repeat(200)), np.arange(200))
 
 
+@pytest.mark.parametrize("alias", ["LWOM-FRI", "LWOM-MON", "WOM-4FRI", "WOM-1MON"])
+@pytest.mark.parametrize("steps", [8, 40, 200])
+def test_the_last_friday_of_a_month_is_not_the_fourth(alias, steps):
+    stamps = grid(alias, "2015-01-01", steps)
+    assert infer_frequency([stamps, stamps[3:] + np.timedelta64(16, "h")]).name == alias
+
+
 @pytest.mark.parametrize("alias", ["B", "MS", "ME", "BMS", "QS", "QE", "YS", "SMS", "C"])
 def test_series_keep_their_own_time_of_day(alias):
     freq, days = parse_frequency(alias), grid(alias, "2024-01-01")
