@@ -160,10 +160,11 @@ def score_windows(
         baselines.NAME: Rows(series, target.ravel(), naive.ravel(), {}),
     }
     scored = cutoffs.count > 0
+    names = typed_names(panel.unique_id[scored], task.id_type).to_numpy(zero_copy_only=False)
     tables = []
     for model, rows in models.items():
         table = pd.DataFrame(series_scores(rows, *scales))[scored]
-        table.insert(0, "unique_id", typed_names(panel.unique_id[scored], task.id_type))
+        table.insert(0, "unique_id", names)
         table.insert(1, "model", model)
         tables.append(table)
     return tables

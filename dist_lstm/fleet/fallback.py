@@ -172,7 +172,7 @@ class FallbackSelector:
         tables = score_windows(self.panel, self.task, *self._tested())
         chosen = pd.DataFrame(
             {
-                "unique_id": typed_names(self.panel.unique_id, self.task.id_type),
+                "unique_id": typed_names(self.panel.unique_id, self.task.id_type).to_pandas(),
                 "level": self.level,
                 "reason": ["; ".join(reasons) or None for reasons in self.reasons],
                 "refit_refused": self.refit_refused,
@@ -182,9 +182,11 @@ class FallbackSelector:
         merged = [chosen.merge(table, on="unique_id", how="left") for table in tables]
         scores = pd.concat([one.assign(model=name) for name, one in zip(names, merged, strict=True)])
         schema = pa.Schema.from_pandas(scores, preserve_index=False)
-        for name in ("unique_id", "level", "reason", "refit_refused", "model"):
-            # A column of one pack that is empty would have another type than that of the others.
-            schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
+        # A column of one pack that is empty would have another type than that of the others.
+        types = {"unique_id": pa.type_for_alias(self.task.id_type)}
+        types |= dict.fromkeys(("level", "reason", "refit_refused", "model"), pa.string())
+        for name, kind in types.items():
+            schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
         return pa.Table.from_pandas(scores, schema, preserve_index=False)
 
     def _tested(self) -> tuple[Cutoffs, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,10 +1,13 @@
 """The first usable model of every series."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from dist_lstm.config.task import Task
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.windows import Rolling, WindowCutter
 from dist_lstm.fleet.fallback import Candidate, FallbackSelector
@@ -41,8 +44,8 @@ def not_finite(part, cutoffs):
     return values * np.nan, target
 
 
-def make(series: Panel, gate: float | None = 0.0) -> FallbackSelector:
-    return FallbackSelector(series, TASK, Rolling(2, TASK.horizon), gate)
+def make(series: Panel, gate: float | None = 0.0, task: Task = TASK) -> FallbackSelector:
+    return FallbackSelector(series, task, Rolling(2, TASK.horizon), gate)
 
 
 GOOD, BAD = Candidate("own", scaled_truth(1)), Candidate("own", scaled_truth(0))
@@ -139,6 +142,15 @@ def test_scores_hold_two_rows_per_series_also_for_one_that_cannot_be_scored():
     by_row = scores.set_index(["unique_id", "model"])["mae"]
     assert by_row["s001", "LSTM"] == 0 < by_row["s001", "SeasonalNaive"]
     assert np.isnan(by_row["s000", "LSTM"])
+
+
+def test_names_that_are_whole_numbers_in_the_table_are_so_in_all_tables_of_a_fleet():
+    numbers = replace(noise(2), unique_id=np.array(["7", "12"], object))
+    selector = make(numbers, task=replace(TASK, id_type="int64"))
+    selector.consider(GOOD, np.array([1]))
+    assert selector.scores()["unique_id"].to_pylist() == [7, 12] * 2
+    for table in (selector.forecasts(), selector.backtest()):
+        assert set(table["unique_id"].to_pylist()) == {7, 12}
 
 
 def test_the_backtest_uses_the_model_without_the_test_range_and_the_forecast_the_one_with_it():
