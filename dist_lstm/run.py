@@ -324,6 +324,8 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
     manifest = shards.manifest
     listed = run.shards.files.rejected if data is None else ForecastLayout(folder).rejected
     left_out = f"; {manifest.rejected:,} rejected ({shown(listed)})" if manifest.rejected else ""
+    if data is not None and manifest.trailing:
+        left_out += f"; {manifest.trailing:,} steps without a value at the ends of series dropped"
     run.console.print(f"forecast  {manifest.series:,} series, {run.task.horizon} steps each{without}{left_out}")
     return folder
 

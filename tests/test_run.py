@@ -204,7 +204,7 @@ class TestWhatARunLeaves:
 class TestForecasts:
     def test_every_usable_series_has_a_horizon_of_rows_after_its_end(self, forecasts):
         assert list(forecasts.columns) == ["unique_id", "ds", *QUANTILES]
-        ends = make_table().groupby("unique_id")["ds"].max()
+        ends = make_table().dropna(subset="y").groupby("unique_id")["ds"].max()
         for name, rows in forecasts.groupby("unique_id"):
             expected = pd.date_range(ends[name], periods=HORIZON + 1, freq="D")[1:]
             assert rows["ds"].tolist() == expected.tolist()
@@ -446,11 +446,12 @@ class TestForecastingAnotherTable:
         assert states(folder) == before
         assert not [path for path in folder.iterdir() if path.name.startswith(".forecast")]
 
-    def test_a_series_without_values_in_its_context_has_rows_without_values(self, folder, tmp_path):
+    def test_a_series_that_fell_silent_is_forecast_from_its_last_value_on(self, folder, tmp_path):
         read = pd.read_parquet(forecast(folder, self.new_table(tmp_path), tmp_path / "out"))
-        silent = read[read["unique_id"] == "new but silent"]
+        silent, going = (read[read["unique_id"] == name] for name in ("new but silent", "new sine"))
         assert len(silent) == HORIZON
-        assert silent[QUANTILES].isna().all(axis=None)
+        assert (going["ds"].to_numpy() - silent["ds"].to_numpy() == np.timedelta64(14, "D")).all()
+        assert silent[QUANTILES].notna().all(axis=None)
 
     def test_forecasts_of_the_runs_own_series_may_be_written_to_another_folder(self, folder, tmp_path):
         out = forecast(folder, None, tmp_path / "deep" / "out")
@@ -623,7 +624,8 @@ class TestPlan:
 
     def test_it_counts_the_windows_of_loops_over_all_cutoffs(self, planned):
         plan, _ = planned
-        lengths = make_table().groupby("unique_id").size().drop("nothing")
+        values = make_table().groupby("unique_id")["y"]
+        lengths = values.apply(lambda y: y.notna().to_numpy().nonzero()[0].max(initial=-1) + 1).drop("nothing")
         cutoffs = {
             name: [cutoff for cutoff in range(SEASON, length) if cutoff + HORIZON <= length - TEST - 7]
             for name, length in lengths.items()
