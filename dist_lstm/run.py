@@ -323,9 +323,7 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
     without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
     manifest = shards.manifest
     listed = run.shards.files.rejected if data is None else ForecastLayout(folder).rejected
-    left_out = f"; {manifest.rejected:,} rejected ({shown(listed)})" if manifest.rejected else ""
-    if data is not None and manifest.trailing:
-        left_out += f"; {manifest.trailing:,} steps without a value at the ends of series dropped"
+    left_out = "".join(f"; {one}" for one in manifest.left_out(shown(listed)))
     run.console.print(f"forecast  {manifest.series:,} series, {run.task.horizon} steps each{without}{left_out}")
     return folder
 

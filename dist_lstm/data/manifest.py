@@ -101,12 +101,23 @@ class Manifest(BaseModel):
         parts = [f"{self.series:,} series", f"{self.steps:,} steps", f"freq {self.freq}"]
         if 2 * self.observed < self.steps:
             parts.append(f"{self.observed / self.steps:.1%} of the steps have a value")
-        if self.rejected:
-            parts.append(f"{self.rejected:,} rejected (shards/{ShardLayout.rejected})")
-        if self.trailing:
-            parts.append(f"{self.trailing:,} steps without a value at the ends of series dropped")
-        parts += [f"{count:,} {kind} rounded" for kind, count in self.rounded.items() if count]
-        return ", ".join(parts)
+        return ", ".join([*parts, *self.left_out(f"shards/{ShardLayout.rejected}")])
+
+    def left_out(self, listed: str) -> list[str]:
+        """What of the table is not in the shards, or not exactly, in a few words each.
+
+        Args:
+            listed: Where rejected series are listed.
+
+        Returns:
+            Rejected series, dropped steps and rounded values, where there are any.
+        """
+        counts = {
+            f"rejected ({listed})": self.rejected,
+            "steps without a value at the ends of series dropped": self.trailing,
+            **{f"{kind} rounded": count for kind, count in self.rounded.items()},
+        }
+        return [f"{count:,} {words}" for words, count in counts.items() if count]
 
     def make_task(self, config: ResolvedConfig) -> Task:
         """The task of a resolved config on this data."""
