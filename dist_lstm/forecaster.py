@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import pandas as pd
@@ -90,21 +91,18 @@ class Forecaster:
         task = {"horizon": horizon, "freq": frequency_name(freq), "season_length": season_length}
         config = parse_config({"task": task, "data": {"path": _FRAME}}, "Forecaster.fit")
         config = override(config, overrides or {})
-        forecaster = cls._in_temporary_folder(verbose)
+        forecaster = cls(_temporary_run(), verbose)
+        forecaster._delete_at_end()
         frame = _to_pandas(df)
-        with _in_python(), job.start_run(config, forecaster._folder, forecaster._console, frame) as run:  # noqa: SLF001
+        with _in_python(), job.start_run(config, forecaster._folder, forecaster._console, frame) as run:
             _warn_of_rejected(run.shards.files.rejected, run.manifest.series, "forecaster.rejected lists them")
             job.train(run)
             job.backtest(run)
         return forecaster
 
-    @classmethod
-    def _in_temporary_folder(cls, verbose: bool) -> Self:
-        """A forecaster whose run directory does not exist yet and is deleted with it."""
-        temporary = Path(tempfile.mkdtemp(prefix="dist-lstm-"))
-        forecaster = cls(temporary / "run", verbose)
-        weakref.finalize(forecaster, shutil.rmtree, temporary, ignore_errors=True)
-        return forecaster
+    def _delete_at_end(self) -> None:
+        """Delete the temporary folder of the run directory together with this object."""
+        weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the run directory."""
@@ -112,7 +110,15 @@ class Forecaster:
         with tarfile.open(fileobj=content, mode="w") as archive:
             # Names that begin with a dot are working files of a process.
             archive.add(self._folder, ".", filter=lambda one: None if Path(one.name).name.startswith(".") else one)
-        return _unpickle, (type(self), content.getvalue(), self._verbose)
+        return self._unpack, (content.getvalue(), self._verbose)
+
+    @classmethod
+    def _unpack(cls, content: bytes, verbose: bool) -> Self:
+        forecaster = cls(_temporary_run(), verbose)
+        forecaster._delete_at_end()
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(forecaster._folder, filter="data")
+        return forecaster
 
     @property
     def _console(self) -> Console:
@@ -162,19 +168,12 @@ class Forecaster:
                 held out from training.
         """
         with (
-            _in_python(),
+            _in_python({"backtest.windows": "n_windows", "backtest.stride": "step_size"}),
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
             job.open_run(self._folder, self._console, read_only=True) as run,
         ):
             given = {"backtest.windows": n_windows, "backtest.stride": step_size}
-            try:
-                settings = override(
-                    run.config, {key: one for key, one in given.items() if one is not None}
-                ).backtest
-            except UserError as error:
-                raise error.with_name("backtest.windows", "n_windows").with_name(
-                    "backtest.stride", "step_size"
-                ) from None
+            settings = override(run.config, {key: one for key, one in given.items() if one is not None}).backtest
             task, rolling = run.task, Rolling(settings.windows, settings.stride)
             needed = task.horizon + (rolling.windows - 1) * rolling.stride
             if needed > task.test:
@@ -239,15 +238,24 @@ class Forecaster:
 
 
 @contextmanager
-def _in_python() -> Iterator[None]:
-    """Errors of a block in the words of this module instead of the command line's."""
+def _in_python(arguments: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
+    """Errors of a block in the words of this module instead of the command line's.
+
+    Args:
+        arguments: Names of arguments by the settings that they stand for.
+    """
     try:
         yield
     except UserError as error:
-        words = {f"{_FRAME}: ": "", _FRAME: "the DataFrame", "another --out": "another folder"}
+        words = {f"{_FRAME}: ": "", _FRAME: "the DataFrame", "another --out": "another folder", **arguments}
         for name, instead in words.items():
             error = error.with_name(name, instead)
         raise error from error.__cause__
+
+
+def _temporary_run() -> Path:
+    """A run directory that does not exist yet, in a temporary folder of its own."""
+    return Path(tempfile.mkdtemp(prefix="dist-lstm-")) / "run"
 
 
 def _directory(folder: str | Path) -> Path:
@@ -267,13 +275,6 @@ def _to_pandas(table: Any) -> pd.DataFrame:
         return pa.table(table).to_pandas(types_mapper=pd.ArrowDtype)
     remedy = "call collect() on it" if hasattr(table, "collect") else "give a DataFrame of pandas or polars"
     raise UserError("df", f"expected a DataFrame or an Arrow table, got {type(table).__name__}", remedy)
-
-
-def _unpickle(kind: type[Forecaster], content: bytes, verbose: bool) -> Forecaster:
-    forecaster = kind._in_temporary_folder(verbose)  # noqa: SLF001
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(forecaster._folder, filter="data")  # noqa: SLF001
-    return forecaster
 
 
 def _warn_of_rejected(path: Path, used: int, remark: str) -> None:

@@ -176,15 +176,8 @@ class ShardWriter:
             return
         self._writer.close()
         path = self._paths[-1]
-        self.shards.append(
-            Shard(
-                file=path.name,
-                series=self._series,
-                steps=self._steps,
-                bytes=path.stat().st_size,
-                sha256=checksum(path),
-            )
-        )
+        facts = {"series": self._series, "steps": self._steps, "bytes": path.stat().st_size}
+        self.shards.append(Shard(file=path.name, sha256=checksum(path), **facts))
         self._writer, self._series, self._steps = None, 0, 0
 
     def __exit__(
@@ -241,7 +234,7 @@ class Shards:
 
     @property
     def files(self) -> ShardLayout:
-        """The files of the folder."""
+        """Its files."""
         return ShardLayout(self.folder)
 
     def make_task(self, config: ResolvedConfig) -> Task:
@@ -294,6 +287,23 @@ class Shards:
         """
         for _, panels in self.panels_by_file():
             yield from panels
+
+    def read_columns(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Some columns of all series, `[N]` each; the values of the series are not read.
+
+        Args:
+            names: Names of columns.
+
+        Returns:
+            The columns by name.
+        """
+        compare_with_manifest(self.folder, self.manifest.shards)
+        tables = []
+        for shard in self.manifest.shards:
+            with open_shard(self.folder / shard.file) as file:
+                tables.append(file.read(names))
+        table = pa.concat_tables(tables)
+        return {name: _values(table[name]) for name in names}
 
     def read_series(self, indices: np.ndarray) -> Panel:
         """Read some series; only the files that hold them are compared with the manifest.

@@ -40,9 +40,6 @@ class TrainedSeries:
 
 def trained_series(shards: Shards) -> TrainedSeries:
     """Read the facts of the series that a model was trained on."""
-    panels = list(shards.panels())
-    names = np.concatenate([panel.unique_id for panel in panels])
-    facts = {
-        key: np.concatenate([panel.facts[key] for panel in panels]) for key in ("series", "transform", *STATISTICS)
-    }
+    facts = shards.read_columns(["unique_id", "series", "transform", *STATISTICS])
+    names = facts.pop("unique_id")
     return TrainedSeries({name: row for row, name in enumerate(names)}, facts)

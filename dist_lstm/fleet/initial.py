@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.load import load_config
 from dist_lstm.config.schema import Config, SplitSettings
-from dist_lstm.data.integrity import open_shard
 from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.models import read_models
@@ -198,10 +196,6 @@ class _Spans:
 
 
 def _read_spans(shards: Shards) -> _Spans:
-    tables = []
-    for shard in shards.manifest.shards:
-        with open_shard(shards.folder / shard.file) as file:
-            tables.append(file.read(["unique_id", "start", "length"]))
-    table, manifest = pa.concat_tables(tables), shards.manifest
-    name, start, length = (table[one].to_numpy() for one in table.column_names)
+    name, start, length = shards.read_columns(["unique_id", "start", "length"]).values()
+    manifest = shards.manifest
     return _Spans(name, start, length, parse_frequency(manifest.freq), manifest.timezone)
