@@ -86,7 +86,7 @@ def measure(config: MeasuredConfig, shards: Shards, y: np.ndarray) -> dict[str, 
     task, batch = make_task(config), config.train.batch_size
     panel = read_panel(shards.row_groups()[0])
     cutter = WindowCutter(panel, task)
-    series, cutoff = training_cutoffs(panel.length, task, 1, whole=False).enumerate()
+    series, cutoff = training_cutoffs(panel, task, 1, whole=False).enumerate()
     generator = np.random.default_rng(1)
     stream = iter(training_dataset(TrainingWindows(shards, task, make_sampling(config, whole=False))))
     utility = iter(

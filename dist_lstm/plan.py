@@ -12,10 +12,14 @@ from dist_lstm.config.defaults import assume_measured, derive, resolve
 from dist_lstm.config.load import leaves
 from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.schema import Config
+from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.prepare import describe, ingest
+from dist_lstm.data.ranges import describe_split
 from dist_lstm.data.sampling import BLOCK, TrainingWindows, make_sampling
+from dist_lstm.data.shards import Shards
+from dist_lstm.data.windows import Rolling, backtest_cutoffs
 from dist_lstm.startup import start_tensorflow
 
 _FLOAT = 4
@@ -30,7 +34,8 @@ def make_plan(config: Config) -> dict[str, Any]:
         config: The job; settings may be left out.
 
     Returns:
-        `config` (resolved), `derived` (default and reason of each setting left out), `data`, `windows`, `model`,
+        `config` (resolved), `derived` (default and reason of each setting left out), `data`, `split` (by which
+        rule, and on which dates ranges begin), `windows` (of training, validation and test), `model`,
         `memory_mib` (an estimate, by purpose) and `devices`.
 
     Raises:
@@ -55,18 +60,21 @@ def make_plan(config: Config) -> dict[str, Any]:
         replicas = make_strategy(resolved.resources).num_replicas_in_sync * resolved.resources.nodes
         batch_size, max_steps = train.batch_size, train.max_steps
         windows = TrainingWindows(shards, task, make_sampling(assumed, whole=False))
-        validation = validation_windows(shards, task, batch_size, train.seed)
+        validation = validation_windows(shards, task, batch_size, train.seed, train.steps_per_epoch)
+        tested = _tested(shards, task, Rolling(assumed.backtest.windows, assumed.backtest.stride))
     model = build_model(task, assumed.model)
     derived = derive(config, manifest.statistics)
     return {
         "config": resolved.model_dump(mode="json"),
         "derived": {key: {"value": default.value, "why": default.why} for key, default in derived.items()},
         "data": manifest.model_dump(mode="json", exclude={"shards", "fingerprint", "schema_version"}),
+        "split": describe_split(manifest, task),
         "windows": {
             "training": windows.windows,
             "training_series": windows.series,
             "validation": validation.available,
             "validation_used": validation.used,
+            **tested,
             "steps_per_epoch": train.steps_per_epoch,
             "max_steps": max_steps,
             "windows_drawn": max_steps * batch_size,
@@ -75,6 +83,13 @@ def make_plan(config: Config) -> dict[str, Any]:
         "memory_mib": _memory(assumed, manifest, model.count_params()),
         "devices": describe_devices(),
     }
+
+
+def _tested(shards: Shards, task: Task, rolling: Rolling) -> dict[str, int]:
+    """Windows that the backtest scores, and their series."""
+    cutoffs = [backtest_cutoffs(group, task, rolling) for group in shards.row_groups()]
+    series = sum(int((one.count > 0).sum()) for one in cutoffs)
+    return {"test": sum(one.total for one in cutoffs), "test_series": series}
 
 
 def _memory(config: MeasuredConfig, manifest: Manifest, parameters: int) -> dict[str, float]:
@@ -103,7 +118,7 @@ def show_plan(plan: dict[str, Any], console: Console) -> None:
         plan: What `make_plan` returned.
         console: Where it is printed.
     """
-    for section in ("data", "windows", "model", "memory_mib"):
+    for section in ("data", "split", "windows", "model", "memory_mib"):
         table = Table(title=section.replace("_mib", " (MiB, estimated)"), title_justify="left", show_header=False)
         for name, value in plan[section].items():
             if not isinstance(value, dict):

@@ -29,6 +29,7 @@ from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
 from dist_lstm.data.prepare import describe, ingest
+from dist_lstm.data.ranges import describe_split, split_sentence
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
@@ -132,7 +133,9 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
         if not files.config.exists():
             write_text(files.config, dump_config(resolved))
         console.print(f"data      {manifest.summary}")
-        yield Run(folder, resolved, manifest, manifest.make_task(resolved), console)
+        task = manifest.make_task(resolved)
+        console.print(f"split     {split_sentence(manifest, task)}")
+        yield Run(folder, resolved, manifest, task, console)
 
 
 @contextmanager
@@ -211,6 +214,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     training.monitor.close([*fitted.history, *refit.history])
     environment = describe_environment(strategy, final.model, run.config.train) | fitted.speed.describe()
     write_json(run.files.environment, environment)
+    run.add_metrics("split", describe_split(run.manifest, run.task))
     run.add_metrics("training", fitted.describe() | refit.describe())
     remove(run.files.checkpoints)
     run.console.print(f"train     {fitted.summary}, {'' if environment['cudnn'] else 'no '}cuDNN{refit.summary}")
@@ -251,10 +255,8 @@ def backtest(run: Run) -> None:
     result = roll(run, Rolling(settings.windows, settings.stride), run.files.backtest)
     with publish(run.files.scores) as temporary:
         result.scores.to_parquet(temporary, index=False)
-    counts = {"windows": result.windows, "series": result.series, "series_too_short": result.too_short}
-    run.add_metrics("backtest", summarise(result.scores) | counts)
-    short = f"; {result.too_short:,} series too short to be scored, but forecast" if result.too_short else ""
-    run.console.print(f"backtest  {result.windows:,} windows of {result.series:,} series{short}")
+    run.add_metrics("backtest", summarise(result.scores) | result.counts)
+    run.console.print(f"backtest  {result.summary}")
 
 
 def roll(run: Run, rolling: Rolling, folder: Path) -> Any:

@@ -7,6 +7,7 @@ from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.config.load import changed_values, flatten, validate
 from dist_lstm.config.resolved import MeasuredConfig, MeasuredTrainSettings, ResolvedConfig, as_measured
 from dist_lstm.config.schema import Config
+from dist_lstm.config.starts import steps_held_out
 from dist_lstm.errors import UserError
 
 _MOST_WINDOWS = 10
@@ -23,11 +24,15 @@ class DatasetStatistics:
         freq: Frequency alias, or the whole number between two integer steps.
         steps: Total number of steps over all series.
         median: Median number of steps per series.
+        last: Last time stamp or step of all series; None where they share no calendar.
+        timezone: Time zone of the time stamps; None if they have none.
     """
 
     freq: str | int
     steps: int
     median: int
+    last: Any = None
+    timezone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
         UserError: If the settings contradict each other once filled in.
     """
     defaults = {key: default.value for key, default in derive(config, statistics).items()}
-    resolved = validate(changed_values(config, defaults), "", ResolvedConfig)
+    # The steps say from here on what the dates said.
+    starts = dict.fromkeys(("split.validation_start", "split.test_start"))
+    resolved = validate(changed_values(config, defaults | starts), "", ResolvedConfig)
     windows, stride, test = resolved.backtest.windows, resolved.backtest.stride, resolved.split.test
     needed = config.task.horizon + (windows - 1) * stride
     if 0 < test < needed:
@@ -146,18 +153,44 @@ def _splits(config: Config, statistics: DatasetStatistics) -> dict[str, Default]
     stride = backtest.stride or horizon
     usual = min(max(statistics.median // 10 // horizon, 1), _MOST_WINDOWS)
     tenth = "as many horizons as a tenth of the median series holds, 1 to 10"
-    if split.test is not None:
-        windows = backtest.windows or (max(split.test - horizon, 0) // stride + 1)
-        test, why = split.test, "as many as fit into split.test"
+    given = split.test
+    if split.test_start is not None:
+        given = _from_start("test_start", statistics, horizon, 0, split.test_start)
+    if given is not None:
+        windows = backtest.windows or (max(given - horizon, 0) // stride + 1)
+        test, why = given, "as many as fit into the test range"
     else:
         windows, why = backtest.windows or usual, tenth
         test = horizon + (windows - 1) * stride
+    if split.validation_start is not None:
+        validation = _from_start("validation_start", statistics, horizon, test, split.validation_start)
+        why_validation = f"the steps from {split.validation_start} to the test range"
+    else:
+        # Two horizons have room for several cutoffs, one horizon only for one.
+        has_room = 2 * (test + 2 * horizon) <= statistics.median
+        validation = max(usual, 2 if has_room else 1) * horizon
+        why_validation = f"{tenth}; at least 2 if half of the median series remains to train on"
+    needed = "the steps that backtest.windows need"
+    why_test = needed if split.test_start is None else f"the steps from {split.test_start}"
     return {
-        "split.validation": Default(usual * horizon, tenth),
-        "split.test": Default(test, "the steps that backtest.windows need"),
+        "split.validation": Default(validation, why_validation),
+        "split.test": Default(test, why_test),
         "backtest.windows": Default(windows, why),
         "backtest.stride": Default(stride, "the horizon"),
     }
+
+
+def _from_start(key: str, statistics: DatasetStatistics, horizon: int, after: int, start: str | int) -> int:
+    """Steps of a range that begins on a date, with some steps after it."""
+    steps = steps_held_out(key, start, statistics) - after
+    if steps < horizon:
+        until = "the last one" if not after else "the test range"
+        raise UserError(
+            f"split.{key}",
+            f"from {start} to {until} there are {max(steps, 0)} steps, below task.horizon {horizon}",
+            "give an earlier date",
+        )
+    return steps
 
 
 def _training(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:

@@ -11,21 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dist_lstm.config.seasons import DAY, HOURS, Cycle, cycles_of, positions_in, usual_season
 from dist_lstm.errors import UserError
 
 _RENAMED = {"H": "h", "T": "min", "S": "s", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME"}
-_PER_SEASON = (
-    {"D": 7, "B": 5, "C": 5, "bh": 8, "cbh": 8}
-    | dict.fromkeys(("MS", "ME", "BMS", "BME", "CBMS", "CBME", "WOM", "LWOM"), 12)
-    | dict.fromkeys(("SMS", "SME"), 24)
-    | dict.fromkeys(("QS", "QE", "BQS", "BQE"), 4)
-)
 #: Steps that pandas can count one by one in seconds, as it does for business hours.
 _LONGEST = 500_000
-_DAY = np.timedelta64(1, "D")
-_DAYS_PER_MONTH = 365.25 / 12
-_FULL = {"hour": 24, "weekday": 7, "month": 12}
-
 
 #: Months per step of the frequencies that move from month to month.
 _MONTHS = {
@@ -33,7 +24,6 @@ _MONTHS = {
     (pd.offsets.QuarterBegin, pd.offsets.QuarterEnd): 3,
     (pd.offsets.YearBegin, pd.offsets.YearEnd): 12,
 }
-_HOURS = (pd.offsets.BusinessHour, pd.offsets.CustomBusinessHour)
 
 
 @dataclass(frozen=True)
@@ -53,21 +43,6 @@ def split_months(ds: np.ndarray) -> Months:
 def month_length(month: np.ndarray) -> np.ndarray:
     """Lengths of months, `[R]`, timedelta64[us]."""
     return (month + np.timedelta64(1, "M")).astype("datetime64[us]") - month.astype("datetime64[us]")
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """A cycle of the calendar.
-
-    Attributes:
-        name: `hour` (of the day), `weekday` or `month` (of the year).
-        period: Its length: 24 hours, 7 days (5 for business days), 12 months.
-        advance: Length of a step in the unit of `period`; for finer frequencies a month is 30.44 days.
-    """
-
-    name: str
-    period: float
-    advance: float
 
 
 @dataclass(frozen=True)
@@ -92,9 +67,9 @@ class Frequency:
             return self.name
         offset = self._offset
         if isinstance(offset, pd.offsets.Week):
-            return offset.n * 7 * _DAY
+            return offset.n * 7 * DAY
         if isinstance(offset, pd.offsets.Day):
-            return offset.n * _DAY
+            return offset.n * DAY
         if isinstance(offset, pd.offsets.Tick):
             return pd.Timedelta(offset).to_timedelta64().astype("timedelta64[us]")
         return None
@@ -125,9 +100,9 @@ class Frequency:
             steps, rest = np.divmod((at.month - start.month).astype(np.int64), self._months)
             if self._at_end:
                 before_end = month_length(start.month) - start.within
-                same = (month_length(at.month) - at.within == before_end) & (before_end <= _DAY)
+                same = (month_length(at.month) - at.within == before_end) & (before_end <= DAY)
             else:  # a day that every month has
-                same = (at.within == start.within) & (start.within < 28 * _DAY)
+                same = (at.within == start.within) & (start.within < 28 * DAY)
             return np.where(same & (rest == 0) & (steps >= 0), steps, -1)
         days, first = self._without_time(ds), self._without_time(origin)
         grid = self._grid(first.min(), last=days.max())
@@ -142,7 +117,7 @@ class Frequency:
 
         Args:
             origin: Time stamps on the grid, `[R]`.
-            steps: Number of steps, `[R]`, not negative.
+            steps: Number of steps, `[R]`; negative ones only from month to month.
 
         Returns:
             Time stamps, `[R]`, of the type of `origin`.
@@ -168,6 +143,79 @@ class Frequency:
         grid = self._grid(grid[0], periods=len(grid) + int(steps.max()))
         return grid[np.searchsorted(grid, days) + steps] + (origin - days)
 
+    def steps_until(self, origin: np.ndarray, last: Any) -> np.ndarray:
+        """Count the steps from time stamps to a later one, which need not be on their grids.
+
+        Args:
+            origin: Time stamps or steps on the grid, `[R]`, not after `last`.
+            last: A time stamp or step.
+
+        Returns:
+            Whole steps, `[R]`, int64: one more would be after `last`.
+
+        Example:
+            >>> days = np.array(["2024-01-05", "2024-01-09"], "datetime64[us]")
+            >>> parse_frequency("B").steps_until(days, np.datetime64("2024-01-14", "us")).tolist()
+            [5, 3]
+        """
+        if len(origin) == 0:
+            return np.zeros(0, np.int64)
+        width = self.width
+        if width is not None:
+            return ((last - origin) // width).astype(np.int64)
+        if self._months is not None:
+            months = last.astype("datetime64[M]") - split_months(origin).month
+            steps = months.astype(np.int64) // self._months
+        else:
+            days = self._without_time(origin)
+            grid = self._grid(days.min(), last=last)
+            steps = (len(grid) - 1 - np.searchsorted(grid, days)) // self._offset.n
+        # The time stamp in the last month or on the last day may be later than `last`.
+        return steps - (self.advance(origin, steps) > last)
+
+    def steps_from(self, first: Any, last: Any) -> int:
+        """Count the steps from one time stamp to another, which is on the grid.
+
+        Args:
+            first: A time stamp or step; it need not be on the grid.
+            last: A time stamp or step on the grid.
+
+        Returns:
+            Number of steps that are neither before `first` nor after `last`.
+
+        Example:
+            >>> first, last = np.array(["2024-01-15", "2024-04-01"], "datetime64[us]")
+            >>> parse_frequency("MS").steps_from(first, last)
+            3
+        """
+        if first > last:
+            return 0
+        width = self.width
+        if width is not None:
+            return int((last - first) // width) + 1
+        if self._months is not None:
+            most = int((last.astype("datetime64[M]") - first.astype("datetime64[M]")).astype(int)) // self._months
+            return most + bool(self.back(last, most) >= first)
+        at_most = len(self._grid(first, last=last)) + 1
+        return -(-int((self._grid_until(last, at_most) >= first).sum()) // self._offset.n)
+
+    def back(self, last: Any, steps: int) -> Any:
+        """Compute the time stamp a number of steps before another one.
+
+        Args:
+            last: A time stamp or step on the grid.
+            steps: Number of steps.
+
+        Returns:
+            The time stamp or step.
+        """
+        width = self.width
+        if width is not None:
+            return last - steps * width
+        if self._months is not None:
+            return self.advance(np.array([last]), np.array([-steps]))[0]
+        return self._grid_until(last, steps * self._offset.n + 1)[0]
+
     @property
     def _months(self) -> int | None:
         """Months per step of frequencies that move by months, quarters or years; None for others."""
@@ -182,7 +230,7 @@ class Frequency:
 
     def _without_time(self, ds: np.ndarray) -> np.ndarray:
         """The midnights before time stamps; the time stamps themselves where steps are hours of business."""
-        return ds if isinstance(self._offset, _HOURS) else ds.astype("datetime64[D]").astype("datetime64[us]")
+        return ds if isinstance(self._offset, HOURS) else ds.astype("datetime64[D]").astype("datetime64[us]")
 
     def _grid(
         self, first: np.datetime64, last: np.datetime64 | None = None, periods: int | None = None
@@ -199,27 +247,21 @@ class Frequency:
         grid = pd.date_range(pd.Timestamp(first), last, periods=periods, freq=self._offset.base, unit="us")
         return grid.to_numpy()
 
+    def _grid_until(self, last: Any, periods: int) -> np.ndarray:
+        """The last time stamps of the grid of `_grid`."""
+        # pandas takes the closing hour for the first one, not the equal opening hour of the next day.
+        base = self._offset.base
+        return pd.date_range(end=pd.Timestamp(last), periods=periods + 1, freq=base, unit="us").to_numpy()[1:]
+
     @property
     def season_length(self) -> int:
         """Steps per season that are usual for this frequency; 1 for no season."""
-        if isinstance(self.name, int):
-            return 1
-        offset = self._offset
-        base = offset.base.freqstr.split("-")[0]
-        width = self.width
-        if base in _PER_SEASON:
-            season = _PER_SEASON[base]
-        elif width is not None and np.timedelta64(1, "m") <= width < _DAY:
-            steps_per_day = _DAY / np.timedelta64(width)
-            return int(steps_per_day) if steps_per_day.is_integer() else 1
-        else:
-            return 1
-        return season // offset.n if season % offset.n == 0 else 1
+        return 1 if self.integer else usual_season(self._offset, self.width)
 
     @property
     def within_day(self) -> bool:
         """Whether a step is shorter than a day, and so lasts equally long in every time zone."""
-        return isinstance(self.width, np.timedelta64) and bool(self.width < _DAY)
+        return isinstance(self.width, np.timedelta64) and bool(self.width < DAY)
 
     @property
     def weekday(self) -> int | None:
@@ -229,25 +271,7 @@ class Frequency:
     @property
     def cycles(self) -> tuple[Cycle, ...]:
         """The calendar cycles that have more than one step; none for integer steps and for years."""
-        if self.integer:
-            return ()
-        width = self.width
-        if isinstance(width, np.timedelta64):
-            days = float(width / _DAY)
-            hour = (Cycle("hour", 24, 24 * days),) if days < 1 else ()
-            weekday = (Cycle("weekday", 7, days),) if days < 7 else ()
-            return (*hour, *weekday, Cycle("month", 12, days / _DAYS_PER_MONTH))
-        offset = self._offset
-        base = offset.base.freqstr.split("-")[0]
-        if base in ("B", "C"):
-            weekday = Cycle("weekday", 5, float(offset.n))
-            return (weekday, Cycle("month", 12, 7 / 5 * offset.n / _DAYS_PER_MONTH))
-        if isinstance(offset, _HOURS):
-            days = offset.n / _PER_SEASON["bh"]
-            month = Cycle("month", 12, 7 / 5 * days / _DAYS_PER_MONTH)
-            return (Cycle("hour", 8, float(offset.n)), Cycle("weekday", 5, days), month)
-        months = {24: 0.5, 12: 1, 4: 3}.get(_PER_SEASON.get(base, 0), 12) * offset.n
-        return (Cycle("month", 12, float(months)),) if months % 12 else ()
+        return () if self.integer else cycles_of(self._offset, self.width)
 
     def calendar(self, ds: np.ndarray) -> np.ndarray:
         """Compute the positions in the cycles.
@@ -259,18 +283,7 @@ class Frequency:
             One column per cycle, `[R, C]`, float32, in the unit of its period: hours since midnight, days
             since Monday, months since New Year, with fractions.
         """
-        day = ds.astype("datetime64[D]")
-        month = day.astype("datetime64[M]")
-        next_month = (month + np.timedelta64(1, "M")).astype("datetime64[D]")
-        within = (day - month.astype("datetime64[D]")) / (next_month - month.astype("datetime64[D]"))
-        positions = {
-            "hour": (ds - day) / np.timedelta64(1, "h"),
-            # 1970 began on a Thursday.
-            "weekday": (ds - np.datetime64(0, "D")) / _DAY + 3,
-            "month": month.astype(np.int64) + within,
-        }
-        columns = [positions[cycle.name] % _FULL[cycle.name] for cycle in self.cycles]
-        return np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(ds), 0), np.float32)
+        return positions_in(self.cycles, ds)
 
 
 def parse_frequency(freq: str | int) -> Frequency:

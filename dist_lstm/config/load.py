@@ -20,6 +20,7 @@ from dist_lstm.errors import UserError
 _Config = TypeVar("_Config", bound=Config)
 
 MAX_BYTES = 1_000_000
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 1, 80
 #: What pydantic adds to the location of an error: which type of a union it tried.
@@ -75,8 +76,8 @@ def assign_settings(values: dict[str, Any], settings: Sequence[str]) -> None:
         key, separator, value = setting.partition("=")
         if not separator or not all(key.strip().split(".")):
             raise UserError(f"--set {setting}", "expected section.key=value")
-        # A format of time stamps, such as %Y%m%d, would be a directive of YAML.
-        is_text = value.startswith("%")
+        # A format of time stamps, such as %Y%m%d, would be a directive of YAML; a date is refused in a file.
+        is_text = value.startswith("%") or _DATE.match(value)
         _assign(values, key.strip(), value if is_text else parse_yaml(value, f"--set {key}"))
 
 

@@ -7,6 +7,7 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     StrictBool,
     field_validator,
@@ -16,12 +17,19 @@ from pydantic import (
 from dist_lstm.config.fleet import FleetSettings
 from dist_lstm.config.search import SearchSettings, check_search
 from dist_lstm.config.section import Section, expects
+from dist_lstm.config.starts import check_date
 from dist_lstm.config.table import DataSettings
 
 Level = Annotated[float, Field(gt=0, lt=100)]
 Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
 GPUs = Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], expects("'auto' or a whole number of at least 0")]
 Rate = Annotated[Annotated[float, Field(gt=0, le=1)] | Literal["auto"], expects("'auto' or above 0 and at most 1")]
+Start = Annotated[
+    int | Annotated[str, AfterValidator(check_date)],
+    expects(
+        "a date such as '2024-05-01' or '2024-05-01 12:00', or a whole number where data.shared_steps is true"
+    ),
+]
 Units = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -60,7 +68,7 @@ class TaskSettings(Section):
 
 
 class SplitSettings(Section):
-    """Last steps of every series that are held out from training, in time order."""
+    """Last steps that are held out from training, in time order."""
 
     validation: int | None = Field(
         default=None,
@@ -70,8 +78,26 @@ class SplitSettings(Section):
     test: int | None = Field(
         default=None,
         ge=0,
-        description="Last steps of each series, on which the backtest is scored; 0 for no backtest.",
+        description="Last steps, on which the backtest is scored; 0 for no backtest. They are counted from the "
+        "last date of all series; where ds are whole numbers, from the end of each series, unless "
+        "data.shared_steps is true.",
     )
+    validation_start: Start | None = Field(
+        default=None,
+        description="First date of the validation range, in the time zone of the table, instead of "
+        "split.validation.",
+    )
+    test_start: Start | None = Field(
+        default=None, description="First date of the test range, instead of split.test."
+    )
+
+    @model_validator(mode="after")
+    def _check_starts(self) -> Self:
+        for name in ("validation", "test"):
+            start = getattr(self, f"{name}_start")
+            if start is not None and getattr(self, name) is not None:
+                raise ValueError(f"split.{name} and split.{name}_start are both set; give one of them")
+        return self
 
 
 class ModelSettings(Section):

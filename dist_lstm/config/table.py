@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, StrictBool, Tag, field_validator, model_validator
 
 from dist_lstm.config.section import Section
 
@@ -137,6 +137,11 @@ class DataSettings(Section):
         default="drop",
         description="What rows without a value after the last observed value of a series are: not part of it "
         "(drop), so that the forecast follows the last observed value; or missing values, after which it follows.",
+    )
+    shared_steps: StrictBool = Field(
+        default=False,
+        description="Whether the same whole number of a step is the same time in all series, so that ranges are "
+        "cut by calendar, as they are for dates; false counts them from the end of each series.",
     )
     csv: CsvSettings = Field(default=CsvSettings(), description="How CSV files are written.")
     decimal: Literal["point", "comma"] = Field(

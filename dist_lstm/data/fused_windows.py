@@ -5,7 +5,7 @@ The windows of a group depend on its seed and its series only, not on the other 
 Axes: B windows, H horizon, N series.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from dist_lstm.config.task import Task
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import SamplingConfig, draw_windows
-from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs
+from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs, weights_by_series
 
 #: Maximum number of validation windows per group and epoch.
 _VALIDATION_WINDOWS = 1 << 10
@@ -38,6 +38,21 @@ def group_seed(name: str, seed: int) -> int:
     return int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=4).digest()) >> 1
 
 
+@dataclass(frozen=True)
+class WindowsOfGroup:
+    """Windows of a group on which a loss is computed.
+
+    Attributes:
+        series: Index in the panel of the series of each, `[B]`.
+        cutoff: Their cutoffs, `[B]`.
+        weight: Weights by which every series counts the same, `[B]`.
+    """
+
+    series: np.ndarray
+    cutoff: np.ndarray
+    weight: np.ndarray
+
+
 class GroupWindows:
     """The windows of groups of series that are in memory.
 
@@ -51,8 +66,8 @@ class GroupWindows:
         self.task = task
         self.sampling = sampling
         self._cutter = WindowCutter(panel, task)
-        self._training = training_cutoffs(panel.length, task, sampling.stride, sampling.whole)
-        self._validation = validation_cutoffs(panel.length, task)
+        self._training = training_cutoffs(panel, task, sampling.stride, sampling.whole)
+        self._validation = validation_cutoffs(panel, task)
         if sampling.whole:
             self._validation = replace(self._validation, count=np.zeros_like(self._validation.count))
 
@@ -78,7 +93,7 @@ class GroupWindows:
         chosen, cutoff = draw_windows(_of(self._training, series), count, self.sampling.window_sampling, generator)
         return series[chosen], cutoff
 
-    def validation(self, series: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def validation(self, series: np.ndarray, seed: int) -> WindowsOfGroup:
         """The validation windows of a group, a seeded sample if there are many.
 
         Args:
@@ -86,11 +101,11 @@ class GroupWindows:
             seed: The group's seed.
 
         Returns:
-            Series and cutoff of each window, each `[B]`, at most 1,024; none if all steps are trained on.
+            At most 1,024 windows; none if all steps are trained on.
         """
-        return _sample(self._validation, series, _VALIDATION_WINDOWS, np.random.default_rng([seed, 0]))
+        return self._sample(self._validation, series, _VALIDATION_WINDOWS, np.random.default_rng([seed, 0]))
 
-    def training_sample(self, series: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def training_sample(self, series: np.ndarray, seed: int) -> WindowsOfGroup:
         """A seeded sample of the training windows of a group.
 
         Args:
@@ -98,24 +113,25 @@ class GroupWindows:
             seed: The group's seed.
 
         Returns:
-            Series and cutoff of each window, each `[B]`, at most 256.
+            At most 256 windows.
         """
-        return _sample(self._training, series, _TRAINING_WINDOWS, np.random.default_rng([seed, 2]))
+        return self._sample(self._training, series, _TRAINING_WINDOWS, np.random.default_rng([seed, 2]))
 
     def cut(self, series: np.ndarray, cutoff: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Cut windows into model inputs by name, each `[B, ...]`, and targets, `[B, H]`."""
         return self._cutter.cut(series, cutoff)
 
-
-def _sample(
-    cutoffs: Cutoffs, series: np.ndarray, most: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """All windows of some series, or as many as allowed."""
-    chosen, cutoff = _of(cutoffs, series).enumerate()
-    if len(chosen) > most:
-        kept = np.sort(generator.choice(len(chosen), most, replace=False))
-        chosen, cutoff = chosen[kept], cutoff[kept]
-    return series[chosen], cutoff
+    def _sample(
+        self, cutoffs: Cutoffs, series: np.ndarray, most: int, generator: np.random.Generator
+    ) -> WindowsOfGroup:
+        """All windows of some series, or as many as allowed."""
+        chosen, cutoff = _of(cutoffs, series).enumerate()
+        if len(chosen) > most:
+            kept = np.sort(generator.choice(len(chosen), most, replace=False))
+            chosen, cutoff = chosen[kept], cutoff[kept]
+        series = series[chosen]
+        target = self._cutter.windows(series, cutoff)[:, self.task.context_length :]
+        return WindowsOfGroup(series, cutoff, weights_by_series(series, target))
 
 
 def _of(cutoffs: Cutoffs, series: np.ndarray) -> Cutoffs:

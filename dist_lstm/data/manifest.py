@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dist_lstm.config.defaults import DatasetStatistics
@@ -52,6 +53,9 @@ class Manifest(BaseModel):
         shortest: Steps of the shortest series.
         median: Steps of the median series.
         longest: Steps of the longest series.
+        last: Last time stamp or step of all series, from which ranges are counted back; None where they are
+            counted from the end of each series.
+        ended: Series that end before the test range.
         timezone: Zone of the time stamps; None if they have none.
         id_type: Type of `unique_id` in the table; the shards hold text.
         value_type: Type of `y` in the shards: `float64` if float32 does not hold every value of the table exactly.
@@ -78,6 +82,8 @@ class Manifest(BaseModel):
     shortest: int
     median: int
     longest: int
+    last: str | int | None = None
+    ended: int = 0
     timezone: str | None = None
     id_type: str = Field(default="string", pattern="^(string|u?int64)$")
     value_type: Literal["float32", "float64"] = "float32"
@@ -93,7 +99,12 @@ class Manifest(BaseModel):
     @property
     def statistics(self) -> DatasetStatistics:
         """The statistics that defaults of a config depend on."""
-        return DatasetStatistics(self.freq, self.steps, self.median)
+        return DatasetStatistics(self.freq, self.steps, self.median, self.last_stamp, self.timezone)
+
+    @property
+    def last_stamp(self) -> Any:
+        """`last` as the grid holds it."""
+        return np.datetime64(self.last, "us") if isinstance(self.last, str) else self.last
 
     @property
     def summary(self) -> str:

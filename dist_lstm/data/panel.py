@@ -17,6 +17,8 @@ from dist_lstm.errors import UserError
 
 #: Prefix of static covariates among the facts of a panel and the columns of a shard.
 STATIC = "static:"
+#: Name of the steps between the end of a series and that of the panel, among the facts and columns.
+LAG = "lag"
 _SPARSE = 1000
 
 
@@ -42,6 +44,11 @@ class Panel:
     def length(self) -> np.ndarray:
         """Steps of each series, `[N]`."""
         return np.diff(self.offset)
+
+    @property
+    def lag(self) -> np.ndarray:
+        """Steps from the end of each series to the end of the panel, `[N]`; 0 without a shared calendar."""
+        return self.facts[LAG] if LAG in self.facts else np.zeros(len(self.unique_id), np.int64)
 
     @property
     def series_of_step(self) -> np.ndarray:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dist_lstm.config.defaults import DatasetStatistics
-from dist_lstm.config.frequency import parse_frequency
+from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.load import fingerprint
 from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
@@ -26,14 +26,15 @@ from dist_lstm.config.task import TRANSFORMS, Task
 from dist_lstm.data.calendar import zone_of
 from dist_lstm.data.covariates import StaticValues, encode_statics
 from dist_lstm.data.manifest import Manifest, save_manifest
-from dist_lstm.data.panel import STATIC, Panel, make_panel, typed_names
+from dist_lstm.data.panel import LAG, STATIC, Panel, make_panel, typed_names
 from dist_lstm.data.partition import partition
+from dist_lstm.data.ranges import check_ranges, lags, last_stamp
 from dist_lstm.data.sample_frequency import sample_frequency
 from dist_lstm.data.shards import Shards, ShardWriter, open_shards, statistics
 from dist_lstm.data.source import read, signature, source_files, used_columns
 from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
 from dist_lstm.data.trained_series import TrainedSeries, trained_series
-from dist_lstm.data.windows import split_ranges
+from dist_lstm.data.windows import Rolling, split_ranges
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ShardLayout
 from dist_lstm.storage import is_marked, mark, publish, remove
@@ -44,6 +45,7 @@ _log = logging.getLogger("dist_lstm")
 _ADDED = {
     "ds_format": None,
     "trailing": "drop",
+    "shared_steps": False,
     "csv": CsvSettings().model_dump(),
     "decimal": "point",
     "thousands": None,
@@ -151,11 +153,13 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
         return raw
     earlier = None if trained is None else trained_series(trained)
     if trained is None:
-        _check_length(raw.make_task(config), raw.manifest)
+        rolling = Rolling(config.backtest.windows, config.backtest.stride)
+        changes = {"ended": check_ranges(raw, raw.make_task(config), rolling)}
     else:
         _check_zone(raw.manifest, trained.manifest)
-        statics = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers}
-        raw = Shards(raw.folder, raw.manifest.model_copy(update=statics))
+        # Such a table has no ranges.
+        changes = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers, "last": None}
+    raw = Shards(raw.folder, raw.manifest.model_copy(update=changes))
     changes = _write_shards(raw, config, earlier, dataset.folder)
     files = ShardLayout(dataset.folder)
     pq.write_table(_rejected_table(dataset.rejected, raw.manifest.id_type), files.rejected)
@@ -179,7 +183,8 @@ def _fingerprint(config: ResolvedConfig, source: list[Any]) -> str:
     # Settings that version 0.1.0 did not have count only where they are set.
     data = {key: value for key, value in data.items() if not (key in _ADDED and value == _ADDED[key])}
     task = config.task.model_dump(include={"freq", "season_length"})
-    return fingerprint({"data": data, "task": task, "split": config.split.model_dump(), "source": source})
+    split = config.split.model_dump(include={"validation", "test"})
+    return fingerprint({"data": data, "task": task, "split": split, "source": source})
 
 
 def _write_panels(
@@ -190,6 +195,7 @@ def _write_panels(
     freq = None
     rejected: list[dict[str, Any]] = []
     lengths: list[np.ndarray] = []
+    ends: list[Any] = []
     observed, trailing, zone, id_type, statics, fits = 0, 0, None, "string", StaticValues(), True
     with ShardWriter(folder) as writer:
         for table in tables:
@@ -208,6 +214,8 @@ def _write_panels(
                 steps_before = len(panel.y)
                 panel = panel.until_last_value()
                 trailing += steps_before - len(panel.y)
+            if len(panel.unique_id):
+                ends.append(last_stamp(panel, freq))
             lengths.append(panel.length)
             observed += int((~np.isnan(panel.y)).sum())
             fits = fits and np.array_equal(panel.y.astype(np.float32), panel.y, equal_nan=True)
@@ -223,6 +231,7 @@ def _write_panels(
     categories, numbers = statics.vocabulary()
     manifest = Manifest(
         fingerprint="",
+        last=_shared_end(max(ends), freq, config.data.shared_steps),
         timezone=zone,
         id_type=id_type,
         value_type="float32" if fits else "float64",
@@ -242,6 +251,11 @@ def _write_panels(
     return manifest, rejected
 
 
+def _shared_end(last: Any, freq: Frequency, shared_steps: bool) -> str | int | None:
+    """The last time stamp of all series as the manifest holds it; None where they share no calendar."""
+    return str(last) if not freq.integer else int(last) if shared_steps else None
+
+
 def _reject_unobserved(panel: Panel, rejected: list[dict[str, Any]]) -> Panel:
     observed = np.bincount(panel.series_of_step[~np.isnan(panel.y)], minlength=len(panel.unique_id)) > 0
     rejected += [
@@ -249,20 +263,6 @@ def _reject_unobserved(panel: Panel, rejected: list[dict[str, Any]]) -> Panel:
         for name, steps in zip(panel.unique_id[~observed], panel.length[~observed], strict=True)
     ]
     return panel.take(observed)
-
-
-def _check_length(task: Task, manifest: Manifest) -> None:
-    needed = task.min_context + task.horizon + task.validation + task.test
-    if manifest.longest < needed:
-        raise UserError(
-            "data.path",
-            (
-                f"all {manifest.series} series are too short: the longest has {manifest.longest} steps, "
-                f"{needed} are needed (task.min_context {task.min_context} + task.horizon {task.horizon} + "
-                f"split.validation {task.validation} + split.test {task.test})"
-            ),
-            "lower one of these",
-        )
 
 
 def _check_zone(manifest: Manifest, trained: Manifest) -> None:
@@ -295,7 +295,7 @@ def _write_shards(
             before += len(panel.unique_id)
             transform = transform_panel(panel, task.season_length, setting, result, default)
             logged = np.array([TRANSFORMS[name][0] for name in transform], bool)
-            end = split_ranges(panel.length, task).train_end
+            end = split_ranges(panel, task).train_end
             facts = {
                 "series": number,
                 "transform": transform,
@@ -303,6 +303,8 @@ def _write_shards(
                 **statistics(panel, end, task.season_length, logged),
                 **encode_statics(panel, manifest.categories, manifest.numbers),
             }
+            if LAG in panel.facts:
+                facts[LAG] = panel.lag
             facts = facts if earlier is None else earlier.carry_over(panel.unique_id, facts)
             for name in manifest.categories if earlier is not None else ():
                 given = np.array([value is not None for value in panel.facts[STATIC + name]])
@@ -318,16 +320,17 @@ def _write_shards(
 
 
 def _panels(raw: Shards) -> Iterator[Panel]:
-    """The series as they were read, float64, in the type in which they are kept."""
+    """The series as they were read, float64, in the type in which they are kept, with their lags."""
     for panel in raw.panels():
-        yield replace(panel, y=panel.y.astype(raw.manifest.value_type))
+        lag = {LAG: lags(panel.start, panel.length, raw.manifest)} if raw.manifest.last_stamp is not None else {}
+        yield replace(panel, y=panel.y.astype(raw.manifest.value_type), facts={**panel.facts, **lag})
 
 
 def _examine(raw: Shards, task: Task, setting: str) -> list[dict[str, np.ndarray]]:
     """Evidence for a transform of each series, panel by panel; NaN where the transform is set."""
     result = []
     for panel in _panels(raw):
-        end = split_ranges(panel.length, task).train_end
+        end = split_ranges(panel, task).train_end
         end = end if setting == "auto" else np.zeros_like(end)
         result.append(examine_panel(panel, end, task.season_length, raw.manifest.series))
     return result

@@ -21,7 +21,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.panel import join_panels
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.shards import RowGroup, Shards, read_panel
-from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs
+from dist_lstm.data.windows import Cutoffs, Extents, WindowCutter, training_cutoffs
 
 #: Batches cut at once: handing a block to tf.data costs about 0.2 ms, whatever its size.
 BLOCK = 16
@@ -129,7 +129,7 @@ class TrainingWindows:
     def __init__(self, shards: Shards, task: Task, sampling: SamplingConfig) -> None:
         self.task = task
         self.sampling = sampling
-        cutoffs = [(group, self._cutoffs(group.lengths)) for group in shards.row_groups()]
+        cutoffs = [(group, self._cutoffs(group)) for group in shards.row_groups()]
         self._groups = [(group, result) for group, result in cutoffs if result.total]
         #: Windows to draw from.
         self.windows = sum(result.total for _, result in self._groups)
@@ -137,8 +137,8 @@ class TrainingWindows:
         self.series = sum(int((result.count > 0).sum()) for _, result in self._groups)
         self._load = lru_cache(maxsize=1)(self._load_pool)
 
-    def _cutoffs(self, lengths: np.ndarray) -> Cutoffs:
-        return training_cutoffs(lengths, self.task, self.sampling.stride, self.sampling.whole)
+    def _cutoffs(self, series: Extents) -> Cutoffs:
+        return training_cutoffs(series, self.task, self.sampling.stride, self.sampling.whole)
 
     @property
     def _epoch_size(self) -> int:
@@ -176,12 +176,12 @@ class TrainingWindows:
 
     def _bytes(self, group: RowGroup) -> int:
         padding = group.series * (self.task.context_length + self.task.horizon)
-        return np.dtype(self.task.value_type).itemsize * (int(group.lengths.sum()) + padding)
+        return np.dtype(self.task.value_type).itemsize * (int(group.length.sum()) + padding)
 
     def _load_pool(self, groups: tuple[tuple[Path, int], ...]) -> tuple[WindowCutter, Cutoffs]:
         by_key = {(group.path, group.number): group for group, _ in self._groups}
         panel = join_panels([read_panel(by_key[key]) for key in groups])
-        return WindowCutter(panel, self.task), self._cutoffs(panel.length)
+        return WindowCutter(panel, self.task), self._cutoffs(panel)
 
     def blocks(self, epoch: int, batch: int = 0, part: Part = WHOLE) -> Iterator[dict[str, np.ndarray]]:
         """The windows of one epoch, many at a time.

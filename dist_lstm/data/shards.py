@@ -17,7 +17,7 @@ from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.task import Task
 from dist_lstm.data.integrity import checksum, compare_with_manifest, open_shard
 from dist_lstm.data.manifest import Manifest, Shard, load_manifest
-from dist_lstm.data.panel import Panel, join_panels, seasonal_error, series_mean
+from dist_lstm.data.panel import LAG, Panel, join_panels, seasonal_error, series_mean
 from dist_lstm.layout import ShardLayout, part_name
 
 #: Names of the statistics of a series.
@@ -194,14 +194,19 @@ class RowGroup:
     Attributes:
         path: The shard.
         number: Index of the row group in it.
-        series: Rows of the group.
-        lengths: Steps of each series, `[N]`.
+        length: Steps of each series, `[N]`.
+        lag: Steps from the end of each series to the end of the panel, `[N]`; 0 without a shared calendar.
     """
 
     path: Path
     number: int
-    series: int
-    lengths: np.ndarray
+    length: np.ndarray
+    lag: np.ndarray
+
+    @property
+    def series(self) -> int:
+        """Rows of the group."""
+        return len(self.length)
 
 
 def read_panel(group: RowGroup) -> Panel:
@@ -258,9 +263,11 @@ class Shards:
         for shard in self.manifest.shards:
             path = self.folder / shard.file
             with open_shard(path) as file:
+                names = [name for name in ("length", LAG) if name in file.schema_arrow.names]
                 for number in range(file.num_row_groups):
-                    lengths = file.read_row_group(number, columns=["length"])["length"].to_numpy()
-                    groups.append(RowGroup(path, number, len(lengths), lengths))
+                    table = file.read_row_group(number, columns=names)
+                    length, *lag = (table[name].to_numpy() for name in names)
+                    groups.append(RowGroup(path, number, length, *lag or [np.zeros_like(length)]))
         return groups
 
     def panels_by_file(self) -> Iterator[tuple[str, Iterator[Panel]]]:

@@ -14,11 +14,20 @@ from dist_lstm.config.task import Task, input_spec
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import WHOLE, Part, TrainingWindows
 from dist_lstm.data.shards import RowGroup, Shards, read_panel
-from dist_lstm.data.windows import Cutoffs, WindowCutter, training_cutoffs, validation_cutoffs
+from dist_lstm.data.windows import (
+    Cutoffs,
+    WindowCutter,
+    training_cutoffs,
+    validation_cutoffs,
+    weights_by_series,
+)
 from dist_lstm.errors import UserError
 
-#: Maximum number of validation windows per epoch.
-_VALIDATION_WINDOWS = 1 << 14
+#: Maximum number of validation windows per epoch, and that number whatever the length of an epoch.
+_VALIDATION_WINDOWS, _FEW_WINDOWS = 1 << 14, 1 << 10
+#: Validation windows per window that an epoch trains on, at most: one takes about a third of the time, so
+#: validation takes up to a fifth of all time.
+_VALIDATION_SHARE = 0.75
 #: Maximum number of training windows on which two models are compared, and of row groups they are read from.
 _TRAINING_WINDOWS, _TRAINING_GROUPS = 1 << 12, 16
 
@@ -92,12 +101,14 @@ class WindowSample:
     Attributes:
         inputs: Model inputs by name, each `[B, ...]`.
         target: Targets, `[B, H]`, in target units; NaN is missing.
+        weight: Weights of windows by which every series counts the same, `[B]`.
         available: Windows that they were chosen from.
         batch_size: Windows per batch.
     """
 
     inputs: dict[str, np.ndarray]
     target: np.ndarray
+    weight: np.ndarray
     available: int
     batch_size: int
 
@@ -106,15 +117,17 @@ class WindowSample:
         """Number of windows that are evaluated."""
         return len(self.target)
 
-    def batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Batches like those of `ordered_windows`."""
+    def batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+        """Batches like those of `ordered_windows`, with the weights of the windows, `[B]`."""
         for first in range(0, self.used, self.batch_size):
             chosen = slice(first, first + self.batch_size)
             inputs = {name: values[chosen] for name, values in self.inputs.items()}
-            yield _fill(inputs, self.batch_size), self.target[chosen]
+            yield _fill(inputs, self.batch_size), self.target[chosen], self.weight[chosen]
 
 
-def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -> WindowSample:
+def validation_windows(
+    shards: Shards, task: Task, batch_size: int, seed: int, steps_per_epoch: int
+) -> WindowSample:
     """Cut the windows of the validation range, a seeded sample of them if there are very many.
 
     Args:
@@ -122,11 +135,15 @@ def validation_windows(shards: Shards, task: Task, batch_size: int, seed: int) -
         task: The task.
         batch_size: Windows per batch.
         seed: Seed of the sample.
+        steps_per_epoch: Steps that an epoch trains on.
 
     Returns:
-        At most 16,384 windows, in the order of the shards.
+        At most 16,384 windows, in the order of the shards; and no more than 1,024 or three quarters of the windows
+        that an epoch trains on, whichever is more.
     """
-    return _cut_sample(*sample_validation(shards, task, _VALIDATION_WINDOWS, seed), task, batch_size)
+    share = int(_VALIDATION_SHARE * batch_size * steps_per_epoch)
+    most = min(_VALIDATION_WINDOWS, max(_FEW_WINDOWS, share))
+    return _cut_sample(*sample_validation(shards, task, most, seed), task, batch_size)
 
 
 def sample_validation(
@@ -144,7 +161,7 @@ def sample_validation(
         Number of all windows, and panel by panel the series and the cutoffs of the chosen ones, each `[B]`, in the
         order of the shards.
     """
-    groups = [(group, validation_cutoffs(group.lengths, task)) for group in shards.row_groups()]
+    groups = [(group, validation_cutoffs(group, task)) for group in shards.row_groups()]
     return _sample(groups, most, np.random.default_rng([seed, 0]))
 
 
@@ -162,9 +179,7 @@ def training_sample(shards: Shards, task: Task, stride: int, batch_size: int, se
         At most 4,096 windows from at most 16 row groups, in the order of the shards.
     """
     generator = np.random.default_rng([seed, 1])
-    cutoffs = [
-        (group, training_cutoffs(group.lengths, task, stride, whole=False)) for group in shards.row_groups()
-    ]
+    cutoffs = [(group, training_cutoffs(group, task, stride, whole=False)) for group in shards.row_groups()]
     groups = [(group, some) for group, some in cutoffs if some.total]
     if len(groups) > _TRAINING_GROUPS:
         chosen = np.sort(generator.choice(len(groups), _TRAINING_GROUPS, replace=False))
@@ -197,13 +212,18 @@ def _cut_sample(
     available: int, sample: Iterator[tuple[Panel, np.ndarray, np.ndarray]], task: Task, batch_size: int
 ) -> WindowSample:
     none = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
-    result, targets = [none], [np.zeros((0, task.horizon), task.value_type)]
+    result, targets, owners = [none], [np.zeros((0, task.horizon), task.value_type)], [np.zeros(0, np.int64)]
+    before = 0
     for panel, series, cutoff in sample:
         inputs, target = WindowCutter(panel, task).cut(series, cutoff)
         result.append(inputs)
         targets.append(target)
+        owners.append(before + series)
+        before += len(panel.unique_id)
     inputs = {name: np.concatenate([one[name] for one in result]) for name in none}
-    return WindowSample(inputs, np.concatenate(targets), available, batch_size)
+    target = np.concatenate(targets)
+    weight = weights_by_series(np.concatenate(owners), target)
+    return WindowSample(inputs, target, weight, available, batch_size)
 
 
 def _fill(inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

@@ -4,11 +4,16 @@ A window is identified by its series and its cutoff: the number of steps of the 
 `context_length` steps before the cutoff and `horizon` steps after it; NaN before the start of the series and after
 its end. Training, validation, backtest and forecast use the same cutter.
 
+Where series share a calendar, ranges are the same dates for all of them: a series that ends earlier than the panel
+has a lag, and its ranges are counted from `length + lag`, as if it went on to the panel's end. Without a shared
+calendar every lag is 0.
+
 Axes: B windows, T context, H horizon, N series, S steps of all series together.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +21,23 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import cycle_positions
 from dist_lstm.data.covariates import series_inputs
 from dist_lstm.data.panel import Panel
+
+#: Validation cutoffs per series: at least about so many where the range has room for them, and at most.
+_FEWEST_CUTOFFS, _MOST_CUTOFFS = 4, 10
+
+
+class Extents(Protocol):
+    """Where series end: a panel, or a row group whose values are not read."""
+
+    @property
+    def length(self) -> np.ndarray:
+        """Steps of each series, `[N]`."""
+        ...
+
+    @property
+    def lag(self) -> np.ndarray:
+        """Steps from the end of each series to the end of the panel, `[N]`; 0 without a shared calendar."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,26 +47,25 @@ class SplitRanges:
     Attributes:
         train_end: Steps of the training range, `[N]`.
         validation_end: Steps before the test range, `[N]`.
-        end: All steps, `[N]`.
     """
 
     train_end: np.ndarray
     validation_end: np.ndarray
-    end: np.ndarray
 
 
-def split_ranges(length: np.ndarray, task: Task) -> SplitRanges:
-    """Cut series into train, validation and test, in time order, counted from their ends.
+def split_ranges(series: Extents, task: Task) -> SplitRanges:
+    """Cut series into train, validation and test, in time order.
 
     Args:
-        length: Steps of each series, `[N]`.
+        series: Lengths and lags of the series.
         task: Lengths of the validation and the test range.
 
     Returns:
-        The cutoffs; 0 if a series is too short.
+        The cutoffs: 0 if a series starts later, its length if it ends earlier.
     """
-    validation_end = np.maximum(length - task.test, 0)
-    return SplitRanges(np.maximum(validation_end - task.validation, 0), validation_end, length)
+    length, end = series.length, series.length + series.lag
+    validation_end = end - task.test
+    return SplitRanges(np.clip(validation_end - task.validation, 0, length), np.clip(validation_end, 0, length))
 
 
 @dataclass(frozen=True)
@@ -86,11 +107,11 @@ def _between(first: np.ndarray, last: np.ndarray, stride: int) -> Cutoffs:
     return Cutoffs(first, np.maximum((last - first) // stride + 1, 0), stride)
 
 
-def training_cutoffs(length: np.ndarray, task: Task, stride: int, whole: bool) -> Cutoffs:
+def training_cutoffs(series: Extents, task: Task, stride: int, whole: bool) -> Cutoffs:
     """Cutoffs of the windows to train on: their targets lie inside the training range.
 
     Args:
-        length: Steps of each series, `[N]`.
+        series: Lengths and lags of the series.
         task: The task.
         stride: Steps between two cutoffs.
         whole: Train on all steps, validation and test range included.
@@ -98,23 +119,26 @@ def training_cutoffs(length: np.ndarray, task: Task, stride: int, whole: bool) -
     Returns:
         Cutoffs, none for a series that is too short.
     """
-    end = length if whole else split_ranges(length, task).train_end
-    return _between(np.full(len(length), task.min_context), end - task.horizon, stride)
+    end = series.length if whole else split_ranges(series, task).train_end
+    return _between(np.full(len(end), task.min_context), end - task.horizon, stride)
 
 
-def validation_cutoffs(length: np.ndarray, task: Task) -> Cutoffs:
-    """Cutoffs one horizon apart whose targets lie inside the validation range, the last at its end.
+def validation_cutoffs(series: Extents, task: Task) -> Cutoffs:
+    """Cutoffs whose targets lie inside the validation range, the last one horizon before its end.
+
+    They are a horizon apart, or closer so that there are at least about four; at most ten.
 
     Args:
-        length: Steps of each series, `[N]`.
+        series: Lengths and lags of the series.
         task: The task.
 
     Returns:
-        Cutoffs, none for a series that is too short.
+        Cutoffs, those that a series has.
     """
-    last = split_ranges(length, task).validation_end - task.horizon
-    windows = task.validation // task.horizon
-    return _last_cutoffs(last, windows, task.horizon, task.min_context)
+    room = task.validation - task.horizon
+    stride = min(task.horizon, room // (_FEWEST_CUTOFFS - 1))
+    stride = max(1, stride, -(-room // (_MOST_CUTOFFS - 1)))
+    return _last_cutoffs(series, task, task.test, Rolling(room // stride + 1, stride))
 
 
 @dataclass(frozen=True)
@@ -130,26 +154,47 @@ class Rolling:
     stride: int
 
 
-def backtest_cutoffs(length: np.ndarray, task: Task, rolling: Rolling) -> Cutoffs:
-    """Cutoffs whose targets lie inside the test range, the last one horizon before the end.
+def backtest_cutoffs(series: Extents, task: Task, rolling: Rolling) -> Cutoffs:
+    """Cutoffs whose targets lie inside the test range, the last one horizon before its end.
 
     Args:
-        length: Steps of each series, `[N]`.
+        series: Lengths and lags of the series.
         task: The task.
         rolling: Number of cutoffs and their stride.
 
     Returns:
-        Cutoffs; none for a series in which the first would have fewer than `min_context` steps before it.
+        Cutoffs, those that a series has.
     """
-    return _last_cutoffs(
-        length - task.horizon, rolling.windows if task.test else 0, rolling.stride, task.min_context
-    )
+    return _last_cutoffs(series, task, 0, rolling if task.test else Rolling(0, 1))
 
 
-def _last_cutoffs(last: np.ndarray, windows: int, stride: int, least: int) -> Cutoffs:
-    """The same number of cutoffs for every series that is long enough for all of them."""
-    first = last - (windows - 1) * stride
-    return Cutoffs(first, np.where((first >= least) & (windows > 0), windows, 0), stride)
+def _last_cutoffs(series: Extents, task: Task, held_out: int, rolling: Rolling) -> Cutoffs:
+    """The last cutoffs before the steps held out, those with enough context and at least one step to forecast."""
+    last = series.length + series.lag - held_out - task.horizon
+    first = last - (rolling.windows - 1) * rolling.stride
+    skipped = np.maximum(-((first - task.min_context) // rolling.stride), 0)
+    first = first + skipped * rolling.stride
+    return _between(first, np.minimum(last, series.length - 1), rolling.stride)
+
+
+def weights_by_series(series: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Weights of windows by which every series counts the same, however many windows it has.
+
+    Args:
+        series: Series of each window, `[B]`.
+        target: Targets, `[B, H]`; NaN is missing.
+
+    Returns:
+        Weights of the targets of each window, `[B]`, float32: one over the observed targets of its series; 0 if it
+        has none.
+
+    Example:
+        >>> weights_by_series(np.array([0, 0, 3]), np.array([[1.0], [2.0], [5.0]])).tolist()
+        [0.5, 0.5, 1.0]
+    """
+    _, code = np.unique(series, return_inverse=True)
+    observed = np.bincount(code, (~np.isnan(target)).sum(axis=1))[code] if len(code) else np.zeros(0)
+    return np.divide(1, observed, out=np.zeros(len(code)), where=observed > 0).astype(np.float32)
 
 
 def forecast_cutoffs(length: np.ndarray) -> Cutoffs:

@@ -37,12 +37,27 @@ class Backtest:
         windows: Windows forecast.
         series: Series scored.
         too_short: Series too short for any cutoff.
+        ended: Series that end before the test range.
     """
 
     scores: pd.DataFrame
     windows: int
     series: int
     too_short: int
+    ended: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Its counts in `metrics.json`."""
+        left_out = {"series_too_short": self.too_short, "series_ended": self.ended}
+        return {"windows": self.windows, "series": self.series, **left_out}
+
+    @property
+    def summary(self) -> str:
+        """Its counts in a few words."""
+        reasons = {"too short to be scored": self.too_short, "ended before the test range": self.ended}
+        left = "".join(f"; {count:,} series {why}, but forecast" for why, count in reasons.items() if count)
+        return f"{self.windows:,} windows of {self.series:,} series{left}"
 
 
 def backtest(
@@ -66,16 +81,17 @@ def backtest(
         The scores.
     """
     tables: list[pd.DataFrame] = []
-    windows = series = total = 0
+    windows = series = total = ended = 0
     with publish(folder) as temporary:
         temporary.mkdir()
         for name, panels in shards.panels_by_file():
             with PartWriter(temporary / name) as part:
                 for panel in panels:
-                    cutoffs = backtest_cutoffs(panel.length, task, rolling)
+                    cutoffs = backtest_cutoffs(panel, task, rolling)
                     total += len(panel.unique_id)
                     series += int((cutoffs.count > 0).sum())
                     windows += cutoffs.total
+                    ended += int((panel.lag >= max(task.test, 1)).sum())
                     if cutoffs.total:
                         values, target = predict(panel, cutoffs)
                         naive = naive_forecast(panel, task, cutoffs)
@@ -83,7 +99,7 @@ def backtest(
                         tables += score_windows(panel, task, cutoffs, values, target, naive)
         mark(temporary)
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    return Backtest(scores, windows, series, total - series)
+    return Backtest(scores, windows, series, total - series - ended, ended)
 
 
 def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
@@ -150,7 +166,7 @@ def score_windows(
         of `series_scores`.
     """
     series = np.repeat(cutoffs.enumerate()[0], task.horizon)
-    scale_end = split_ranges(panel.length, task).validation_end
+    scale_end = split_ranges(panel, task).validation_end
     scales = [seasonal_error(panel, scale_end, task.season_length, power) for power in (1, 2)]
     flat = values.reshape(len(series), values.shape[-1])
     levels = {level: flat[:, task.quantiles.index(level)] for level in value_columns(task).values()}

@@ -35,10 +35,10 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
         seed: Seed of the sample.
 
     Returns:
-        A function from a model to its MASE: the mean over windows of the mean absolute error of its median
-        forecast divided by the series' mean absolute seasonal difference in its training range. Left out are
-        missing values, windows whose context has no value, and windows of series where that difference is 0 or
-        unknown. NaN where nothing is left, infinity where a forecast is not finite.
+        A function from a model to its MASE: the mean over series, and over the windows of each, of the mean
+        absolute error of its median forecast divided by the series' mean absolute seasonal difference in its
+        training range. Left out are missing values, windows whose context has no value, and windows of series
+        where that difference is 0 or unknown. NaN where nothing is left, infinity where a forecast is not finite.
     """
     import tensorflow as tf
 
@@ -46,14 +46,19 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
 
     _, sample = sample_validation(shards, replace(task, min_context=min_context), MOST_WINDOWS, seed)
     windows: list[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]] = []
+    owners, before = [np.zeros(0, np.int64)], 0
     for panel, series, cutoff in sample:
-        scale = seasonal_error(panel, split_ranges(panel.length, task).train_end, task.season_length, power=1)
+        scale = seasonal_error(panel, split_ranges(panel, task).train_end, task.season_length, power=1)
         cutter = WindowCutter(panel, task)
         for first in range(0, len(series), _BATCH_SIZE):
             chosen = slice(first, first + _BATCH_SIZE)
             inputs, target = cutter.cut(series[chosen], cutoff[chosen])
             observed = ~np.isnan(inputs["y"]).all(axis=1)
+            owners.append(before + series[chosen])
             windows.append((inputs, target, np.where(observed, scale[series[chosen]], np.nan)))
+
+        before += len(panel.unique_id)
+    owner = np.concatenate(owners)
 
     # The model is an argument, so that its graph is traced once.
     graph = tf.function(lambda model, inputs: model(inputs, training=False)["forecast"], reduce_retracing=True)
@@ -64,8 +69,10 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
             for inputs, target, scale in windows
         ]
         result = np.concatenate([np.zeros(0), *errors])
-        result = result[~np.isnan(result)]
-        return float(result.mean()) if len(result) else float("nan")
+        defined = ~np.isnan(result)
+        count = np.bincount(owner[defined])
+        total = np.bincount(owner[defined], result[defined])
+        return float((total[count > 0] / count[count > 0]).mean()) if defined.any() else float("nan")
 
     return score
 

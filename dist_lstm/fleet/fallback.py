@@ -83,8 +83,8 @@ class FallbackSelector:
 
     def _cutoffs(self, panel: Panel) -> Mapping[str, Cutoffs]:
         return {
-            "validation": validation_cutoffs(panel.length, self.task),
-            "test": backtest_cutoffs(panel.length, self.task, self._rolling),
+            "validation": validation_cutoffs(panel, self.task),
+            "test": backtest_cutoffs(panel, self.task, self._rolling),
             "end": forecast_cutoffs(panel.length),
         }
 

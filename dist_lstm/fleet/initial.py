@@ -4,7 +4,7 @@ Axes: N series.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.load import load_config
 from dist_lstm.config.schema import Config, SplitSettings
+from dist_lstm.data.ranges import stamp_text
 from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.models import read_models
@@ -108,7 +109,8 @@ def find_overlap(folder: Path, shards: Shards, split: SplitSettings) -> Overlap:
 
     Time stamps are compared, so a table may grow at its end and lose its first rows. What is validated or tested
     on now must not have been trained on, and what is tested on must not have been validated on. A series that the
-    earlier models do not know has no overlap.
+    earlier models do not know has no overlap, unless a single model was trained on all series and series share a
+    calendar: then no date that it saw in any series may be held out.
 
     Args:
         folder: Directory of a run or a fleet.
@@ -136,23 +138,27 @@ def find_overlap(folder: Path, shards: Shards, split: SplitSettings) -> Overlap:
             "which of these steps its models saw",
             "give a run or a fleet of the same kind of time stamps",
         )
-    position = pd.Index(before.name).get_indexer(pd.Index(after.name))
-    both = np.flatnonzero(position >= 0)
-    before, after = before.take(position[both]), after.take(both)
-    whole = not part_files(FleetLayout(folder).models) and saw_everything(folder)
-    seen = (before.length, before.length) if whole else before.ends(_config_of(folder).split)
-    result = Overlap(np.zeros(shards.manifest.series, bool))
+    one_model = not part_files(FleetLayout(folder).models)
+    seen = before.ends(_config_of(folder).split, whole=one_model and saw_everything(folder))
+    same = pd.Index(before.name).get_indexer(pd.Index(after.name))
+    result = Overlap(np.zeros(len(same), bool))
     for seen_end, held_out, is_held_out in zip(
         seen, after.ends(split), (split.validation or split.test, split.test), strict=True
     ):
-        if not is_held_out or not len(both):
+        if not is_held_out:
             continue
+        trained = seen_end > 0
         last, first = before.time_stamp(np.maximum(seen_end - 1, 0)), after.time_stamp(held_out)
-        overlaps = (seen_end > 0) & (last >= first)
-        result.series[both] |= overlaps
+        if one_model and after.by_calendar and trained.any():
+            # A date that was trained on in any series must not be held out in another.
+            last, is_seen = np.repeat(last[trained].max(), len(same)), np.ones(len(same), bool)
+        else:
+            last, is_seen = last[same], (same >= 0) & trained[same]
+        overlaps = is_seen & (held_out < after.length) & (last >= first)
+        result.series[:] |= overlaps
         if overlaps.any() and not result.example:
             row = int(np.argmax(overlaps))
-            until, begin = before.text(last[row]), after.text(first[row])
+            until, begin = (stamp_text(one[row], after.freq, after.timezone) for one in (last, first))
             example = f"{after.name[row]!r}: seen until {until}, held out from {begin}"
             result = Overlap(result.series, example)
     return result
@@ -160,13 +166,15 @@ def find_overlap(folder: Path, shards: Shards, split: SplitSettings) -> Overlap:
 
 @dataclass(frozen=True)
 class _Spans:
-    """Names, first time stamps and lengths of series, each `[N]`."""
+    """Names, first time stamps, lengths and lags of series, each `[N]`."""
 
     name: np.ndarray
     start: np.ndarray
     length: np.ndarray
+    lag: np.ndarray
     freq: Frequency
     timezone: str | None
+    by_calendar: bool
 
     @property
     def calendar(self) -> str:
@@ -175,27 +183,21 @@ class _Spans:
             return "whole numbers"
         return f"dates in the time zone {self.timezone}" if self.timezone else "dates"
 
-    def take(self, index: np.ndarray) -> "_Spans":
-        return replace(self, name=self.name[index], start=self.start[index], length=self.length[index])
-
     def time_stamp(self, step: np.ndarray) -> np.ndarray:
         """Time stamps of steps, counted from 0, each `[N]`."""
         return self.freq.advance(self.start, step)
 
-    def ends(self, split: SplitSettings) -> tuple[np.ndarray, np.ndarray]:
-        """Steps before the validation range, and before the test range, each `[N]`."""
-        test = np.maximum(self.length - (split.test or 0), 0)
-        return np.maximum(test - (split.validation or 0), 0), test
-
-    def text(self, stamp: Any) -> str:
-        """A time stamp of the grid, as a user reads it."""
-        if self.freq.integer:
-            return str(stamp)
-        zone = " UTC" if self.timezone and self.freq.within_day else ""
-        return str(pd.Timestamp(stamp)).removesuffix(" 00:00:00") + zone
+    def ends(self, split: SplitSettings, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Steps before the validation range, and before the test range, each `[N]`; all steps if `whole`."""
+        if whole:
+            return self.length, self.length
+        test = self.length + self.lag - (split.test or 0)
+        return np.clip(test - (split.validation or 0), 0, self.length), np.clip(test, 0, self.length)
 
 
 def _read_spans(shards: Shards) -> _Spans:
     name, start, length = shards.read_columns(["unique_id", "start", "length"]).values()
+    lag = np.concatenate([group.lag for group in shards.row_groups()])
     manifest = shards.manifest
-    return _Spans(name, start, length, parse_frequency(manifest.freq), manifest.timezone)
+    by_calendar = manifest.last is not None
+    return _Spans(name, start, length, lag, parse_frequency(manifest.freq), manifest.timezone, by_calendar)

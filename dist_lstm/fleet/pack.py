@@ -152,7 +152,7 @@ class PackWorker:
         for one in trained:
             failure = one.failure
             if failure is None and self._task.validation and np.isnan(one.before.validation_loss):
-                failure = "too short: it has no validation window"
+                failure = "it has no validation window"
             before, after = self._with(one.before.weights), self._with(one.after.weights)
             selector.consider(Candidate("own", before, after, failure, one.refused), one.group.indices)
         self._offer_groups(selector, trained)

@@ -27,6 +27,7 @@ from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measure
 from dist_lstm.config.schema import Config
 from dist_lstm.credentials import without_keys
 from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.ranges import describe_split
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.initial import find_overlap, initial_settings, saw_everything
 from dist_lstm.fleet.pack import GROUPS, OWN, FleetJob, PackWorker, slots_of, small_task
@@ -298,6 +299,7 @@ def _finish(run: Run) -> None:
     starting, models = count_starting(files.packs / f"{OWN}.parquet")
     if starting < models:
         values["not_started_from_init_from"] = models - starting
+    run.add_metrics("split", describe_split(run.manifest, run.task))
     run.add_metrics("fleet", values)
     counts = {"series": int(scored["unique_id"].nunique())}
     run.add_metrics("backtest", summarise(scored) | counts)

@@ -33,7 +33,7 @@ def similarity_features(panel: Panel, task: Task) -> np.ndarray:
 
     Source: Wang, Smith & Hyndman, "Characteristic-based clustering for time series data", DMKD 13 (2006).
     """
-    end = split_ranges(panel.length, task).train_end
+    end = split_ranges(panel, task).train_end
     series = panel.series_of_step
     step = (np.arange(len(panel.y)) - panel.offset[series]).astype(np.float64)
     y = panel.y.astype(np.float64)

@@ -16,11 +16,14 @@ import numpy as np
 import pandas as pd
 
 from dist_lstm.config.load import flatten
+from dist_lstm.config.resolved import ResolvedConfig
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
+from dist_lstm.data.ranges import split_sentence
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stationarity import EVIDENCE
+from dist_lstm.data.windows import Rolling
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name
 from dist_lstm.layout import RunLayout
@@ -61,7 +64,7 @@ class Source:
     """
 
     name: str
-    config: Config
+    config: ResolvedConfig
     task: Task
     shards: Shards
     metrics: Mapping[str, Any]
@@ -95,6 +98,7 @@ def render_report(source: Source) -> str:
         training=source.metrics["training"],
         sentence=skill_sentence(backtest, source.task.test),
         backtest=backtest,
+        split=split_sentence(source.shards.manifest, source.task),
         **_scored(source, backtest if backtest and MODEL in backtest else None),
         learning=_learning(source),
         transforms=_transforms(source.shards.manifest),
@@ -110,7 +114,9 @@ def _scored(source: Source, totals: Mapping[str, Any] | None) -> dict[str, Any]:
         return dict.fromkeys(("scores", "examples", "by_step", "residuals", "by_series"))
     series = compare_series(pd.read_parquet(source.files.scores, columns=["unique_id", "model", "points", "mase"]))
     chosen = _choose(series.index.tolist())
-    digest = read_digest(source.files.backtest, source.shards, source.task, list(chosen.values()))
+    settings = source.config.backtest
+    rolling = Rolling(settings.windows, settings.stride)
+    digest = read_digest(source.files.backtest, source.shards, source.task, rolling, list(chosen.values()))
     return {
         "scores": _scores(totals),
         "examples": [
@@ -161,7 +167,7 @@ def _learning(source: Source) -> dict[str, Any]:
         f"{name} loss {number(loss[0])} at first, {number(loss[-1])} at last" for name, loss in losses.items()
     ]
     figure = figures.learning_curve(f"Learning curve: {'; '.join(texts)}.", step, losses, chosen)
-    return {"figure": figure, "validated": bool(validated)}
+    return {"figure": figure, "validated": bool(validated), "smoothed": "smoothed_loss" in epochs}
 
 
 def _example(label: str, name: str, example: Example, task: Task) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import Shards
-from dist_lstm.data.windows import split_ranges
+from dist_lstm.data.windows import Rolling, backtest_cutoffs, split_ranges
 from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name, value_columns
 from dist_lstm.report.figures import Past
@@ -91,7 +91,7 @@ class Digest:
         return float(self.residual.sum() / self.points.sum()) if self.points.any() else float("nan")
 
 
-def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str]) -> Digest:
+def read_digest(folder: Path, shards: Shards, task: Task, rolling: Rolling, chosen: Sequence[str]) -> Digest:
     """Read a backtest once.
 
     The scale of a series is that of MASE: the mean absolute seasonal difference before the test range.
@@ -100,6 +100,7 @@ def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str])
         folder: The backtest's `part-*.parquet`, each of which has the series of the shard of its name.
         shards: Folder and manifest of the series.
         task: The task.
+        rolling: The cutoffs of the backtest.
         chosen: Series to take as examples.
 
     Returns:
@@ -108,7 +109,7 @@ def read_digest(folder: Path, shards: Shards, task: Task, chosen: Sequence[str])
     digest: Digest | None = None
     columns = list(value_columns(task))
     for name, panels in shards.panels_by_file():
-        scale, pasts = _scales_and_pasts(panels, task, set(chosen))
+        scale, pasts = _scales_and_pasts(panels, task, rolling, set(chosen))
         if not (folder / name).exists():
             continue
         rows: dict[str, list[pd.DataFrame]] = {one: [] for one in pasts}
@@ -137,16 +138,20 @@ def _empty(models: tuple[str, ...], task: Task) -> Digest:
     return Digest(models, zeros.copy(), {name: zeros.copy() for name in models}, zeros.copy(), levels)
 
 
-def _scales_and_pasts(panels: Iterator[Panel], task: Task, chosen: set[str]) -> tuple[pd.Series, dict[str, Past]]:
+def _scales_and_pasts(
+    panels: Iterator[Panel], task: Task, rolling: Rolling, chosen: set[str]
+) -> tuple[pd.Series, dict[str, Past]]:
     """Scale of every series of a shard, and the last part of the context of the chosen ones."""
     scales, pasts = [], {}
     # Enough context to judge the forecast by eye.
     steps = max(2 * task.horizon, min(2 * task.season_length, 6 * task.horizon), 20)
     for panel in panels:
-        observed = split_ranges(panel.length, task).validation_end
+        observed = split_ranges(panel, task).validation_end
         scales.append(pd.Series(seasonal_error(panel, observed, task.season_length, power=1), panel.unique_id))
+        cutoffs = backtest_cutoffs(panel, task, rolling)
+        last = cutoffs.first + (cutoffs.count - 1) * cutoffs.stride
         for index in np.flatnonzero(np.isin(panel.unique_id, list(chosen))):
-            end = panel.length[index] - task.horizon
+            end = last[index]
             step = np.arange(max(end - steps, 0), end)
             ds = task.freq.advance(np.repeat(panel.start[index], len(step)), step)
             pasts[str(panel.unique_id[index])] = Past(

@@ -14,6 +14,7 @@ from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.load import assign_settings, flatten, leaves, override, parse_config
 from dist_lstm.config.schema import Config
 from dist_lstm.data.panel import make_panel
+from dist_lstm.data.ranges import last_stamp
 from dist_lstm.data.sample_frequency import sample_frequency
 from dist_lstm.data.source import SourceFile, read, read_sample, source_files
 from dist_lstm.errors import UserError
@@ -38,6 +39,7 @@ class Facts:
         complete: Whether these are all rows of the table.
         span: First and last time stamp or step.
         freq: The frequency.
+        last: Last time stamp or step of all series; None where they share no calendar.
         length: Steps of each series with an observed value, `[N]`.
         missing: Share of the steps of all series without a value.
         unobserved: Number of series without any value.
@@ -47,6 +49,7 @@ class Facts:
     complete: bool
     span: tuple[str, str]
     freq: Frequency
+    last: Any
     length: np.ndarray
     missing: float
     unobserved: int
@@ -54,7 +57,7 @@ class Facts:
     @property
     def statistics(self) -> DatasetStatistics:
         """The statistics on which the defaults of a config depend."""
-        return DatasetStatistics(self.freq.name, int(self.length.sum()), int(np.median(self.length)))
+        return DatasetStatistics(self.freq.name, int(self.length.sum()), int(np.median(self.length)), self.last)
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def _measure(config: Config, files: Sequence[SourceFile]) -> Facts:
         complete=complete,
         span=_span(table["ds"]),
         freq=freq,
+        last=last_stamp(panel, freq) if config.data.shared_steps or not freq.integer else None,
         length=panel.length[with_values],
         missing=1 - float(observed.mean()),
         unobserved=unobserved,

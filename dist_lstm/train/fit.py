@@ -20,7 +20,7 @@ from dist_lstm.model.heads import Loss
 from dist_lstm.signals import HeldSignals
 from dist_lstm.train.checkpoint import Checkpoint, Checkpoints
 from dist_lstm.train.divergence import DivergedError
-from dist_lstm.train.monitor import EpochRecord, Monitor, Speed
+from dist_lstm.train.monitor import EpochRecord, Monitor, Speed, smoothed_loss
 from dist_lstm.train.process_group import ProcessGroup, make_process_group
 from dist_lstm.train.progress import Fitted, Progress
 from dist_lstm.train.state import TrainState, make_train_state, read_values
@@ -233,13 +233,14 @@ class _Training:
         with self._state.averaged():
             validation = self._phase.validation
             loss = mean_loss(validation()) if validation else float("nan")
+            smoothed = smoothed_loss(progress.history, loss)
             progress.waited += 1
-            if np.isnan(loss) or loss < progress.best_loss:
-                progress.best_steps, progress.best_loss, progress.waited = progress.step, loss, 0
+            if np.isnan(loss) or smoothed < progress.best_loss:
+                progress.best_steps, progress.best_loss, progress.waited = progress.step, smoothed, 0
                 self._best = read_values(self._state.weights)
         rate = float(self._state.optimizer.learning_rate)
         progress.epoch += 1
-        record = EpochRecord(self._phase.name, progress.epoch, progress.step, rate, train_loss, loss)
+        record = EpochRecord(self._phase.name, progress.epoch, progress.step, rate, train_loss, loss, smoothed)
         progress.history.append(record)
         progress.skipped += int(sums[SKIPPED])
         progress.sums = [0.0, 0.0, 0.0, 0.0, sums[IN_A_ROW]]

@@ -16,6 +16,9 @@ from dist_lstm.layout import RunLayout
 from dist_lstm.storage import send, write_text
 from dist_lstm.train.devices import peak_memory
 
+#: Epochs over which the validation loss is averaged.
+_SMOOTHED = 3
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -27,7 +30,10 @@ class EpochRecord:
         step: Steps so far in this phase.
         learning_rate: At the end of the epoch.
         loss: Mean training loss of the epoch, in units of scale.
-        validation_loss: On the validation windows, in units of scale; NaN where there are none.
+        validation_loss: Mean over series of their mean loss on the validation windows, in units of scale; NaN
+            where there are none.
+        smoothed_loss: Mean of the validation losses of this epoch and the two before it, on which the number of
+            steps is chosen; NaN where there are none, and in checkpoints of version 0.1.0.
     """
 
     phase: str
@@ -36,6 +42,25 @@ class EpochRecord:
     learning_rate: float
     loss: float
     validation_loss: float
+    smoothed_loss: float = float("nan")
+
+
+def smoothed_loss(history: Sequence[EpochRecord], loss: float) -> float:
+    """Mean of the validation losses of the last epochs, less noisy than a single one.
+
+    Args:
+        history: The epochs before.
+        loss: Validation loss of the epoch that ended; NaN where nothing is validated.
+
+    Returns:
+        The mean over up to three epochs.
+
+    Example:
+        >>> smoothed_loss([EpochRecord("train", 1, 5, 0.1, 1.0, 3.0)], 1.0)
+        2.0
+    """
+    last = [*(record.validation_loss for record in history[1 - _SMOOTHED :]), loss]
+    return sum(last) / len(last)
 
 
 @dataclass
@@ -204,7 +229,7 @@ class Monitor:
             file.unlink()
         with SummaryWriter(str(self.tensorboard)) as writer:
             for record in history:
-                for name in ("loss", "validation_loss", "learning_rate"):
+                for name in ("loss", "validation_loss", "smoothed_loss", "learning_rate"):
                     value = getattr(record, name)
                     if value == value:
                         writer.add_scalar(f"{record.phase}/{name}", value, record.step)

@@ -70,8 +70,10 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
     settings, whole = config.train, refit_steps is not None
     batch_size = settings.batch_size
     windows = TrainingWindows(training.shards, task, make_sampling(config, whole))
-    validation = None if whole else validation_windows(training.shards, task, batch_size, settings.seed)
-    if validation is not None:
+    validation = None
+    if not whole:
+        steps = settings.steps_per_epoch
+        validation = validation_windows(training.shards, task, batch_size, settings.seed, steps)
         monitor.print(
             f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
             f"{validation.used:,} of {validation.available:,} to validate on"

@@ -17,7 +17,7 @@ class Progress:
         epoch: Complete epochs.
         sums: Sums over the steps of this epoch, as `dist_lstm.train.step` defines them.
         skipped: Steps of complete epochs that were not taken because their loss was non-finite.
-        best_steps: Steps after which the validation loss was best.
+        best_steps: Steps after which the smoothed validation loss was lowest.
         best_loss: That loss; NaN where nothing is validated.
         waited: Epochs since then.
         seconds: Seconds of training so far, over all restarts.
@@ -53,7 +53,7 @@ class Fitted:
 
     Attributes:
         model: The model with its best weights.
-        steps: Steps after which the validation loss was best; all steps where there was no validation.
+        steps: Steps after which the smoothed validation loss was lowest; all steps where there was no validation.
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
         out_of_time: Whether `train.max_seconds` ended it.

@@ -30,7 +30,12 @@ TrainSteps = Callable[[Any, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def summed_loss(
-    model: keras.Model, loss: Loss, inputs: dict[str, tf.Tensor], target: tf.Tensor, training: bool
+    model: keras.Model,
+    loss: Loss,
+    inputs: dict[str, tf.Tensor],
+    target: tf.Tensor,
+    training: bool,
+    window_weight: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Loss of a batch, as the network forecasts (transformed, in units of scale), summed over observed targets.
 
@@ -41,9 +46,10 @@ def summed_loss(
         target: Targets, `[B, H]`, in target units; NaN does not count, nor does a window whose context
             does not vary: its forecast is the base, whatever the weights.
         training: Whether dropout is on.
+        window_weight: Weights of windows, `[B]`; None for 1.
 
     Returns:
-        The sum, and how many targets it counts.
+        The sum, and how many targets it counts, or the sum of their weights.
     """
     outputs, transform = model(inputs, training=training), inputs.get("transform")
     counted = tf.logical_and(tf.logical_not(tf.math.is_nan(target)), outputs["scale"] > 0)
@@ -52,6 +58,8 @@ def summed_loss(
     scaled = normalise_target(observed, outputs, transform)
     errors = loss(tf.where(counted, scaled, tf.zeros_like(scaled)), outputs["scaled"])
     weight = tf.cast(counted, errors.dtype)
+    if window_weight is not None:
+        weight *= tf.cast(window_weight, errors.dtype)[:, None]
     return tf.reduce_sum(errors * weight), tf.reduce_sum(weight)
 
 
@@ -173,20 +181,20 @@ def make_mean_loss(
         processes: The processes that share the batches: each takes every `processes.size`-th.
 
     Returns:
-        A function of batches of inputs and targets to the mean loss over their observed targets; NaN
-        where there are none, infinity where the model's forecasts are non-finite.
+        A function of batches of inputs, targets and weights of windows to the weighted mean loss over their
+        observed targets; NaN where there are none, infinity where the model's forecasts are non-finite.
     """
 
     @tf.function(reduce_retracing=True)
-    def one_batch(inputs: Any, target: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        return summed_loss(model, loss, inputs, target, training=False)
+    def one_batch(inputs: Any, target: Any, weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        return summed_loss(model, loss, inputs, target, False, weight)
 
     def mean_loss(batches: Iterator[Any]) -> float:
         total, count = 0.0, 0.0
-        for inputs, target in itertools.islice(batches, processes.number, None, processes.size):
+        for inputs, target, weight in itertools.islice(batches, processes.number, None, processes.size):
             missing = len(next(iter(inputs.values()))) - len(target)
             padded = np.pad(target, ((0, missing), (0, 0)), constant_values=np.nan)
-            one, counted = one_batch(inputs, padded)
+            one, counted = one_batch(inputs, padded, np.pad(weight, (0, missing)))
             total, count = total + float(one), count + float(counted)
         total, count = processes.total(total, count)
         # NaN means that nothing counts; a non-finite loss is worse than any other.

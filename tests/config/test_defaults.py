@@ -1,5 +1,8 @@
 """Defaults of settings that were left out, derived from dataset statistics."""
 
+import re
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,8 +56,75 @@ def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, 
 def test_the_test_range_is_a_tenth_of_the_median_series_from_one_to_ten_horizons(median, windows):
     actual = resolved(DatasetStatistics("h", 5 * median, median))
     assert actual["backtest.windows"] == windows
-    assert actual["split.test"] == actual["split.validation"] == windows * 24
+    assert actual["split.test"] == windows * 24
     assert actual["backtest.stride"] == 24
+
+
+@pytest.mark.parametrize(
+    ("median", "horizons"), [(1, 1), (143, 1), (144, 2), (479, 2), (480, 2), (1199, 4), (2400, 10), (10**6, 10)]
+)
+def test_the_validation_range_is_two_horizons_or_more_if_half_of_the_median_series_remains(median, horizons):
+    assert resolved(DatasetStatistics("h", 5 * median, median))["split.validation"] == horizons * 24
+
+
+LAST = np.datetime64("2024-06-30T00:00", "us")
+
+
+@pytest.mark.parametrize(
+    ("starts", "facts", "validation", "test"),
+    [
+        ({"test_start": "2024-06-17"}, ("D", LAST), 7, 14),
+        ({"test_start": "2024-06-17", "validation_start": "2024-06-07"}, ("D", LAST), 10, 14),
+        ({"test": 14, "validation_start": "2024-06-07 00:00"}, ("D", LAST), 10, 14),
+        # From one business day of this week to the last of the next.
+        ({"test_start": "2024-06-15"}, ("B", LAST - np.timedelta64(2, "D")), 7, 10),
+        ({"test_start": "2023-11-15", "validation_start": "2023-04-30"}, ("ME", LAST), 7, 8),
+        ({"test_start": 90, "validation_start": 80}, (1, 99), 10, 10),
+        ({"test_start": 90}, (2, 110), 7, 11),
+    ],
+)
+def test_ranges_that_begin_on_a_date_get_the_steps_up_to_the_last_date(starts, facts, validation, test):
+    facts = DatasetStatistics(facts[0], 100, 20, facts[1])
+    actual = resolved(facts, 7, **{f"split__{key}": value for key, value in starts.items()})
+    assert (actual["split.validation"], actual["split.test"]) == (validation, test)
+    assert actual["split.validation_start"] is actual["split.test_start"] is None
+    assert actual["backtest.windows"] == (test - 7) // 7 + 1
+
+
+@pytest.mark.parametrize(
+    ("starts", "last", "message"),
+    [
+        (
+            {"test_start": "2024-07-01"},
+            LAST,
+            "test_start: 2024-07-01 is after the last time stamp, 2024-06-30",
+        ),
+        (
+            {"test_start": "2024-06-27"},
+            LAST,
+            "from 2024-06-27 to the last one there are 4 steps",
+        ),
+        (
+            {"test": 14, "validation_start": "2024-06-17"},
+            LAST,
+            "split.validation_start: from 2024-06-17 to the test range there are 0 steps",
+        ),
+        ({"test_start": 10}, LAST, "split.test_start: 10 is a whole number, ds holds dates"),
+        ({"test_start": "2024-06-01"}, 99, "split.test_start: 2024-06-01 is a date, ds holds whole numbers"),
+        ({"test_start": 10}, None, "split.test_start: series share no calendar"),
+    ],
+)
+def test_a_range_that_cannot_begin_there_is_refused_in_one_line(starts, last, message):
+    facts = DatasetStatistics(1 if isinstance(last, int | None) else "D", 100, 20, last)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        resolved(facts, 7, **{f"split__{key}": value for key, value in starts.items()})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_date_is_in_the_time_zone_of_the_table():
+    last = np.datetime64("2024-06-30T21:00", "us")  # 23:00 in Berlin
+    facts = DatasetStatistics("h", 1000, 200, last, "Europe/Berlin")
+    assert resolved(facts, 24, split__test_start="2024-06-29")["split.test"] == 48
 
 
 @pytest.mark.parametrize(
@@ -156,10 +226,9 @@ def test_settings_left_out_get_a_value_and_given_settings_are_not_changed(facts,
     job = config(horizon, **given_)
     actual = resolve(job, facts)
     values = dict(flatten(actual))
-    # The time limit is the only setting that may remain None.
-    assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == [
-        "train.max_seconds"
-    ]
+    # The only settings that may remain None: the time limit, and dates that steps stand for.
+    free = ["split.validation_start", "split.test_start", "train.max_seconds"]
+    assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == free
     assert {key: values[key] for key, value in flatten(job) if value is not None} == {
         key: value for key, value in flatten(job) if value is not None
     }

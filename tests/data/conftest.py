@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -94,13 +95,19 @@ def write_panel(tmp_path, monkeypatch):
             patch.setattr(shards, "GROUP_STEPS", group_steps)
             patch.setattr(shards, "SHARD_STEPS", shard_steps)
             with ShardWriter(folder) as writer:
-                train_end = split_ranges(panel.length, task).train_end
+                train_end = split_ranges(panel, task).train_end
                 logged = np.zeros(len(panel.unique_id), bool)
                 actual = statistics(panel, train_end, task.season_length, logged)
                 writer.write(replace(panel, facts={**actual, **panel.facts}))
         return folder, manifest_of(panel, writer.shards)
 
     return write
+
+
+def ends(length, lag=0) -> SimpleNamespace:
+    """Lengths and lags of series, as a panel has them."""
+    length = np.asarray(length, np.int64)
+    return SimpleNamespace(length=length, lag=np.broadcast_to(np.asarray(lag, np.int64), length.shape))
 
 
 def manifest_of(panel: Panel, files: list) -> Manifest:

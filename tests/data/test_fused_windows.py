@@ -15,6 +15,10 @@ def make(panel, task, **changes) -> GroupWindows:
     return GroupWindows(panel, task, make_sampling(**changes))
 
 
+def places(chosen) -> tuple:
+    return tuple(zip(chosen.series.tolist(), chosen.cutoff.tolist(), strict=True))
+
+
 @pytest.mark.parametrize("sampling", ["series", "windows", "recent"])
 def test_a_group_draws_the_windows_that_training_on_it_alone_draws(
     numbered_panel, write_panel, make_task, sampling
@@ -33,7 +37,7 @@ def test_a_group_draws_the_windows_that_training_on_it_alone_draws(
 def test_groups_draw_from_their_own_series_only(numbered_panel, make_task):
     panel, task = numbered_panel(*LENGTHS), make_task()
     windows = make(panel, task)
-    cutoffs = training_cutoffs(panel.length, task, 1, False)
+    cutoffs = training_cutoffs(panel, task, 1, False)
     for group in (np.array([4]), np.array([0, 3])):
         series, cutoff = windows.training(group, 1, 0)
         assert len(series) == 8 * 5
@@ -53,26 +57,28 @@ def test_epochs_and_seeds_draw_differently(numbered_panel, make_task):
 
 def test_validation_windows_are_those_of_the_groups_series(numbered_panel, make_task, monkeypatch):
     panel, task, group = numbered_panel(*LENGTHS), make_task(), np.array([1, 4])
-    expected = validation_cutoffs(panel.length[group], task)
-    series, cutoff = make(panel, task).validation(group, 1)
+    expected = validation_cutoffs(panel.take(np.isin(np.arange(len(LENGTHS)), group)), task)
+    chosen = make(panel, task).validation(group, 1)
+    series, cutoff = chosen.series, chosen.cutoff
     assert expected.total > 2
     np.testing.assert_array_equal(series, group[expected.enumerate()[0]])
     np.testing.assert_array_equal(cutoff, expected.enumerate()[1])
-    assert len(make(panel, task, whole=True).validation(group, 1)[0]) == 0
+    assert len(make(panel, task, whole=True).validation(group, 1).series) == 0
     monkeypatch.setattr(groups, "_VALIDATION_WINDOWS", 2)
-    some = set(zip(*make(panel, task).validation(group, 1), strict=True))
+    some = set(places(make(panel, task).validation(group, 1)))
     assert len(some) == 2
     assert some < set(zip(series, cutoff, strict=True))
 
 
 def test_a_sample_of_the_training_windows_is_bounded_and_drawn_by_the_seed(numbered_panel, make_task, monkeypatch):
     panel, task, group = numbered_panel(*LENGTHS), make_task(), np.array([3, 4])
-    cutoffs = training_cutoffs(panel.length[group], task, 1, False)
-    series, cutoff = make(panel, task).training_sample(group, 1)
+    cutoffs = training_cutoffs(panel.take(np.isin(np.arange(len(LENGTHS)), group)), task, 1, False)
+    chosen = make(panel, task).training_sample(group, 1)
+    series, cutoff = chosen.series, chosen.cutoff
     np.testing.assert_array_equal(series, group[cutoffs.enumerate()[0]])
     np.testing.assert_array_equal(cutoff, cutoffs.enumerate()[1])
     monkeypatch.setattr(groups, "_TRAINING_WINDOWS", 3)
-    some = [tuple(zip(*make(panel, task).training_sample(group, seed), strict=True)) for seed in (*range(9), 0)]
+    some = [places(make(panel, task).training_sample(group, seed)) for seed in (*range(9), 0)]
     assert {len(one) for one in some} == {3}
     assert set().union(*some) < set(zip(series, cutoff, strict=True))
     assert some[0] == some[-1]

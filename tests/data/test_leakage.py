@@ -79,8 +79,8 @@ def prepared(tmp_path, make_frame, make_config):
                 assert {*blocks[0]} == {"window", *input_spec(task)} - {"y"}
                 drawn = b"".join(values.tobytes() for block in blocks for values in block.values())
                 everything[f"{order} {'whole' if whole else 'train'}"] = drawn
-        actual = validation_windows(Shards(folder, manifest), task, batch_size=4, seed=1)
-        assert actual.used == 2 * 6
+        actual = validation_windows(Shards(folder, manifest), task, batch_size=4, seed=1, steps_per_epoch=1)
+        assert actual.used == 4 * 6
         inputs = b"".join(values.tobytes() for values in actual.inputs.values())
         everything["validation"] = inputs + actual.target.tobytes()
         return everything

@@ -164,9 +164,9 @@ def test_row_groups_hold_the_lengths_of_their_series(odd_panel, write_panel, mak
     folder, manifest = write_panel(odd_panel, make_task(), group_steps=10, shard_steps=20)
     groups = Shards(folder, manifest).row_groups()
     assert len(groups) > len(manifest.shards) > 1
-    assert np.concatenate([group.lengths for group in groups]).tolist() == odd_panel.length.tolist()
+    assert np.concatenate([group.length for group in groups]).tolist() == odd_panel.length.tolist()
     for group in groups:
-        assert group.series == len(group.lengths) == len(read_panel(group).unique_id)
+        assert group.series == len(group.length) == len(read_panel(group).unique_id)
 
 
 def test_statistics_are_columns_of_the_shard_and_missing_values_are_null(odd_panel, write_panel, make_task):

@@ -146,12 +146,12 @@ def test_the_stream_gives_exactly_what_the_input_spec_of_any_task_says(
     assert (target.shape, target.dtype) == ((8, 3), np.float32)
     for batch, _ in ordered_windows(panel, task, forecast_cutoffs(panel.length), 5):
         check_spec(batch, task, 5)
-    held = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1)
+    held = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1, steps_per_epoch=1)
     check_spec(held.inputs, task, held.used)
     for batch, _ in held.batches():
         check_spec(batch, task, 4)
     nothing = replace(task, validation=0)
-    check_spec(validation_windows(Shards(*write_panel(panel, nothing)), nothing, 4, seed=1).inputs, task, 0)
+    check_spec(validation_windows(Shards(*write_panel(panel, nothing)), nothing, 4, 1, 1).inputs, task, 0)
 
 
 @pytest.mark.parametrize("how", ["series", "windows", "recent"])
@@ -165,14 +165,14 @@ def test_inputs_of_training_windows_are_those_of_their_series_and_cutoff(
         actual |= {*check(inputs, target, panel, task)}
     assert {series for series, _ in actual} == set(range(6))
     if how == "windows":
-        cutoffs = training_cutoffs(panel.length, task, 1, whole=False)
+        cutoffs = training_cutoffs(panel, task, 1, whole=False)
         assert actual == {(int(one), int(cutoff)) for one, cutoff in zip(*cutoffs.enumerate(), strict=True)}
 
 
 @pytest.mark.parametrize("size", [3, 100])
 def test_inputs_of_ordered_windows_are_theirs_and_the_rest_of_a_batch_is_empty(size, freq, panel, make_task):
     task = task_with(tuple(PARTS), make_task, freq)
-    cutoffs = training_cutoffs(panel.length, task, 4, whole=True)
+    cutoffs = training_cutoffs(panel, task, 4, whole=True)
     actual = []
     for inputs, target in ordered_windows(panel, task, cutoffs, size):
         actual += check(inputs, target, panel, task)
@@ -200,10 +200,10 @@ def test_inputs_of_validation_windows_are_theirs_also_of_a_sample(
     monkeypatch.setattr(stream, "_VALIDATION_WINDOWS", most)
     task = task_with(tuple(PARTS), make_task, freq)
     shards = write_panel(panel, task, group_steps=30, shard_steps=80)
-    cutoffs = validation_cutoffs(panel.length, task)
+    cutoffs = validation_cutoffs(panel, task)
     everything = [(int(one), int(cutoff)) for one, cutoff in zip(*cutoffs.enumerate(), strict=True)]
     for seed in range(5):
-        held = validation_windows(Shards(*shards), task, batch_size=4, seed=seed)
+        held = validation_windows(Shards(*shards), task, batch_size=4, seed=seed, steps_per_epoch=1)
         assert held.available == len(everything) > 7
         assert held.used == min(most, len(everything))
         actual = check(held.inputs, held.target, panel, task)

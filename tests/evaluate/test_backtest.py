@@ -1,5 +1,6 @@
 """The backtest with predictors whose scores are known beforehand."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +24,10 @@ COLUMNS = ["unique_id", "ds", "cutoff", "y", "LSTM", "LSTM-lo-80", "LSTM-hi-80",
 
 
 def table(freq: str | int) -> pd.DataFrame:
-    """Two usual series, one with gaps, one constant, one with just enough steps, and one with a step less."""
+    """Two usual series, one with gaps, one constant, one with just enough steps, and one with a step less.
+
+    They end on the same date where `ds` are dates.
+    """
     generator = np.random.default_rng(5)
     begin = {"MS": "2015-03-01"}.get(freq, "2024-02-20") if isinstance(freq, str) else 11
     enough = 7 + HORIZON + (WINDOWS - 1) * STRIDE
@@ -34,7 +38,10 @@ def table(freq: str | int) -> pd.DataFrame:
         "constant": np.full(40, 3.0), "enough": generator.normal(5, 1, enough),
         "short": generator.normal(5, 1, enough - 1),
     }  # fmt: skip
-    return pd.concat([series(name, y, begin, freq) for name, y in named.items()], ignore_index=True)
+    if isinstance(freq, int):
+        return pd.concat([series(name, y, begin, freq) for name, y in named.items()], ignore_index=True)
+    start = {name: pd.date_range(begin, periods=60, freq=freq)[-len(y)] for name, y in named.items()}
+    return pd.concat([series(name, y, start[name], freq) for name, y in named.items()], ignore_index=True)
 
 
 @pytest.fixture(scope="module", params=["D", "MS", "h", 1, 5])
@@ -64,8 +71,8 @@ def seasonal_naive_predictor(task):
 def slow_cutoffs(frame: pd.DataFrame, name: str) -> list[list[int]]:
     """Rows of a series that each of its windows forecasts, written as loops over the source table."""
     rows = frame.index[frame["unique_id"] == name].tolist()
-    last = len(rows) - HORIZON
-    return [rows[last - k * STRIDE : last - k * STRIDE + HORIZON] for k in reversed(range(WINDOWS))]
+    cutoffs = [len(rows) - HORIZON - k * STRIDE for k in reversed(range(WINDOWS))]
+    return [rows[cutoff : cutoff + HORIZON] for cutoff in cutoffs if cutoff >= 7]
 
 
 def test_a_predictor_that_knows_the_future_has_no_error(run):
@@ -91,17 +98,18 @@ def test_a_predictor_that_repeats_the_season_has_skill_zero(run):
 def test_series_without_a_scale_are_left_out_of_skill_and_counted(run):
     result, _ = run(spread)
     totals = summarise(result.scores)
-    # "constant" has scale 0; the range before the test range of "enough" is 5 steps, less than a season.
+    # "constant" has scale 0; the ranges before the test ranges of two are 5 and 4 steps, less than a season.
     scale_unknown = result.scores.loc[result.scores["mase"].isna(), "unique_id"].unique()
-    assert sorted(scale_unknown) == ["constant", "enough"]
-    assert (totals["skill_series"], totals["skill_left_out"]) == (3, 2)
+    assert sorted(scale_unknown) == ["constant", "enough", "short"]
+    assert (totals["skill_series"], totals["skill_left_out"]) == (3, 3)
 
 
-def test_series_too_short_for_all_windows_are_counted_and_not_scored(run):
+def test_a_series_too_short_for_all_windows_is_scored_on_those_it_has(run):
     result, read = run(spread)
-    assert (result.windows, result.series, result.too_short) == (5 * WINDOWS, 5, 1)
-    assert "short" not in set(read["unique_id"]) | set(result.scores["unique_id"])
-    assert read.groupby("unique_id").size().eq(WINDOWS * HORIZON).all()
+    assert (result.windows, result.series, result.too_short) == (5 * WINDOWS + WINDOWS - 1, 6, 0)
+    rows = read.groupby("unique_id").size()
+    assert rows.pop("short") == (WINDOWS - 1) * HORIZON
+    assert rows.eq(WINDOWS * HORIZON).all()
 
 
 def test_the_table_has_the_documented_columns(run):
@@ -169,7 +177,7 @@ def test_the_baseline_repeats_the_last_season_known_at_the_cutoff(run, prepared)
 def test_utilsforecast_reads_the_table_and_finds_our_scores(run, prepared):
     result, read = run(spread)
     # Without gaps: utilsforecast takes a row for a step.
-    read = read[~read["unique_id"].isin(["gaps", "constant", "enough"])]
+    read = read[~read["unique_id"].isin(["gaps", "constant", "enough", "short"])]
     frame = prepared.frame
     train = pd.concat(rows.iloc[: len(rows) - TEST] for _, rows in frame.groupby("unique_id"))
     seasonal = (partial(losses.mase, seasonality=SEASON), partial(losses.rmsse, seasonality=SEASON))
@@ -212,7 +220,7 @@ def test_missing_values_are_null_and_do_not_count(run, prepared):
 def test_there_is_one_row_per_scored_series_and_model(run):
     result, _ = run(spread)
     pairs = result.scores[["unique_id", "model"]].apply(tuple, axis=1).tolist()
-    scored = ["constant", "enough", "gaps", "one", "two"]
+    scored = ["constant", "enough", "gaps", "one", "short", "two"]
     assert sorted(pairs) == sorted((name, model) for name in scored for model in ("LSTM", "SeasonalNaive"))
 
 
@@ -232,7 +240,8 @@ def test_a_failing_predictor_leaves_no_folder(prepared, tmp_path):
 
 
 def test_no_series_long_enough_gives_no_scores(prepared, tmp_path):
-    result = backtest(prepared.shards, prepared.task, Rolling(100, 1), exact(prepared.task), tmp_path / "backtest")
+    task = replace(prepared.task, min_context=100)
+    result = backtest(prepared.shards, task, Rolling(WINDOWS, STRIDE), exact(task), tmp_path / "backtest")
     assert (result.windows, result.series, result.too_short) == (0, 0, 6)
     assert summarise(result.scores) == {}
     assert [path.name for path in (tmp_path / "backtest").iterdir()] == ["_SUCCESS"]

@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettings
 from dist_lstm.config.task import Task
-from dist_lstm.data.fused_windows import GroupWindows, group_seed
+from dist_lstm.data.fused_windows import GroupWindows, WindowsOfGroup, group_seed
 from dist_lstm.model.fused import check_fusable, first_weights, unstack_weights
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.fused.members import FittedMember, Member
 from dist_lstm.train.fused.step import FusedSteps, Rates, State, learning_rate_at, make_fused_steps
-from dist_lstm.train.monitor import EpochRecord
+from dist_lstm.train.monitor import EpochRecord, smoothed_loss
 
 #: Windows of a call, in bytes, at most.
 _CALL_BYTES = 1 << 26
@@ -79,7 +79,7 @@ class _Training:
 
     member: Member
     seed: int
-    validation: tuple[np.ndarray, np.ndarray]
+    validation: WindowsOfGroup
     limit: int
     weights: list[np.ndarray]
     steps: int = 0
@@ -214,17 +214,17 @@ class _Slots:
             training.steps = int(self._state.step[slot])
             total, count = sums[slot]
             loss, validation_loss = float(total / max(count, 1)), float(validation[slot])
-            epoch = len(training.history) + 1
+            epoch, smoothed = len(training.history) + 1, smoothed_loss(training.history, validation_loss)
             training.history.append(
-                EpochRecord("train", epoch, training.steps, float(rates[slot]), loss, validation_loss)
+                EpochRecord("train", epoch, training.steps, float(rates[slot]), loss, validation_loss, smoothed)
             )
             if not np.isfinite(loss) or np.isinf(validation_loss):
                 training.failure = f"training diverged: the loss is {loss} at step {training.steps}"
                 continue
             training.waited += 1
-            if np.isnan(validation_loss) or validation_loss < training.best_loss:
+            if np.isnan(validation_loss) or smoothed < training.best_loss:
                 training.weights = unstack_weights(self._state.weights, slot)
-                training.best_steps, training.best_loss, training.waited = training.steps, validation_loss, 0
+                training.best_steps, training.best_loss, training.waited = training.steps, smoothed, 0
 
     def ended(self, late: bool) -> Iterator[_Training]:
         """Remove the models that are done from their slots."""
@@ -267,14 +267,18 @@ class _Slots:
         """Validation losses, `[M]`; NaN where nothing counts, infinity where the forecasts are non-finite."""
         size = self._windows.sampling.batch_size
         validation = [None if one is None else one.validation for one in self.trainings]
-        longest = max((len(one[0]) for one in validation if one is not None), default=0)
+        longest = max((len(one.series) for one in validation if one is not None), default=0)
         sums = np.zeros((len(validation), 2))
         for first in range(0, longest, size):
             part = slice(first, first + size)
-            chosen = [None if one is None else (one[0][part], one[1][part]) for one in validation]
-            sums += self._models.steps.loss(self._state.weights, *self._gather(chosen, size)).numpy()
+            chosen = [None if one is None else (one.series[part], one.cutoff[part]) for one in validation]
+            weight = np.zeros((len(validation), size), np.float32)
+            for slot, one in enumerate(validation):
+                if one is not None:
+                    weight[slot, : len(one.weight[part])] = one.weight[part]
+            sums += self._models.steps.loss(self._state.weights, *self._gather(chosen, size), weight).numpy()
         total, count = sums.T
-        mean = np.where(np.isnan(total), np.inf, total / np.maximum(count, 1))
+        mean = np.where(np.isnan(total), np.inf, total / np.where(count > 0, count, 1))
         return np.where(count > 0, mean, np.nan)
 
     def _gather(

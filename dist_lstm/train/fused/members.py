@@ -41,7 +41,7 @@ class FittedMember:
     Attributes:
         name: The member's name.
         weights: Its best weights, for `set_weights` of `FusedModels.ordinary`; the last good ones where it failed.
-        steps: Steps after which the validation loss was best; all steps where there was no validation.
+        steps: Steps after which the smoothed validation loss was lowest; all steps where there was no validation.
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
         out_of_time: Whether `train.max_seconds` ended it.

@@ -67,8 +67,8 @@ class FusedSteps:
             how many of the K steps to take, to the next state; and the loss summed over the counted targets
             of these steps, and their number, `[M, 2]`, float64. A step whose loss or gradient is non-finite
             is not applied; it makes the sum NaN.
-        loss: Weights, features `[M, B, T, F]` and targets `[M, B, H]` to the summed loss without dropout and its
-            number, `[M, 2]`, float64.
+        loss: Weights, features `[M, B, T, F]`, targets `[M, B, H]` and weights of windows `[M, B]` to the weighted
+            sum of the loss without dropout and that of the weights, `[M, 2]`, float64.
     """
 
     normalise: Callable[..., tuple[tf.Tensor, tf.Tensor]]
@@ -95,12 +95,17 @@ def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: Measure
         return normalise_windows(inputs, target, task, settings)
 
     def summed_loss(
-        weights: Weights, features: tf.Tensor, target: tf.Tensor, noise: Noise | None
+        weights: Weights,
+        features: tf.Tensor,
+        target: tf.Tensor,
+        noise: Noise | None,
+        counts: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         counted = tf.logical_not(tf.math.is_nan(target))
         scaled = fused_network(weights, features, task, settings, noise)
         errors = loss(tf.where(counted, target, tf.zeros_like(target)), scaled)
         weight = tf.cast(counted, errors.dtype)
+        weight = weight if counts is None else weight * counts[:, :, None]
         return tf.reduce_sum(errors * weight, axis=(1, 2)), tf.reduce_sum(weight, axis=(1, 2))
 
     def one_step(state: State, rates: Rates, features: tf.Tensor, target: tf.Tensor) -> tuple[State, tf.Tensor]:
@@ -132,8 +137,8 @@ def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: Measure
         return state, sums
 
     @tf.function(autograph=False, jit_compile=True)
-    def mean_loss(weights: Weights, features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.stack(summed_loss(weights, features, target, None), axis=1), tf.float64)
+    def mean_loss(weights: Weights, features: tf.Tensor, target: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.stack(summed_loss(weights, features, target, None, counts), axis=1), tf.float64)
 
     return FusedSteps(normalise, train_steps, mean_loss)
 
