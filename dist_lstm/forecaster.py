@@ -174,7 +174,7 @@ class Forecaster:
         ):
             given = {"backtest.windows": n_windows, "backtest.stride": step_size}
             settings = override(run.config, {key: one for key, one in given.items() if one is not None}).backtest
-            task, rolling = run.task, Rolling(settings.windows, settings.stride)
+            task, rolling = run.task, Rolling.of(settings)
             needed = task.horizon + (rolling.windows - 1) * rolling.stride
             if needed > task.test:
                 raise UserError(

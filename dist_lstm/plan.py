@@ -61,7 +61,7 @@ def make_plan(config: Config) -> dict[str, Any]:
         batch_size, max_steps = train.batch_size, train.max_steps
         windows = TrainingWindows(shards, task, make_sampling(assumed, whole=False))
         validation = validation_windows(shards, task, batch_size, train.seed, train.steps_per_epoch)
-        tested = _tested(shards, task, Rolling(assumed.backtest.windows, assumed.backtest.stride))
+        tested = _tested(shards, task, Rolling.of(assumed.backtest))
     model = build_model(task, assumed.model)
     derived = derive(config, manifest.statistics)
     return {

@@ -132,9 +132,8 @@ def start_run(config: Config, folder: Path, console: Console, frame: pd.DataFram
             manifest = describe(dataset, resolved).manifest
         if not files.config.exists():
             write_text(files.config, dump_config(resolved))
-        console.print(f"data      {manifest.summary}")
         task = manifest.make_task(resolved)
-        console.print(f"split     {split_sentence(manifest, task)}")
+        console.print(f"data      {manifest.summary}\nsplit     {split_sentence(manifest, task)}")
         yield Run(folder, resolved, manifest, task, console)
 
 
@@ -251,8 +250,7 @@ def backtest(run: Run) -> None:
         return
     from dist_lstm.evaluate.backtest import summarise
 
-    settings = run.config.backtest
-    result = roll(run, Rolling(settings.windows, settings.stride), run.files.backtest)
+    result = roll(run, Rolling.of(run.config.backtest), run.files.backtest)
     with publish(run.files.scores) as temporary:
         result.scores.to_parquet(temporary, index=False)
     run.add_metrics("backtest", summarise(result.scores) | result.counts)

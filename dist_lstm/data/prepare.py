@@ -153,8 +153,7 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
         return raw
     earlier = None if trained is None else trained_series(trained)
     if trained is None:
-        rolling = Rolling(config.backtest.windows, config.backtest.stride)
-        changes = {"ended": check_ranges(raw, raw.make_task(config), rolling)}
+        changes = {"ended": check_ranges(raw, raw.make_task(config), Rolling.of(config.backtest))}
     else:
         _check_zone(raw.manifest, trained.manifest)
         # Such a table has no ranges.
@@ -194,8 +193,7 @@ def _write_panels(
     given = parse_frequency(config.task.freq) if config.task.freq is not None else None
     freq = None
     rejected: list[dict[str, Any]] = []
-    lengths: list[np.ndarray] = []
-    ends: list[Any] = []
+    lengths, ends = list[np.ndarray](), list[Any]()
     observed, trailing, zone, id_type, statics, fits = 0, 0, None, "string", StaticValues(), True
     with ShardWriter(folder) as writer:
         for table in tables:
@@ -214,8 +212,7 @@ def _write_panels(
                 steps_before = len(panel.y)
                 panel = panel.until_last_value()
                 trailing += steps_before - len(panel.y)
-            if len(panel.unique_id):
-                ends.append(last_stamp(panel, freq))
+            ends += [last_stamp(panel, freq)] if len(panel.unique_id) else []
             lengths.append(panel.length)
             observed += int((~np.isnan(panel.y)).sum())
             fits = fits and np.array_equal(panel.y.astype(np.float32), panel.y, equal_nan=True)

@@ -103,7 +103,9 @@ def split_sentence(manifest: Manifest, task: Task) -> str:
         return f"at the end of each series: {steps}"
     starts = ", ".join(f"{name} from {split[f'{name}_start']}" for name in names if split[name])
     ended = (
-        f"; {manifest.ended:,} of {manifest.series:,} series end before the test range" if manifest.ended else ""
+        f"; {manifest.ended:,} of {manifest.series:,} series end before the test range, and are not scored"
+        if manifest.ended
+        else ""
     )
     return f"by calendar: {starts}, to {split['last']}{ended}"
 

@@ -259,14 +259,13 @@ class Shards:
         return self._row_groups()
 
     def _row_groups(self) -> list[RowGroup]:
-        groups = []
+        groups: list[RowGroup] = []
         for shard in self.manifest.shards:
             path = self.folder / shard.file
             with open_shard(path) as file:
                 names = [name for name in ("length", LAG) if name in file.schema_arrow.names]
                 for number in range(file.num_row_groups):
-                    table = file.read_row_group(number, columns=names)
-                    length, *lag = (table[name].to_numpy() for name in names)
+                    length, *lag = (one.to_numpy() for one in file.read_row_group(number, names).columns)
                     groups.append(RowGroup(path, number, length, *lag or [np.zeros_like(length)]))
         return groups
 

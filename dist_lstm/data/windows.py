@@ -13,10 +13,11 @@ Axes: B windows, T context, H horizon, N series, S steps of all series together.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
+from dist_lstm.config.resolved import ResolvedBacktestSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import cycle_positions
 from dist_lstm.data.covariates import series_inputs
@@ -152,6 +153,11 @@ class Rolling:
 
     windows: int
     stride: int
+
+    @classmethod
+    def of(cls, settings: ResolvedBacktestSettings) -> Self:
+        """The cutoffs that the settings describe."""
+        return cls(settings.windows, settings.stride)
 
 
 def backtest_cutoffs(series: Extents, task: Task, rolling: Rolling) -> Cutoffs:

@@ -144,8 +144,7 @@ class PackWorker:
         return predict
 
     def _forecast(self, panel: Panel, trained: Sequence[TrainedGroup], number: int) -> dict[str, int]:
-        backtest, fleet = self._job.config.backtest, self._job.config.fleet
-        rolling = Rolling(backtest.windows, backtest.stride)
+        fleet, rolling = self._job.config.fleet, Rolling.of(self._job.config.backtest)
         selector = FallbackSelector(
             panel, self._task, rolling, fleet.skill_gate if self._task.validation else None
         )

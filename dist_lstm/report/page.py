@@ -114,8 +114,7 @@ def _scored(source: Source, totals: Mapping[str, Any] | None) -> dict[str, Any]:
         return dict.fromkeys(("scores", "examples", "by_step", "residuals", "by_series"))
     series = compare_series(pd.read_parquet(source.files.scores, columns=["unique_id", "model", "points", "mase"]))
     chosen = _choose(series.index.tolist())
-    settings = source.config.backtest
-    rolling = Rolling(settings.windows, settings.stride)
+    rolling = Rolling.of(source.config.backtest)
     digest = read_digest(source.files.backtest, source.shards, source.task, rolling, list(chosen.values()))
     return {
         "scores": _scores(totals),

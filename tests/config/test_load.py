@@ -21,8 +21,10 @@ from dist_lstm.errors import UserError
 
 MINIMAL = "task: {horizon: 2}\ndata: {path: a.csv}\n"
 CONFIG = parse_config({"task": {"horizon": 2}, "data": {"path": "a.csv"}})
-BOOLEAN = ("model.bidirectional", "model.linear", "model.residual", "model.calendar", "train.deterministic",
-           "train.refit", "train.profile", "fleet.global_model", "search.early_stopping")  # fmt: skip
+SPLIT = "expected one of validation, test, validation_start, test_start"
+BOOLEAN = ("data.shared_steps", "model.bidirectional", "model.linear", "model.residual", "model.calendar",
+           "train.deterministic", "train.refit", "train.profile", "fleet.global_model",
+           "search.early_stopping")  # fmt: skip
 
 
 @pytest.fixture
@@ -101,9 +103,18 @@ def test_a_config_that_can_not_be_opened_is_named(tmp_path, name, reason):
         ("model: {input_size: 1}", "model.input_size is not a setting; did you mean task.context_length?"),
         ("lookback: 1", "lookback is not a setting; did you mean task.context_length?"),
         ("split: {dropout: 1}", "split.dropout is not a setting; did you mean model.dropout?"),
-        ("split: {stride: 1}", "split.stride is not a setting; expected one of validation, test"),  # two have one
-        ("split: {zzz: 1}", "split.zzz is not a setting; expected one of validation, test"),
-        ("split: {int: 1}", "split.int is not a setting; expected one of validation, test"),
+        (
+            "split: {stride: 1}",
+            f"split.stride is not a setting; {SPLIT}",
+        ),  # two have one
+        (
+            "split: {zzz: 1}",
+            f"split.zzz is not a setting; {SPLIT}",
+        ),
+        (
+            "split: {int: 1}",
+            f"split.int is not a setting; {SPLIT}",
+        ),
         ("model: {unit: [1]}", "model.unit is not a setting; did you mean model.units?"),
     ],
 )

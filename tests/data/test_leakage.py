@@ -52,12 +52,15 @@ def prepared(tmp_path, make_frame, make_config):
     """Prepare series; gives facts, training windows and validation windows, all as bytes."""
     number = iter(range(1000))
 
-    def run(series: dict[str, np.ndarray], transform: str = "auto") -> dict[str, bytes]:
+    def run(series: dict[str, np.ndarray], transform: str = "auto", dated: bool = False) -> dict[str, bytes]:
         # Missing values at the end stay in the test range; dropped, they would move it.
         data = {"data__transform": transform, "data__trailing": "missing"}
         config = make_config(**data, model__scaling_by="series", model__series_embedding=1)
         folder = tmp_path / str(next(number))
-        manifest = prepare(config, folder, make_frame(**series))
+        frame = make_frame(**series)
+        if dated:
+            frame["ds"] = np.concatenate([dates(name) for name in series])
+        manifest = prepare(config, folder, frame)
         task = manifest.make_task(resolve(config, manifest.statistics))
         rows = pa.concat_tables([pq.read_table(folder / shard.file) for shard in manifest.shards]).to_pandas()
         assert rows["unique_id"].tolist() == sorted(series)
@@ -68,7 +71,7 @@ def prepared(tmp_path, make_frame, make_config):
             "manifest": str((manifest.transforms, manifest.tested)).encode(),
         }
         # Nothing was left out of the comparison.
-        own = ["unique_id", "start", "length", "y", "series", "transform"]
+        own = ["unique_id", "start", "length", "y", "series", "transform", *(["lag"] if dated else [])]
         assert sorted(rows.columns) == sorted([*own, *STATISTICS, *EVIDENCE])
         for order in ("series", "windows", "recent"):
             for whole in (False, True):
@@ -80,12 +83,24 @@ def prepared(tmp_path, make_frame, make_config):
                 drawn = b"".join(values.tobytes() for block in blocks for values in block.values())
                 everything[f"{order} {'whole' if whole else 'train'}"] = drawn
         actual = validation_windows(Shards(folder, manifest), task, batch_size=4, seed=1, steps_per_epoch=1)
-        assert actual.used == 4 * 6
+        assert actual.used == (DATED_WINDOWS if dated else 4 * 6)
         inputs = b"".join(values.tobytes() for values in actual.inputs.values())
         everything["validation"] = inputs + actual.target.tobytes()
         return everything
 
     return run
+
+
+#: Days from the end of a series to the last date of all: some end in the test range, some before.
+LAGS = {"a": 0, "b": 1, "c": 5, "d": 6, "e": 8, "f": 20, "g": 0}
+LAST = np.datetime64("2024-06-30", "us")
+#: The cutoffs of the validation range are 9 to 12 days before the last date: `a` has no context there, `f` ended.
+DATED_WINDOWS = 0 + 4 + 4 + 4 + 4 + 0 + 4
+
+
+def dates(name: str) -> np.ndarray:
+    """The dates of a series."""
+    return LAST - (np.arange(LENGTHS[name])[::-1] + LAGS[name]) * np.timedelta64(1, "D")
 
 
 FACTS = ["statistics", "evidence", "transforms", "manifest"]
@@ -234,3 +249,25 @@ def test_a_context_holds_no_value_at_or_after_its_cutoff_and_a_target_none_beyon
                 else:
                     assert old[0].keys() == actual[0].keys() == {"y"}
                     assert old[0]["y"].tobytes() == actual[0]["y"].tobytes()
+
+
+@pytest.mark.parametrize("kind", list(CHANGES))
+@pytest.mark.parametrize(("held_out", "changed"), [(6, REFIT), (12, [*REFIT, "validation"])])
+def test_no_date_that_is_held_out_for_one_series_is_seen_in_another(held_out, changed, kind, series, prepared):
+    """Series end on different dates; every value on or after a date is changed, in whatever series it is."""
+    start = LAST - np.timedelta64(held_out - 1, "D")
+    after = {
+        name: np.concatenate([values[dates(name) < start], CHANGES[kind](values[dates(name) >= start])])
+        for name, values in series.items()
+    }
+    after["a"][-1] = KEPT
+    assert differing(prepared(series, dated=True), prepared(after, dated=True)) == sorted(changed)
+
+
+@pytest.mark.parametrize("name", ["b", "c", "d", "e", "f"])
+def test_the_last_training_date_of_a_series_that_ends_early_is_that_of_the_others(name, series, prepared):
+    """The positive control: the value on the last date before the validation range is trained on."""
+    step = min(len(series[name]) - 12 + LAGS[name], len(series[name])) - 1
+    assert dates(name)[step] == LAST - np.timedelta64(max(12, LAGS[name]), "D")
+    actual = set(differing(prepared(series, dated=True), prepared(changed_at(series, name, step), dated=True)))
+    assert actual >= {"statistics", *TRAIN, *REFIT}

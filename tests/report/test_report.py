@@ -92,11 +92,10 @@ def source_of(prepared: Prepared, folder: Path, predict: Any = None, validated: 
     metrics: dict[str, Any] = {"training": training}
     if predict is not None:
         settings = prepared.config.backtest
-        rolling = Rolling(settings.windows or 1, settings.stride or prepared.task.horizon)
+        rolling = Rolling(settings.windows, settings.stride)
         result = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest")
         result.scores.to_parquet(folder / "scores.parquet", index=False)
-        counts = {"windows": result.windows, "series": result.series, "series_too_short": result.too_short}
-        write_json(folder / "metrics.json", metrics | {"backtest": summarise(result.scores) | counts})
+        write_json(folder / "metrics.json", metrics | {"backtest": summarise(result.scores) | result.counts})
         metrics = json.loads((folder / "metrics.json").read_text())
     return Source(
         "a run",
@@ -166,7 +165,8 @@ class TestSections:
     def test_series_that_are_all_too_short_for_the_backtest_are_counted(self, prepare_frame, tmp_path):
         prepared = prepare_frame(noise("a", "b"), **SETTINGS)
         settings = prepared.config.backtest.model_copy(update={"windows": 30})
-        longer = replace(prepared, config=prepared.config.model_copy(update={"backtest": settings}))
+        task = replace(prepared.task, min_context=90)
+        longer = replace(prepared, config=prepared.config.model_copy(update={"backtest": settings}), task=task)
         page = Page(render_report(source_of(longer, tmp_path, spread(prepared.task))))
         assert page.sections == ALWAYS
         assert "No series is long enough to be scored" in page.text
@@ -245,7 +245,9 @@ class TestData:
         frame = zoned("a", np.random.default_rng(0).normal(size=90), "2018-08-15", freq, zone)
         prepared = prepare_frame(frame, **SETTINGS)
         backtest(prepared.shards, prepared.task, Rolling(3, 4), exact(prepared.task), tmp_path / "backtest")
-        example = read_digest(tmp_path / "backtest", prepared.shards, prepared.task, ["a"]).examples["a"]
+        example = read_digest(
+            tmp_path / "backtest", prepared.shards, prepared.task, Rolling(3, 4), ["a"]
+        ).examples["a"]
         local = frame["ds"].dt.tz_localize(None).tolist()
         assert pd.Series(example.past.ds).tolist() == local[-4 - len(example.past.ds) : -4]
         assert pd.Series(example.ds).tolist() == local[-4:]
@@ -345,8 +347,13 @@ class TestPage:
             assert winner is None or not [one for one in marked if "other" in one]
 
     def test_no_two_sentences_run_into_each_other(self, page_of):
-        text = page_of(pd.concat([noise("a", "b", "c"), noise("d", steps=12)])).text
-        assert "1 series are too short for the backtest; they are still forecast. No series" in text
+        short, ended = noise("d", steps=10, start="2024-03-21"), noise("e", steps=12)
+        text = page_of(pd.concat([noise("a", "b", "c"), short, ended])).text
+        assert "validation from 2024-03-11, test from 2024-03-19, to 2024-03-30; 1 of 5 series end before" in text
+        assert (
+            "the test range, and are not scored. 1 series are too short for the backtest; they are still forecast. No series"
+            in text
+        )
         assert not re.search(r"[a-z)%][.;:][A-Z]", text.replace("data.path", ""))
 
     def test_every_setting_is_listed_with_its_meaning(self, page_of):
@@ -364,7 +371,7 @@ class TestDigest:
         prepared = prepare_frame(frame, data__trailing="missing", **SETTINGS)
         task = prepared.task
         result = backtest(prepared.shards, task, Rolling(3, 4), spread(task), tmp_path / "backtest")
-        digest = read_digest(tmp_path / "backtest", prepared.shards, task, ["b", "c"])
+        digest = read_digest(tmp_path / "backtest", prepared.shards, task, Rolling(3, 4), ["b", "c"])
 
         table = pd.read_parquet(tmp_path / "backtest")
         scale = {}

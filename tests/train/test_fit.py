@@ -54,19 +54,25 @@ def run(
     return fitted
 
 
-def validation() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+def validation() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
     """Random targets, so that training longer makes the loss worse."""
     y, target = windows(2)
     for first in (0, BATCH):
-        yield {"y": y[first : first + BATCH][:, ::-1]}, target[first : first + BATCH]
+        yield {"y": y[first : first + BATCH][:, ::-1]}, target[first : first + BATCH], np.ones(BATCH)
 
 
-def test_the_weights_kept_are_those_with_the_least_validation_loss(tmp_path):
+def smoothed(losses: list[float]) -> list[float]:
+    """Of each epoch the mean of its loss and the two before."""
+    return [float(np.mean(losses[max(end - 3, 0) : end])) for end in range(1, len(losses) + 1)]
+
+
+def test_the_weights_kept_are_those_with_the_least_smoothed_validation_loss(tmp_path):
     fitted = run(tmp_path, validation)
     losses = [record.validation_loss for record in fitted.history]
-    best = int(np.argmin(losses))
+    assert [record.smoothed_loss for record in fitted.history] == pytest.approx(smoothed(losses))
+    best = int(np.argmin(smoothed(losses)))
     assert fitted.steps == fitted.history[best].step
-    assert fitted.validation_loss == losses[best]
+    assert fitted.validation_loss == fitted.history[best].smoothed_loss
     assert make_mean_loss(fitted.model, LOSS)(validation()) == pytest.approx(losses[best], rel=1e-6)
 
 
@@ -87,12 +93,20 @@ def test_a_callback_is_called_after_every_epoch_once_its_checkpoint_is_written_a
     assert [step for *_, step in calls] == [5, 10, 15, 20, 25, 30]
     losses = [record.validation_loss for record in fitted.history]
     assert [loss for _, _, loss, _ in calls] == pytest.approx(losses, rel=1e-6), "the weights that were validated"
-    assert [best for _, best, *_ in calls] == [loss == min(losses[: n + 1]) for n, loss in enumerate(losses)]
+    means = smoothed(losses)
+    assert [best for _, best, *_ in calls] == [mean == min(means[: n + 1]) for n, mean in enumerate(means)]
     assert (tmp_path / "callback" / "history.csv").read_bytes() == (
         tmp_path / "plain" / "history.csv"
     ).read_bytes()
     for one, two in zip(plain.model.get_weights(), fitted.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_one_epoch_with_a_low_loss_among_bad_ones_is_not_chosen(tmp_path, monkeypatch):
+    losses = iter([5.0, 4.0, 3.0, 2.9, 0.5, 4.0, 6.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr(training_loop, "make_mean_loss", lambda *_: lambda _: next(losses))
+    fitted = run(tmp_path, validation, max_steps=50)
+    assert (fitted.steps, fitted.validation_loss) == (50, 2.0)
 
 
 def test_patience_ends_a_training_that_does_not_get_better(tmp_path):
@@ -145,7 +159,7 @@ from tests.train.test_step import BATCH
 def batches():
     while True:
         y = np.arange(BATCH * 12, dtype=np.float32).reshape(BATCH, 12)
-        yield {"y": y}, np.ones((BATCH, 4), np.float32)
+        yield {"y": y}, np.ones((BATCH, 4), np.float32), np.ones(BATCH)
 
 def broken():
     model = build_model(TASK, settings())

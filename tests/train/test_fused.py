@@ -184,6 +184,11 @@ def assert_same(one: FittedMember, two: FittedMember) -> None:
         np.testing.assert_array_equal(left, right)
 
 
+def cut(source: GroupWindows, chosen: Any) -> tuple:
+    """A batch of windows with their weights."""
+    return *source.cut(chosen.series, chosen.cutoff), chosen.weight
+
+
 def fit_alone(name: str, folder: Path, models: FusedModels, shape: ModelSettings) -> Fitted:
     """The ordinary loop on what the fused one sees."""
     source, series, seed = windows(), np.array([NAMES.index(name)]), group_seed(name, 1)
@@ -206,7 +211,7 @@ def fit_alone(name: str, folder: Path, models: FusedModels, shape: ModelSettings
         name="train",
         steps=40,
         batches=lambda *_: iter(data),
-        validation=lambda: iter([source.cut(*source.validation(series, seed))]),
+        validation=lambda: iter([cut(source, source.validation(series, seed))]),
         checkpoints=Checkpoints(folder, name, 1, monitor.print),
     )
     return fit(build, head_loss(shape.head, TASK), models.train, tf.distribute.get_strategy(), phase, monitor)
@@ -221,24 +226,26 @@ def test_a_member_is_trained_and_stopped_as_the_ordinary_loop_does_it(tmp_path):
         assert one.validation_loss == pytest.approx(alone.validation_loss, rel=1e-4)
         for got, expected in zip(one.history, alone.history, strict=True):
             assert (got.epoch, got.step) == (expected.epoch, expected.step)
-            numbers = [(line.learning_rate, line.loss, line.validation_loss) for line in (got, expected)]
+            names = ("learning_rate", "loss", "validation_loss", "smoothed_loss")
+            numbers = [[getattr(line, one) for one in names] for line in (got, expected)]
             assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
         for left, right in zip(one.weights, alone.model.get_weights(), strict=True):
             np.testing.assert_allclose(left, right, atol=1e-4)
     assert len({len(one.history) for one in fused.values()}) > 1, "patience ends some before others"
 
 
-def test_the_weights_kept_are_those_with_the_least_validation_loss():
+def test_the_weights_kept_are_those_with_the_least_smoothed_validation_loss():
     models, shape = make(learning_rate=0.1)
     source = windows()
     for name, one in train_all(models, members(), slots=3).items():
-        losses = [line.validation_loss for line in one.history]
+        losses = [line.smoothed_loss for line in one.history]
         assert one.validation_loss == min(losses)
-        assert one.steps == one.history[int(np.argmin(losses))].step
+        best = one.history[int(np.argmin(losses))]
+        assert one.steps == best.step
         models.ordinary.set_weights(one.weights)
-        validation = source.cut(*source.validation(np.array([NAMES.index(name)]), 1))
+        validation = cut(source, source.validation(np.array([NAMES.index(name)]), 1))
         loss = make_mean_loss(models.ordinary, head_loss(shape.head, TASK))(iter([validation]))
-        assert loss == pytest.approx(min(losses), rel=1e-5)
+        assert loss == pytest.approx(best.validation_loss, rel=1e-5)
 
 
 @pytest.mark.same_bytes
@@ -270,8 +277,8 @@ def test_training_losses_are_those_of_each_model_alone():
     expected = []
     for one in given:
         models.ordinary.set_weights(one.weights)
-        inputs, target = source.cut(*source.training_sample(one.series, group_seed(one.name, models.train.seed)))
-        expected.append(make_mean_loss(models.ordinary, head_loss(shape.head, TASK))(iter([(inputs, target)])))
+        sample = cut(source, source.training_sample(one.series, group_seed(one.name, models.train.seed)))
+        expected.append(make_mean_loss(models.ordinary, head_loss(shape.head, TASK))(iter([sample])))
     for slots in (2, 3, 5, 8):
         np.testing.assert_allclose(training_losses(models, source, given, slots), expected, rtol=1e-4)
     spoilt = [*given[:2], replace(given[2], weights=[one * np.nan for one in given[2].weights])]

@@ -12,6 +12,7 @@ from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import TrainSettings
 from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec
 from dist_lstm.data.stream import WindowSample, distribute
+from dist_lstm.data.windows import weights_by_series
 from dist_lstm.model.encoder import ReplicaDropout
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
@@ -238,12 +239,26 @@ def test_the_loss_of_a_series_does_not_depend_on_its_unit():
     y, target = (part[:BATCH] for part in windows())
 
     def mean_loss(factor: float) -> float:
-        def once() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-            yield {"y": y * factor}, target * factor
+        def once() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+            yield {"y": y * factor}, target * factor, np.ones(BATCH)
 
         return make_mean_loss(model, loss)(once())
 
     assert mean_loss(4096.0) == pytest.approx(mean_loss(1.0), rel=1e-5)
+
+
+def test_the_mean_loss_is_that_of_series_however_many_windows_they_have():
+    model, loss = build_model(TASK, settings(dropout=0.0)), head_loss("quantile", TASK)
+    y, target = (part[:6] for part in windows())
+    series, target = np.array([0, 0, 0, 0, 1, 2]), target.copy()
+    target[1] = np.nan
+
+    def mean_loss(chosen: np.ndarray) -> float:
+        weight = weights_by_series(series[chosen], target[chosen])
+        return make_mean_loss(model, loss)(WindowSample({"y": y[chosen]}, target[chosen], weight, 6, 4).batches())
+
+    alone = [mean_loss(series == one) for one in range(3)]
+    assert mean_loss(series >= 0) == pytest.approx(np.mean(alone), rel=1e-5)
 
 
 @pytest.mark.parametrize("task", [TASK, FULL], ids=["values alone", "every input"])
@@ -254,7 +269,7 @@ def test_the_mean_loss_of_padded_batches_is_that_of_the_windows(task):
     inputs, target = next(batches(task).as_numpy_iterator())
 
     def mean_loss(batch_size: int) -> float:
-        windows = WindowSample(inputs, target, BATCH, batch_size)
+        windows = WindowSample(inputs, target, np.ones(BATCH, np.float32), BATCH, batch_size)
         return make_mean_loss(model, loss)(windows.batches())
 
     whole = mean_loss(BATCH)

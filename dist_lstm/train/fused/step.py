@@ -17,7 +17,7 @@ import tensorflow as tf
 from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettings
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.model.fused import Noise, Weights, fused_network, normalise_windows
-from dist_lstm.model.heads import head_loss
+from dist_lstm.model.heads import Loss, head_loss
 
 #: AdamW's decay of the mean of gradients and of that of their squares, and its guard of a division; as in Keras.
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
@@ -94,25 +94,14 @@ def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: Measure
     def normalise(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return normalise_windows(inputs, target, task, settings)
 
-    def summed_loss(
-        weights: Weights,
-        features: tf.Tensor,
-        target: tf.Tensor,
-        noise: Noise | None,
-        counts: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        counted = tf.logical_not(tf.math.is_nan(target))
-        scaled = fused_network(weights, features, task, settings, noise)
-        errors = loss(tf.where(counted, target, tf.zeros_like(target)), scaled)
-        weight = tf.cast(counted, errors.dtype)
-        weight = weight if counts is None else weight * counts[:, :, None]
-        return tf.reduce_sum(errors * weight, axis=(1, 2)), tf.reduce_sum(weight, axis=(1, 2))
+    def network(weights: Weights, features: tf.Tensor, noise: Noise | None) -> tf.Tensor:
+        return fused_network(weights, features, task, settings, noise)
 
     def one_step(state: State, rates: Rates, features: tf.Tensor, target: tf.Tensor) -> tuple[State, tf.Tensor]:
         noise = Noise(rates.dropout, rates.seed, state.step)
         with tf.GradientTape() as tape:
             tape.watch(state.weights)
-            total, count = summed_loss(state.weights, features, target, noise)
+            total, count = _summed_loss(loss, network(state.weights, features, noise), target)
             mean = total / tf.maximum(count, 1.0)
         gradients, norm = _clip(dict(tape.gradient(mean, state.weights)), train.clip_norm)
         running = state.step < rates.limit
@@ -137,10 +126,22 @@ def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: Measure
         return state, sums
 
     @tf.function(autograph=False, jit_compile=True)
-    def mean_loss(weights: Weights, features: tf.Tensor, target: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.stack(summed_loss(weights, features, target, None, counts), axis=1), tf.float64)
+    def mean_loss(weights: Weights, features: tf.Tensor, target: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        sums = _summed_loss(loss, network(weights, features, None), target, weight)
+        return tf.cast(tf.stack(sums, axis=1), tf.float64)
 
     return FusedSteps(normalise, train_steps, mean_loss)
+
+
+def _summed_loss(
+    loss: Loss, scaled: tf.Tensor, target: tf.Tensor, window_weight: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss of each model, `[M]`, summed over observed targets, and their number or weight, `[M]`."""
+    counted = tf.logical_not(tf.math.is_nan(target))
+    errors = loss(tf.where(counted, target, tf.zeros_like(target)), scaled)
+    weight = tf.cast(counted, errors.dtype)
+    weight = weight if window_weight is None else weight * window_weight[:, :, None]
+    return tf.reduce_sum(errors * weight, axis=(1, 2)), tf.reduce_sum(weight, axis=(1, 2))
 
 
 def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: MeasuredTrainSettings) -> tf.Tensor:
