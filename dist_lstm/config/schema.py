@@ -205,7 +205,7 @@ class TrainSettings(Section):
         "checkpoint with half the learning rate; the second time, training fails.",
     )
     patience: int = Field(
-        default=10, ge=1, description="Epochs without a better validation loss after which training stops."
+        default=10, ge=1, description="Epochs without a lower smoothed validation loss after which training stops."
     )
     window_sampling: Literal["series", "windows", "recent"] = Field(
         default="series",

@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dist_lstm.config.defaults import resolve
 from dist_lstm.config.schema import DataSettings
 from dist_lstm.config.yaml import parse_yaml
 from dist_lstm.data import partition, shards
 from dist_lstm.data import prepare as module
 from dist_lstm.data.manifest import load_manifest
 from dist_lstm.data.panel import Panel
+from dist_lstm.data.ranges import split_sentence
 from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
 from dist_lstm.storage import MARKER, is_marked
@@ -367,3 +369,56 @@ def test_a_table_without_rows_or_without_values_is_refused(content, make_config,
     with pytest.raises(UserError, match=r"has no rows|none of its 2 series has an observed value"):
         prepare(make_config(tmp_path / "t.csv"), tmp_path / "shards")
     assert not (tmp_path / "shards").exists()
+
+
+def dated(make_frame, ends: dict[str, str], **series) -> pd.DataFrame:
+    """Daily series that end on the given dates."""
+    frame = make_frame(**series)
+    dates = [pd.date_range(end=ends[name], periods=len(values), unit="us") for name, values in series.items()]
+    return frame.assign(ds=np.concatenate(dates))
+
+
+def test_the_last_date_of_all_series_and_the_steps_to_it_are_kept(make_frame, make_config, tmp_path):
+    ends = {"a": "2024-06-30", "b": "2024-06-28", "c": "2024-06-20"}
+    frame = dated(make_frame, ends, a=np.arange(40.0), b=np.arange(30.0), c=np.arange(35.0))
+    manifest = prepare(make_config(), tmp_path / "shards", frame)
+    assert (manifest.last, manifest.ended) == ("2024-06-30T00:00:00.000000", 1)
+    [group] = Shards(tmp_path / "shards", manifest).row_groups()
+    assert (group.length.tolist(), group.lag.tolist()) == ([40, 30, 35], [0, 2, 10])
+    task = manifest.make_task(resolve(make_config(), manifest.statistics))
+    assert split_sentence(manifest, task) == (
+        "by calendar: validation from 2024-06-19, test from 2024-06-25, to 2024-06-30; 1 of 3 series end before "
+        "the test range, and are not scored"
+    )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_series_share_whole_numbers_only_where_a_setting_says_so(make_frame, make_config, tmp_path, shared):
+    frame = make_frame(a=np.arange(40.0), b=np.arange(30.0))
+    config = make_config(data__shared_steps=shared)
+    manifest = prepare(config, tmp_path / "shards", frame)
+    assert manifest.last == (39 if shared else None)
+    [group] = Shards(tmp_path / "shards", manifest).row_groups()
+    assert group.lag.tolist() == [0, 10 if shared else 0]
+    sentence = split_sentence(manifest, manifest.make_task(resolve(config, manifest.statistics)))
+    expected = "by calendar: validation from 28, test from 34, to 39; 1 of 2 series end before the test range"
+    own = "at the end of each series: 6 steps of validation, then 6 steps of test"
+    assert sentence.startswith(expected if shared else own)
+
+
+def test_a_series_that_ends_long_after_the_others_is_named(make_frame, make_config, tmp_path, caplog):
+    ends = {"a": "2024-06-30", "b": "2024-06-30", "late": "2034-06-30"}
+    values = {"a": np.arange(40.0), "b": np.arange(40.0)}
+    with pytest.raises(UserError) as caught:
+        prepare(make_config(), tmp_path / "few", dated(make_frame, ends, **values, late=np.arange(3.0)))
+    assert str(caught.value) == (
+        "data.path: no series has a window to validate on: ranges are cut by calendar: validation from "
+        "2034-06-19, test from 2034-06-25, to 2034-06-30 (task.min_context 2 + task.horizon 3 + "
+        "split.validation 6 + split.test 6); lower one of these; or correct or drop a series: 2034-06-30, the "
+        "last of all series, is that of unique_id 'late'"
+    )
+    prepare(make_config(), tmp_path / "many", dated(make_frame, ends, **values, late=np.arange(30.0)))
+    assert caplog.messages == [
+        "only 1 of 3 series reach into the test range, which begins at 2034-06-25: 2034-06-30, the last of all "
+        "series, is that of unique_id 'late'"
+    ]
