@@ -157,7 +157,7 @@ class Forecaster:
         """Forecast from rolling cutoffs in the held-out last steps, with a model that saw none of them.
 
         Args:
-            n_windows: Number of cutoffs, the last one horizon before the end; None for `backtest.windows`.
+            n_windows: Number of cutoffs, the last one horizon before the last date; None for `backtest.windows`.
             step_size: Steps between two cutoffs; None for `backtest.stride`.
 
         Returns:

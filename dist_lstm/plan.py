@@ -67,7 +67,9 @@ def make_plan(config: Config) -> dict[str, Any]:
     return {
         "config": resolved.model_dump(mode="json"),
         "derived": {key: {"value": default.value, "why": default.why} for key, default in derived.items()},
-        "data": manifest.model_dump(mode="json", exclude={"shards", "fingerprint", "schema_version"}),
+        "data": manifest.model_dump(
+            mode="json", exclude={"shards", "fingerprint", "schema_version", "last", "ended"}
+        ),
         "split": describe_split(manifest, task),
         "windows": {
             "training": windows.windows,

@@ -55,7 +55,7 @@ def make_table() -> pd.DataFrame:
         "nothing": np.full(60, np.nan),
     }
     parts = [
-        pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024-01-01", periods=len(y), freq="D"), "y": y})
+        pd.DataFrame({"unique_id": name, "ds": pd.date_range(end="2024-04-29", periods=len(y)), "y": y})
         for name, y in values.items()
     ]
     return pd.concat(parts, ignore_index=True)

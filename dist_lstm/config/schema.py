@@ -253,7 +253,7 @@ class BacktestSettings(Section):
     windows: int | None = Field(
         default=None,
         ge=1,
-        description="Number of cutoffs; the last one is one horizon before the end of the series.",
+        description="Number of cutoffs; the last one is one horizon before the end of the test range.",
     )
     stride: int | None = Field(default=None, ge=1, description="Steps between two cutoffs.")
 

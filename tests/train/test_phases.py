@@ -24,7 +24,8 @@ from dist_lstm.train.phases import Refit, Training, train_phase, train_refit
 from dist_lstm.train.progress import Fitted
 from tests.preparing import prepare
 
-LENGTHS = {"a": 60, "b": 45}
+#: They end on the same day, and start on the same day of the week.
+LENGTHS = {"a": 60, "b": 46}
 HORIZON, VALIDATION, TEST = 3, 6, 9
 DAYS = pd.Timestamp("2024-01-01")
 
@@ -35,7 +36,7 @@ def make_frame() -> pd.DataFrame:
         pd.DataFrame(
             {
                 "unique_id": name,
-                "ds": pd.date_range(DAYS, periods=length, freq="D"),
+                "ds": pd.date_range(end=DAYS + pd.Timedelta(days=59), periods=length),
                 "y": 1000.0 * number + np.arange(length),
             }
         )
@@ -97,7 +98,7 @@ def test_the_first_training_draws_from_the_training_range_and_validates_on_what_
     train_phase(job)
     (_, _, settings, _, phase, monitor) = asked[0]
     assert (phase.name, phase.steps, settings, monitor) == ("train", 8, job.config.train, job.monitor)
-    validated = [target for _, target in phase.validation()]
+    validated = [target for _, target, _ in phase.validation()]
     for name, length in LENGTHS.items():
         end = length - VALIDATION - TEST
         # The first targets lie one season, the least context, after the start.
