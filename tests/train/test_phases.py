@@ -160,7 +160,7 @@ def test_how_many_windows_there_are_is_said_once_validation_is_known(work):
     train_phase(job)
     shown = job.monitor._console.file.getvalue()
     windows = sum(length - VALIDATION - TEST - HORIZON - job.task.min_context + 1 for length in LENGTHS.values())
-    assert f"{windows} to train on, of 2 series; 4 of 4 to validate on" in shown
+    assert f"{windows} to train on, of 2 series; 8 of 8 to validate on" in shown
 
 
 class TestRefitsThatDiverge:
