@@ -367,7 +367,7 @@ def test_one_model_may_be_trained_on_several_series():
     group = Member("group", np.array([0, 3]))
     both = train_all(models, [group, *members("C")], slots=3)["group"]
     assert both.failure is None
-    assert len(windows().validation(group.series, 1)[0]) == 2
+    assert len(windows().validation(group.series, 1).series) == 2
 
 
 def test_out_of_time_what_runs_is_kept_and_what_has_not_begun_says_so():
