@@ -118,8 +118,8 @@ class Fleet:
         """Normalised windows of a series for all updates: `[updates * B, T, 2]` and targets `[updates * B, H]`."""
         seed = group_seed(member.name, 1)
         inputs, target = self.windows.cut(*self.windows.training(member.series, seed, 0))
-        features, scaled = self.models.steps.normalise(inputs, target)
-        return features.numpy(), np.nan_to_num(scaled.numpy())
+        normalised, scaled = self.models.steps.normalise(inputs, target)
+        return np.asarray(normalised["features"]), np.nan_to_num(scaled)
 
     def fit(self, series: int) -> dict[str, float]:
         """Time a new model for each series."""

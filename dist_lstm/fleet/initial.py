@@ -47,7 +47,7 @@ class Initial:
                     f"{folder}: its model has another architecture",
                     (
                         "leave model.* and task.context_length out of fleet.settings, and static covariates "
-                        "out of the run"
+                        "and model.series_embedding out of the run"
                     ),
                 )
             self._same = before, after

@@ -137,7 +137,7 @@ def _arrays(
         raise UserError(
             "fleet.init_from",
             f"its models have other variables ({len(values):,} weights) than those of this fleet ({number:,})",
-            "give fleet.settings the same context_length, segment_length and units",
+            "give fleet.settings the same task.context_length and model.*",
         )
     parts = np.split(values, np.cumsum(sizes)[:-1])
     named = {path: part.reshape(shape) for (path, shape), part in zip(stored.items(), parts, strict=True)}

@@ -69,9 +69,11 @@ class FleetJob:
 
 
 def small_task(shards: Shards, config: ResolvedConfig) -> Task:
-    """The task of a small model: its only input is the target; differences between series are in the weights."""
-    task = shards.make_task(config)
-    return replace(task, vocabulary=Vocabulary(), series=0, calendar=False)
+    """The task of a small model: without inputs that identify a series, as the models differ in their weights.
+
+    Each model would hold the embeddings of all series and categories of the panel, almost all of them unused.
+    """
+    return replace(shards.make_task(config), vocabulary=Vocabulary(), series=0)
 
 
 def slots_of(config: ResolvedConfig) -> int:
@@ -87,7 +89,7 @@ class PackWorker:
         job: The fleet.
 
     Raises:
-        UserError: If such models can't be trained as one graph, or can't start from the weights of `init_from`.
+        UserError: If the models can't start from the weights of `init_from`.
     """
 
     def __init__(self, job: FleetJob) -> None:

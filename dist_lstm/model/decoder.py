@@ -4,6 +4,9 @@ Axes: B batch, H horizon, S segments of the horizon, L steps of a segment, P hea
 E features of a series, F features of a segment, W width of a segment's embedding.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -43,7 +46,10 @@ class SegmentEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.segments = segments
         self.width = width
-        self.vectors = self.add_weight(shape=(segments, width), initializer="glorot_uniform", name="vectors")
+        self.vectors_initializer = keras.initializers.GlorotUniform()
+        self.vectors = self.add_weight(
+            shape=(segments, width), initializer=self.vectors_initializer, name="vectors"
+        )
 
     def call(self, state: keras.KerasTensor) -> keras.KerasTensor:
         """Repeat the vectors for each of the states, `[B, U]`, to `[B, S, W]`."""
@@ -85,6 +91,29 @@ def decode_segments(
     return ops.reshape(keras.layers.Dense(outputs, name="decoder")(hidden), (-1, segments, outputs))
 
 
+def feed_back(
+    lstm: Callable[..., Any],
+    dense: Callable[..., Any],
+    features: keras.KerasTensor,
+    states: list[keras.KerasTensor],
+) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+    """One step of an LSTM that reads its own last output.
+
+    Args:
+        lstm: One step: its input, and hidden and cell state, to the next hidden state and both next states.
+        dense: Hidden state to output.
+        features: Features of a segment, `[..., F]`.
+        states: Hidden and cell state, each `[..., U]`, and last output, `[..., L * P]`.
+
+    Returns:
+        The output, `[..., L * P]`, and the next states.
+    """
+    *before, last = states
+    hidden, (_, cell) = lstm(ops.concatenate([features, last], axis=-1), before)
+    output = dense(hidden)
+    return output, [hidden, cell, output]
+
+
 @keras.saving.register_keras_serializable("dist_lstm")
 class FeedbackCell(keras.layers.Layer):
     """A step of an LSTM that reads its own last output.
@@ -113,11 +142,7 @@ class FeedbackCell(keras.layers.Layer):
         self, features: keras.KerasTensor, states: list[keras.KerasTensor]
     ) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
         """One segment: features, `[B, F]`, and states to its parameters, `[B, L * P]`, and the next states."""
-        hidden, cell, last = states
-        read = ops.concatenate([features, last], axis=-1)
-        hidden, (_, cell) = self.lstm(read, [hidden, cell])
-        output = self.dense(hidden)
-        return output, [hidden, cell, output]
+        return feed_back(self.lstm, self.dense, features, states)
 
     def get_config(self) -> dict[str, object]:
         """Settings to create the same layer."""

@@ -270,6 +270,31 @@ def test_an_exported_model_gives_the_forecasts_of_the_fleet(call, first, tmp_pat
     np.testing.assert_allclose(median, table["LSTM"], rtol=1e-5)
 
 
+def test_a_fleet_may_have_any_architecture_and_the_calendar(tmp_path):
+    model = {"decoder": "segment", "calendar": True, "bidirectional": True, "residual": True, "segment_length": 2}
+    changes = {"task.freq": "D"} | {f"model.{name}": value for name, value in model.items()}
+    config = override(make_config(tmp_path), changes)
+    table = pd.read_parquet(tmp_path / "50.parquet")
+    table["ds"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(table["ds"], "D")
+    table.to_parquet(tmp_path / "50.parquet")
+    job = work(config, tmp_path / "fleet")
+    assert models(job)["failure"].isna().all()
+    scores = pd.read_parquet(table_of(job, "scores")).query("model == 'LSTM'").set_index("unique_id")
+    usable = scores.index[scores["level"] == "own"]
+    assert len(usable), "the test needs a usable model"
+    export_model(job.folder, usable[0], tmp_path / "one.keras")
+    exported = load_model(tmp_path / "one.keras")
+    assert {"y", "calendar"} <= {one.name for one in exported.inputs}
+    with open_run(job.folder, QUIET) as run:
+        panel, task = run.shards.read_series(np.array([NAMES.index(usable[0])])), run.task
+    values, _ = make_predictor(exported, task, 32)(panel, forecast_cutoffs(panel.length))
+    forecast = pd.read_parquet(table_of(job, "forecasts")).query("unique_id == @usable[0]")
+    np.testing.assert_allclose(values[0, :, task.quantiles.index(0.5)], forecast["LSTM"], rtol=1e-5)
+    again = work(override(config, {"fleet.init_from": str(job.folder), "fleet.settings": SMALL | STILL}),
+                 tmp_path / "again")  # fmt: skip
+    np.testing.assert_allclose(models(again)["weights"]["a"], models(job)["weights"]["a"], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("fleet", "name", "path", "message"),
     [

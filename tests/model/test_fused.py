@@ -7,27 +7,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.schema import ModelSettings
-from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec
-from dist_lstm.errors import UserError
-from dist_lstm.model.fused import (
-    Noise,
-    check_fusable,
-    first_weights,
-    fused_network,
-    fused_outputs,
-    normalise_windows,
-    stack_weights,
-    unstack_weights,
-)
+from dist_lstm.config.task import Task
+from dist_lstm.model.fused import FusedModel, first_weights, stack_weights, unstack_weights
+from dist_lstm.model.fused_layers import Noise
+from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
-from dist_lstm.model.scaling import normalise_target
 from dist_lstm.train.checkpoint import load_model, save_model
+from dist_lstm.train.step import summed_loss
+from tests.model.test_architectures import (
+    AXES,
+    CHOSEN,
+    HORIZON,
+    Choice,
+    contexts,
+    covering,
+    every_combination,
+    make,
+    make_inputs,
+    name_of,
+)  # fmt: skip
 from tests.model.test_lstm import TASK, settings
 
-MODELS, BATCH = 3, 5
-TRANSFORMED = replace(TASK, transformed=True)
+MODELS = 3
+#: Every choice of every axis is in one of them.
+SAMPLE = covering(every_combination(), strength=1)
 
 
 def random_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
@@ -36,79 +40,106 @@ def random_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
     return [generator.normal(0, 0.3, weight.shape).astype(np.float32) for weight in model.get_weights()]
 
 
-def windows(task: Task) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Inputs, `[M, B, ...]`, and targets, `[M, B, H]`, with missing values, a constant and an empty context."""
-    generator = np.random.default_rng(4)
-    y = generator.normal(10, 4, (MODELS, BATCH, task.context_length)).astype(np.float32)
-    y[0, 0, :5] = y[1, 1, 7] = y[2, 2] = np.nan
-    y[1, 3] = 7
-    target = generator.normal(10, 4, (MODELS, BATCH, task.horizon)).astype(np.float32)
+def make_windows(task: Task) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Inputs, `[M, B, ...]`, and targets, `[M, B, H]`, with missing values, constant and empty contexts."""
+    inputs, generator = make_inputs(task, contexts()), np.random.default_rng(4)
+    orders = [generator.permutation(len(inputs["y"])) for _ in range(MODELS)]
+    target = generator.normal(3, 2, (MODELS, len(inputs["y"]), HORIZON)).astype(np.float32)
     target[0, 1, 2:] = np.nan
-    made = {
-        "y": y,
-        "transform": np.array(list(TRANSFORMS.values()))[generator.integers(0, 6, (MODELS, BATCH))],
-        "series_scale": np.where(generator.random((MODELS, BATCH, 1)) < 0.5, np.nan, [[[9.0, 3.0]]]),
-    }
-    return {name: made[name].astype(kind) for name, (_, kind) in input_spec(task).items()}, target
+    return {name: np.stack([values[order] for order in orders]) for name, values in inputs.items()}, target
 
 
-ARCHITECTURES = [
-    (TASK, {}),
-    (TASK, {"segment_length": 1, "units": (6,)}),
-    (TASK, {"segment_length": 12, "units": (4, 3, 5), "linear": False}),
-    (TASK, {"head": "mae", "scaling": "robust"}),
-    (replace(TRANSFORMED, levels=()), {"head": "huber", "scaling": "none"}),
-    (TRANSFORMED, {"scaling": "minmax"}),
-    (replace(TRANSFORMED, series_scaling="standard"), {"scaling_by": "series"}),
-]
-
-
-@pytest.mark.parametrize(("task", "changes"), ARCHITECTURES)
-def test_every_fused_model_forecasts_what_the_ordinary_one_does(task, changes):
-    model, shape = build_model(task, settings(**changes)), settings(**changes)
+def check_fused(choice: Choice, number: int, same_windows: bool) -> None:
+    """Compare forecasts, losses and gradients of fused models with those of each alone."""
+    task, shape = make(choice, number)
+    fused = FusedModel(task, shape)
+    model, loss = fused.ordinary, head_loss(shape.head, task)
+    assert len({one.path for one in model.weights}) == len(model.weights)
     each = [random_weights(model, seed) for seed in range(MODELS)]
-    inputs, _ = windows(task)
-    fused = fused_outputs(stack_weights(model, each), inputs, task, shape)
-    for number, weights in enumerate(each):
-        model.set_weights(weights)
-        expected = model({name: values[number] for name, values in inputs.items()})
-        assert fused.keys() == expected.keys()
+    inputs, target = make_windows(task)
+    if same_windows:
+        given, given_target = {name: values[0] for name, values in inputs.items()}, target[0]
+        inputs = {name: np.stack([values] * MODELS) for name, values in given.items()}
+        target = np.stack([given_target] * MODELS)
+        network_inputs, scaled_target = fused.normalise(given, given_target)
+        scaled_target = np.stack([scaled_target] * MODELS)
+    else:
+        given, flat = inputs, {name: values.reshape(-1, *values.shape[2:]) for name, values in inputs.items()}
+        normalised = fused.normalise(flat, target.reshape(-1, HORIZON))
+        network_inputs, scaled_target = tf.nest.map_structure(
+            lambda one: np.reshape(one, (MODELS, -1, *one.shape[1:])), normalised
+        )
+    weights = {path: tf.constant(one) for path, one in stack_weights(model, each).items()}
+    outputs, counted = fused.outputs(weights, given), ~np.isnan(scaled_target)
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        errors = loss(np.where(counted, scaled_target, 0), fused.network(weights, network_inputs))
+        losses = tf.reduce_sum(errors * counted, axis=(1, 2)) / counted.sum(axis=(1, 2))
+    gradients = tape.gradient(losses, weights)
+    for index, own in enumerate(each):
+        model.set_weights(own)
+        windows = {name: tf.constant(values[index]) for name, values in inputs.items()}
+        expected = model(windows)
+        assert outputs.keys() == expected.keys()
         for name, values in expected.items():
-            assert fused[name][number].shape == values.shape
-            np.testing.assert_allclose(fused[name][number], values, rtol=1e-4, atol=1e-5, err_msg=name)
+            assert outputs[name][index].shape == values.shape
+            np.testing.assert_allclose(outputs[name][index], values, rtol=1e-5, atol=1e-5, err_msg=name)
+        with tf.GradientTape() as tape:
+            total, count = summed_loss(model, loss, windows, target[index], training=False)
+            mean = total / count
+        assert count == counted[index].sum()
+        np.testing.assert_allclose(losses[index], mean, rtol=1e-5)
+        for variable, one in zip(model.weights, tape.gradient(mean, model.weights), strict=True):
+            gradient, path = tf.convert_to_tensor(one).numpy(), variable.path
+            near = 1e-5 * max(1, np.abs(gradient).max())
+            np.testing.assert_allclose(gradients[path][index], gradient, rtol=0, atol=near, err_msg=path)
 
 
-@pytest.mark.parametrize(("task", "changes"), ARCHITECTURES)
-def test_normalised_windows_are_what_the_ordinary_model_is_trained_on(task, changes):
-    model, shape = build_model(task, settings(**changes)), settings(**changes)
-    inputs, target = windows(task)
-    inputs, target = {name: values[0] for name, values in inputs.items()}, target[0]
-    outputs = model(inputs)
-    counted = ~np.isnan(target) & (outputs["scale"].numpy() > 0)
-    expected = normalise_target(np.nan_to_num(target), outputs, inputs.get("transform")).numpy()
-    _, scaled = normalise_windows(inputs, target, task, shape)
-    np.testing.assert_array_equal(~np.isnan(scaled), counted)
-    np.testing.assert_array_equal(scaled.numpy()[counted], expected[counted])
+@pytest.mark.parametrize(("number", "choice"), list(enumerate(SAMPLE)), ids=[name_of(one) for one in SAMPLE])
+def test_every_fused_model_equals_the_ordinary_one(number, choice):
+    check_fused(choice, number, same_windows=number % 2 == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "choice"), list(enumerate(CHOSEN)), ids=[name_of(one) for one in CHOSEN])
+def test_every_pair_of_choices_is_fused(number, choice):
+    check_fused(choice, number, same_windows=number % 2 == 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", AXES["decoder"])
+@pytest.mark.parametrize("bidirectional", AXES["bidirectional"])
+@pytest.mark.parametrize("residual", AXES["residual"])
+def test_every_network_is_fused(decoder, bidirectional, residual):
+    network = {"decoder": decoder, "bidirectional": bidirectional, "residual": residual}
+    for number, covariates in enumerate(AXES["covariates"]):
+        keras.backend.clear_session()
+        others = {name: AXES[name][number % len(AXES[name])] for name in ("head", "values", "linear")}
+        check_fused(network | {"covariates": covariates} | others, number, same_windows=number % 2 == 0)
 
 
 def test_a_fused_model_is_saved_and_loaded_as_an_ordinary_one(tmp_path):
     model = build_model(TASK, settings())
     each = [random_weights(model, seed) for seed in range(MODELS)]
     stacked = stack_weights(model, each)
-    inputs, _ = windows(TASK)
+    y = np.random.default_rng(4).normal(10, 4, (MODELS, 5, TASK.context_length)).astype(np.float32)
     model.set_weights(unstack_weights(stacked, 1))
     save_model(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
-    forecast = loaded({name: values[1] for name, values in inputs.items()})["forecast"]
-    expected = fused_outputs(stacked, inputs, TASK, settings())["forecast"][1]
+    forecast = loaded({"y": y[1]})["forecast"]
+    expected = FusedModel(TASK, settings()).outputs(stacked, {"y": y})["forecast"][1]
     np.testing.assert_allclose(forecast, expected, rtol=1e-5, atol=1e-5)
     for one, two in zip(unstack_weights(stacked, 2), each[2], strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_first_weights_are_drawn_as_a_new_model_draws_them():
-    model = build_model(TASK, settings(units=(32, 16)))
-    drawn = dict(zip((one.path for one in model.weights), first_weights(model, 3), strict=True))
+@pytest.mark.parametrize("decoder", AXES["decoder"])
+def test_first_weights_are_drawn_as_a_new_model_draws_them(decoder):
+    choice = {name: values[-1] for name, values in AXES.items()} | {"covariates": "all", "linear": True}
+    task, shape = make(choice | {"decoder": decoder}, units=(32, 16), series_embedding=32)
+    model = build_model(task, shape)
+    first = first_weights(model, 3)
+    drawn = dict(zip((one.path for one in model.weights), first, strict=True))
     for variable in model.weights:
         values, built = drawn[variable.path], variable.numpy()
         assert values.shape == built.shape
@@ -117,9 +148,13 @@ def test_first_weights_are_drawn_as_a_new_model_draws_them():
         elif variable.path.endswith("bias") or variable.path.startswith("linear"):
             np.testing.assert_array_equal(values, built)
         else:
-            limit = np.sqrt(6 / sum(values.shape))
-            assert 0.95 * limit < np.abs(values).max() <= limit
-            assert values.std() == pytest.approx(built.std(), rel=0.1)
+            assert (values != built).any()
+            limit = 0.05 if variable.path.endswith("embeddings") else np.sqrt(6 / sum(values.shape))
+            assert np.abs(values).max() <= limit
+            assert values.size < 500 or np.abs(values).max() >= 0.95 * limit
+            assert values.size < 500 or values.std() == pytest.approx(built.std(), rel=0.1)
+    random = [values.tobytes() for path, values in drawn.items() if not path.endswith("bias")]
+    assert len(set(random)) == len(random), "no two are alike"
 
 
 def test_first_weights_depend_on_the_seed_only():
@@ -135,26 +170,10 @@ def test_first_weights_depend_on_the_seed_only():
     ]
 
 
-@pytest.mark.parametrize(
-    ("task", "changes", "named"),
-    [
-        (TASK, {"decoder": "segment"}, "model.decoder"),
-        (TASK, {"bidirectional": True}, "model.bidirectional"),
-        (TASK, {"residual": True}, "model.residual"),
-        (replace(TASK, calendar=True, freq=Frequency("D")), {}, "calendar"),
-        (replace(TASK, series=3), {}, "series"),
-        (replace(TASK, vocabulary=Vocabulary(3, (("colour", 2),))), {}, "categories"),
-        (replace(TASK, vocabulary=Vocabulary(3, (), ("price",))), {}, "numbers"),
-    ],
-)
-def test_what_is_not_fused_is_refused_by_name(task, changes, named):
-    with pytest.raises(UserError, match=f"^{named}: .*trained as one only"):
-        check_fusable(task, settings(**changes))
-
-
-def test_what_is_fused_is_not_refused():
-    for task, changes in ARCHITECTURES:
-        check_fusable(task, settings(**changes))
+def test_a_layer_without_a_fused_form_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("dist_lstm.model.fused.FUSED_LAYERS", {})
+    with pytest.raises(TypeError, match="no fused form of LSTM"):
+        FusedModel(TASK, settings())
 
 
 WIDE = ModelSettings(segment_length=3, units=(64, 64), head="mae", linear=False)
@@ -162,16 +181,13 @@ WIDE = ModelSettings(segment_length=3, units=(64, 64), head="mae", linear=False)
 
 def hidden(rate: list[float], seed: list[int], step: list[int]) -> np.ndarray:
     """What dropout leaves of the last state: the decoder hands on unit after unit."""
-    task = replace(TASK, horizon=64, levels=())
-    model = build_model(task, WIDE)
-    model.set_weights(first_weights(model, 1))
-    weights = model.get_weights()
+    fused = FusedModel(replace(TASK, horizon=64, levels=()), WIDE)
+    weights = first_weights(fused.ordinary, 1)
     weights[-2:] = [np.eye(64, dtype=np.float32), np.zeros(64, np.float32)]
-    fused = stack_weights(model, [weights] * len(seed))
-    features = tf.constant(np.random.default_rng(0).normal(size=(1, 50, 12, 2)).astype(np.float32))
-    features = tf.repeat(features, len(seed), axis=0)
+    stacked = stack_weights(fused.ordinary, [weights] * len(seed))
+    features = tf.constant(np.random.default_rng(0).normal(size=(50, 12, 2)).astype(np.float32))
     noise = Noise(tf.constant(rate), tf.constant(seed), tf.constant(step))
-    run = tf.function(lambda: fused_network(fused, features, task, WIDE, noise), jit_compile=True)
+    run = tf.function(lambda: fused.network(stacked, {"features": features}, noise), jit_compile=True)
     return run().numpy()[..., 0]
 
 
@@ -193,3 +209,29 @@ def test_what_is_dropped_depends_on_a_models_seed_and_step_only():
     masks = first == 0
     for one, two in ((0, 1), (0, 2), (1, 2)):
         assert (masks[one] == masks[two]).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_each_model_takes_its_own_windows_to_be_of_unknown_series_and_categories():
+    """Where the embedding of the unknown is far off, the forecast shows what was dropped."""
+    choice = {name: values[0] for name, values in AXES.items()} | {"covariates": "all"}
+    task, shape = make(choice, id_dropout=0.3)
+    fused, number = FusedModel(task, shape), 400
+    inputs = make_inputs(task, np.random.default_rng(0).normal(size=(number, 12)).astype(np.float32))
+    inputs |= {name: np.ones_like(inputs[name]) for name in ("series", "categories")}
+    features, _ = fused.normalise(inputs, np.zeros((number, HORIZON), np.float32))
+    weights = stack_weights(fused.ordinary, [first_weights(fused.ordinary, 1)] * MODELS)
+    no_rate, seed, step = tf.zeros(MODELS), tf.constant([5, 6, 5]), tf.constant([1, 1, 2])
+    usual = fused.network(weights, features)
+    dropped = []
+    for name in ("series_embedding", "category_0"):
+        path = fused.ordinary.get_layer(name).embeddings.path
+        far = weights | {path: weights[path] + 9 * (np.arange(weights[path].shape[1]) == 0)[:, None]}
+        far = {key: np.float32(value) for key, value in far.items()}
+        np.testing.assert_allclose(fused.network(far, features), usual, atol=1e-6, err_msg="no noise, no dropout")
+        near, noisy = (fused.network(one, features, Noise(no_rate, seed, step)) for one in (weights, far))
+        dropped.append((np.abs(noisy - near) > 1e-5).any(axis=(2, 3)))
+    assert np.mean(dropped, axis=2) == pytest.approx(np.full((2, MODELS), 0.3), abs=0.08)
+    masks = [*dropped[0], dropped[1][0]]
+    for one in range(len(masks)):
+        for two in range(one):
+            assert (masks[one] == masks[two]).mean() == pytest.approx(0.58, abs=0.1)

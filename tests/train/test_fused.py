@@ -17,8 +17,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import SamplingConfig
-from dist_lstm.errors import UserError
-from dist_lstm.model.fused import stack_weights
+from dist_lstm.model.fused import FusedModel, stack_weights
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import Checkpoints
@@ -32,14 +31,16 @@ from dist_lstm.train.fused.fit import (
     make_fused_models,
     training_losses,
 )
-from dist_lstm.train.fused.step import Rates, State, learning_rate_at, make_fused_steps
+from dist_lstm.train.fused.step import FusedSteps, Rates, State, learning_rate_at, make_fused_steps
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.optimizer import make_optimizer
 from dist_lstm.train.progress import Fitted
 from dist_lstm.train.state import TrainState
 from dist_lstm.train.step import COUNT, LOSS, make_mean_loss, make_train_steps
-from tests.model.test_fused import TRANSFORMED, random_weights
-from tests.model.test_lstm import TASK, settings
+from tests.model.test_architectures import AXES, make_inputs
+from tests.model.test_architectures import make as make_choice
+from tests.model.test_fused import random_weights
+from tests.model.test_lstm import TASK, TRANSFORMED, settings
 
 MODELS, BATCH, STEPS = 3, 8, 50
 LENGTHS = (40, 25, 90, 33, 61)
@@ -67,6 +68,16 @@ def batches(task: Task) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return inputs, target
 
 
+def normalised(graphs: FusedSteps, inputs: dict[str, np.ndarray], target: np.ndarray) -> Any:
+    """Inputs of the network and targets as `train` takes them, of any leading axes."""
+    axes = target.shape[:-1]
+    flat = {name: values.reshape(-1, *values.shape[len(axes) :]) for name, values in inputs.items()}
+    return tf.nest.map_structure(
+        lambda one: np.reshape(one, (*axes, *one.shape[1:])),
+        graphs.normalise(flat, target.reshape(-1, target.shape[-1])),
+    )
+
+
 @pytest.mark.parametrize(
     ("task", "changes"),
     [
@@ -84,10 +95,8 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
     model, loss = build_model(task, shape), head_loss(shape.head, task)
     first = [random_weights(model, number) for number in range(MODELS)]
 
-    graphs = make_fused_steps(task, shape, train)
-    flat = {name: values.reshape(-1, *values.shape[3:]) for name, values in inputs.items()}
-    features, scaled = (one.numpy() for one in graphs.normalise(flat, target.reshape(-1, task.horizon)))
-    features, scaled = (one.reshape(STEPS, MODELS, BATCH, *one.shape[1:]) for one in (features, scaled))
+    graphs = make_fused_steps(FusedModel(task, shape), train)
+    features, scaled = normalised(graphs, inputs, target)
     weights = stack_weights(model, first)
     zeros = {name: np.zeros_like(one) for name, one in weights.items()}
     state = State(weights, zeros, zeros, np.zeros(MODELS, np.int32))
@@ -116,18 +125,54 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
         assert sums[number, 1] == count
 
 
+@pytest.mark.parametrize(
+    ("decoder", "covariates"),
+    [
+        ("direct", "series"),
+        *(pytest.param(one, "all", marks=pytest.mark.slow) for one in ("segment", "recursive")),
+    ],
+)
+def test_models_with_the_same_windows_take_the_steps_of_models_with_copies_of_them(decoder, covariates):
+    choice = {name: values[0] for name, values in AXES.items()} | {"decoder": decoder, "covariates": covariates}
+    task, shape = make_choice(choice, units=(4,))
+    fused, train = FusedModel(task, shape), TrainSettings.model_validate(TRAIN)
+    graphs, steps = make_fused_steps(fused, train), 6
+    y = np.random.default_rng(5).normal(3, 2, (steps * BATCH, task.context_length)).astype(np.float32)
+    inputs = {
+        name: values.reshape(steps, BATCH, *values.shape[1:]) for name, values in make_inputs(task, y).items()
+    }
+    target = np.random.default_rng(6).normal(3, 2, (steps, BATCH, task.horizon)).astype(np.float32)
+    target[:, 2, 1:] = np.nan
+    same = normalised(graphs, inputs, target)
+    own = tf.nest.map_structure(lambda one: np.repeat(one[:, None], MODELS, axis=1), same)
+    weights = stack_weights(fused.ordinary, [random_weights(fused.ordinary, seed) for seed in range(MODELS)])
+    zeros, numbers = {name: np.zeros_like(one) for name, one in weights.items()}, np.zeros(MODELS, np.int32)
+    rate, seeds = np.full(MODELS, 0.2, np.float32), np.array([5, 6, 7], np.int32)
+    rates = Rates(np.full(MODELS, 0.02, np.float32), np.float32(numbers), rate, seeds, numbers + steps)
+    first = State(weights, zeros, zeros, numbers)
+    results = [
+        tf.nest.map_structure(np.array, graphs.train(first, rates, *windows, tf.constant(steps)))
+        for windows in (same, own)
+    ]
+    (state, sums), (expected, expected_sums) = results
+    np.testing.assert_allclose(sums, expected_sums, rtol=1e-5)
+    np.testing.assert_array_equal(state.step, steps)
+    for name, one in expected.weights.items():
+        np.testing.assert_allclose(state.weights[name], one, atol=1e-5, err_msg=name)
+        assert (np.abs(one - weights[name]).max(axis=tuple(range(1, one.ndim))) > 1e-3).all(), name
+
+
 def test_values_that_float32_does_not_hold_are_normalised_in_float64():
     shape, train = settings(units=(6,)), TrainSettings.model_validate(TRAIN)
-    normalise = make_fused_steps(replace(TASK, value_type="float64"), shape, train).normalise
+    normalise = make_fused_steps(FusedModel(replace(TASK, value_type="float64"), shape), train).normalise
     steps = np.arange(TASK.context_length + TASK.horizon, dtype=np.float64)[None]
-    features, target = (one.numpy() for one in normalise({"y": 1e9 + steps[:, : TASK.context_length]},
-                                                         1e9 + steps[:, TASK.context_length :]))  # fmt: skip
-    low = make_fused_steps(TASK, shape, train).normalise
-    expected = [one.numpy() for one in low({"y": np.float32(steps[:, : TASK.context_length])},
-                                           np.float32(steps[:, TASK.context_length :]))]  # fmt: skip
-    assert features.dtype == target.dtype == np.float32
-    np.testing.assert_allclose(features, expected[0], atol=1e-5)
-    np.testing.assert_allclose(target, expected[1], atol=1e-5)
+    inputs, target = normalise({"y": 1e9 + steps[:, : TASK.context_length]}, 1e9 + steps[:, TASK.context_length :])
+    low = make_fused_steps(FusedModel(TASK, shape), train).normalise
+    context, ahead = np.float32(steps[:, : TASK.context_length]), np.float32(steps[:, TASK.context_length :])
+    expected, expected_target = low({"y": context}, ahead)
+    assert inputs["features"].dtype == target.dtype == np.float32
+    np.testing.assert_allclose(inputs["features"], expected["features"], atol=1e-5)
+    np.testing.assert_allclose(target, expected_target, atol=1e-5)
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(60, 10), (60, 0), (5, 100), (1, 1)])
@@ -301,7 +346,7 @@ def test_a_model_that_diverges_fails_alone():
 def test_a_step_without_numbers_is_not_taken_and_is_seen(kind):
     """A non-finite loss, or a gradient that is too large for float32."""
     models, shape = make()
-    graphs = make_fused_steps(TASK, shape, models.train)
+    graphs = make_fused_steps(FusedModel(TASK, shape), models.train)
     weights = stack_weights(models.ordinary, [models.draw_weights(1)] * 2)
     moments = {name: np.full_like(one, 0.01) for name, one in weights.items()}
     numbers = np.zeros(2, np.int32)
@@ -311,7 +356,9 @@ def test_a_step_without_numbers_is_not_taken_and_is_seen(kind):
     target[..., 0] = 100
     features[0, 1, :, [0, 6], 0] = np.nan if kind == "loss" else 3e38
     before = State(weights, moments, moments, numbers + 5)
-    after, sums = tf.nest.map_structure(np.array, graphs.train(before, rates, features, target, tf.constant(1)))
+    after, sums = tf.nest.map_structure(
+        np.array, graphs.train(before, rates, {"features": features}, target, tf.constant(1))
+    )
     for name, one in weights.items():
         np.testing.assert_array_equal(after.weights[name][1], one[1])
         np.testing.assert_array_equal(after.mean[name][1], moments[name][1])
@@ -383,8 +430,3 @@ def test_out_of_time_what_runs_is_kept_and_what_has_not_begun_says_so():
 def test_no_members_are_no_work():
     models, _ = make()
     assert train_all(models, [], slots=4) == {}
-
-
-def test_an_architecture_that_is_not_fused_is_refused():
-    with pytest.raises(UserError, match=r"model.decoder"):
-        make_fused_models(TASK, settings(decoder="segment"), TrainSettings.model_validate(TRAIN))

@@ -4,11 +4,11 @@ A fixed number of models is trained at once. A model that ends leaves its slot t
 the slowest, and one compiled graph serves any number of models. What a model becomes depends on its name, its
 series and the settings, not on its slot, nor on the models in the others.
 
-Axes: M slots, K steps of a call, B batch, T context, H horizon, F features.
+Axes: M slots, K steps of a call, B batch, H horizon.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -18,7 +18,7 @@ import tensorflow as tf
 from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettings
 from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows, WindowsOfGroup, group_seed
-from dist_lstm.model.fused import check_fusable, first_weights, unstack_weights
+from dist_lstm.model.fused import FusedModel, first_weights, unstack_weights
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.fused.members import FittedMember, Member
 from dist_lstm.train.fused.step import FusedSteps, Rates, State, learning_rate_at, make_fused_steps
@@ -33,18 +33,20 @@ class FusedModels:
     """An architecture, ready to train any number of models.
 
     Attributes:
-        settings: The architecture.
+        fused: The architecture.
         train: Batch size, learning rate, patience; resolved.
         ordinary: A model of this architecture, which takes the weights of any member.
-        draw_weights: A seed to first weights.
         steps: The compiled functions.
     """
 
-    settings: ResolvedModelSettings
+    fused: FusedModel
     train: MeasuredTrainSettings
     ordinary: keras.Model
-    draw_weights: Callable[[int], list[np.ndarray]]
     steps: FusedSteps
+
+    def draw_weights(self, seed: int) -> list[np.ndarray]:
+        """First weights of a model, by its seed."""
+        return first_weights(self.fused.ordinary, seed)
 
 
 def make_fused_models(task: Task, settings: ResolvedModelSettings, train: MeasuredTrainSettings) -> FusedModels:
@@ -57,20 +59,9 @@ def make_fused_models(task: Task, settings: ResolvedModelSettings, train: Measur
 
     Returns:
         The architecture; it is compiled at its first use.
-
-    Raises:
-        UserError: If it can't be fused.
     """
-    check_fusable(task, settings)
-    # Keeps its weights: first_weights takes from it those that are not drawn.
-    as_built = build_model(task, settings)
-    return FusedModels(
-        settings,
-        train,
-        build_model(task, settings),
-        lambda seed: first_weights(as_built, seed),
-        make_fused_steps(task, settings, train),
-    )
+    fused = FusedModel(task, settings)
+    return FusedModels(fused, train, build_model(task, settings), make_fused_steps(fused, train))
 
 
 @dataclass
@@ -200,7 +191,7 @@ class _Slots:
         rates = self._rates
         rates.learning_rate[slot] = _value_or(member.learning_rate, train.learning_rate)
         rates.weight_decay[slot] = _value_or(member.weight_decay, train.weight_decay)
-        rates.dropout[slot] = _value_or(member.dropout, self._models.settings.dropout)
+        rates.dropout[slot] = _value_or(member.dropout, self._models.fused.settings.dropout)
         rates.seed[slot], rates.limit[slot] = training.seed, training.limit
 
     def epoch(self) -> None:
@@ -244,21 +235,19 @@ class _Slots:
             None if one is None else self._windows.training(one.member.series, one.seed, len(one.history))
             for one in self.trainings
         ]
-        task = self._windows.task
-        # Float32; a step of the context has at most three features.
-        step_bytes = 4 * sampling.batch_size * len(epochs) * (3 * task.context_length + task.horizon)
+        step_bytes = self._models.fused.window_bytes * sampling.batch_size * len(epochs)
         call_steps = max(1, min(sampling.steps_per_epoch, _CALL_BYTES // step_bytes))
         sums = np.zeros((len(epochs), 2))
         for first in range(0, sampling.steps_per_epoch, call_steps):
             steps = min(call_steps, sampling.steps_per_epoch - first)
             part = slice(first * sampling.batch_size, (first + call_steps) * sampling.batch_size)
             chosen = [None if one is None else (one[0][part], one[1][part]) for one in epochs]
-            features, target = self._gather(chosen, call_steps * sampling.batch_size)
             shape = (len(epochs), call_steps, sampling.batch_size)
-            features, target = (
-                np.moveaxis(one.reshape(*shape, *one.shape[2:]), 1, 0) for one in (features, target)
+            inputs, target = tf.nest.map_structure(
+                lambda one, shape=shape: np.moveaxis(one.reshape(*shape, *one.shape[2:]), 1, 0),
+                self._gather(chosen, call_steps * sampling.batch_size),
             )
-            state, more = self._models.steps.train(self._state, self._rates, features, target, tf.constant(steps))
+            state, more = self._models.steps.train(self._state, self._rates, inputs, target, tf.constant(steps))
             self._state = tf.nest.map_structure(np.array, state)
             sums += more.numpy()
         return sums
@@ -283,7 +272,7 @@ class _Slots:
 
     def _gather(
         self, chosen: Sequence[tuple[np.ndarray, np.ndarray] | None], size: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Normalised windows of each slot, filled up to one size with windows that do not count.
 
         A window that is drawn several times, as happens in short series, is cut and normalised once.
@@ -293,7 +282,7 @@ class _Slots:
             size: Windows per slot.
 
         Returns:
-            Features, `[M, size, T, F]`, and targets, `[M, size, H]`.
+            Inputs of the network, each `[M, size, ...]`, and targets, `[M, size, H]`.
         """
         indices = np.full((2, len(chosen), size), -1, np.int64)
         for slot, pair in enumerate(chosen):
@@ -304,11 +293,11 @@ class _Slots:
         _, where, back = np.unique(code, return_index=True, return_inverse=True)
         missing = flat[0, where] < 0
         series, cutoff = np.where(missing, 0, flat[:, where])
-        normalised = self._models.steps.normalise(*self._windows.cut(series, cutoff))
-        features, target = (one.numpy() for one in normalised)
+        inputs, target = self._models.steps.normalise(*self._windows.cut(series, cutoff))
         target = np.where(missing[:, None], np.float32(np.nan), target)
-        shape = (len(chosen), size)
-        return features[back].reshape(*shape, *features.shape[1:]), target[back].reshape(*shape, -1)
+        return tf.nest.map_structure(
+            lambda one: np.asarray(one)[back].reshape(len(chosen), size, *one.shape[1:]), (inputs, target)
+        )
 
 
 def _value_or(value: float | None, otherwise: float) -> float:

@@ -4,23 +4,28 @@ Each model takes the step that `dist_lstm.train.step` would take with it alone: 
 observed targets, its own clipping, its own AdamW. Nothing is summed over models but the total that is
 differentiated, and its gradient for one model's weights is that of this model's loss.
 
-Axes: M fused models, K steps of a call, B batch, T context, H horizon, F features.
+Axes: M fused models, K steps of a call, B batch, H horizon.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dist_lstm.config.resolved import MeasuredTrainSettings, ResolvedModelSettings
-from dist_lstm.config.task import Task, input_spec
-from dist_lstm.model.fused import Noise, Weights, fused_network, normalise_windows
+from dist_lstm.config.resolved import MeasuredTrainSettings
+from dist_lstm.config.task import input_spec
+from dist_lstm.model.fused import FusedModel
+from dist_lstm.model.fused_layers import Noise, Weights
 from dist_lstm.model.heads import Loss, head_loss
 
 #: AdamW's decay of the mean of gradients and of that of their squares, and its guard of a division; as in Keras.
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+
+
+#: Inputs of the network by name.
+Inputs = Mapping[str, Any]
 
 
 class Rates(NamedTuple):
@@ -61,47 +66,45 @@ class State(NamedTuple):
 class FusedSteps:
     """Compiled functions; all shapes but those of `normalise` are fixed by the first call.
 
+    The windows of `train` and `loss` are as `normalise` gives them: each model's own, `[M, B, ...]`, or the same
+    for all models, `[B, ...]`.
+
     Attributes:
-        normalise: `normalise_windows` of any number of windows.
-        train: A state, rates, features `[K, M, B, T, F]` and targets `[K, M, B, H]` as `normalise` gives them, and
-            how many of the K steps to take, to the next state; and the loss summed over the counted targets
-            of these steps, and their number, `[M, 2]`, float64. A step whose loss or gradient is non-finite
-            is not applied; it makes the sum NaN.
-        loss: Weights, features `[M, B, T, F]`, targets `[M, B, H]` and weights of windows `[M, B]` to the weighted
-            sum of the loss without dropout and that of the weights, `[M, 2]`, float64.
+        normalise: `FusedModel.normalise` of any number of windows.
+        train: A state, rates, K batches of inputs and targets, `[K, M, B, ...]` or `[K, B, ...]`, and how many of
+            the K steps to take, to the next state; and the loss summed over the counted targets of these steps,
+            and their number, `[M, 2]`, float64. A step whose loss or gradient is non-finite is not applied; it
+            makes the sum NaN.
+        loss: Weights, inputs, targets and weights of windows, `[M, B]`, to the weighted sum of the loss without
+            dropout and that of the weights, `[M, 2]`, float64.
     """
 
-    normalise: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    normalise: Callable[..., tuple[Inputs, tf.Tensor]]
     train: Callable[..., tuple[State, tf.Tensor]]
     loss: Callable[..., tf.Tensor]
 
 
-def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: MeasuredTrainSettings) -> FusedSteps:
+def make_fused_steps(model: FusedModel, train: MeasuredTrainSettings) -> FusedSteps:
     """Build the graphs of fused models.
 
     Args:
-        task: The task.
-        settings: The architecture.
+        model: The architecture.
         train: Schedule and clipping; its rates are not used.
 
     Returns:
         The functions.
     """
-    loss = head_loss(settings.head, task)
-    inputs = {name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+    task, loss = model.task, head_loss(model.settings.head, model.task)
+    specs = {name: tf.TensorSpec((None, *shape), kind) for name, (shape, kind) in input_spec(task).items()}
+    target_spec = tf.TensorSpec((None, task.horizon), task.value_type)
+    normalise = tf.function(model.normalise, autograph=False, input_signature=[specs, target_spec])
 
-    @tf.function(autograph=False, input_signature=[inputs, tf.TensorSpec((None, task.horizon), task.value_type)])
-    def normalise(inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return normalise_windows(inputs, target, task, settings)
-
-    def network(weights: Weights, features: tf.Tensor, noise: Noise | None) -> tf.Tensor:
-        return fused_network(weights, features, task, settings, noise)
-
-    def one_step(state: State, rates: Rates, features: tf.Tensor, target: tf.Tensor) -> tuple[State, tf.Tensor]:
+    def one_step(state: State, rates: Rates, inputs: Inputs, target: tf.Tensor) -> tuple[State, tf.Tensor]:
         noise = Noise(rates.dropout, rates.seed, state.step)
         with tf.GradientTape() as tape:
             tape.watch(state.weights)
-            total, count = _summed_loss(loss, network(state.weights, features, noise), target)
+            scaled = model.network(state.weights, inputs, noise)
+            total, count = _summed_loss(loss, scaled, target)
             mean = total / tf.maximum(count, 1.0)
         gradients, norm = _clip(dict(tape.gradient(mean, state.weights)), train.clip_norm)
         running = state.step < rates.limit
@@ -115,10 +118,11 @@ def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: Measure
 
     @tf.function(autograph=False, jit_compile=True)
     def train_steps(
-        state: State, rates: Rates, features: tf.Tensor, target: tf.Tensor, steps: tf.Tensor
+        state: State, rates: Rates, inputs: Inputs, target: tf.Tensor, steps: tf.Tensor
     ) -> tuple[State, tf.Tensor]:
         def body(step: tf.Tensor, state: State, sums: tf.Tensor) -> tuple[tf.Tensor, State, tf.Tensor]:
-            state, more = one_step(state, rates, features[step], target[step])
+            batch = {name: values[step] for name, values in inputs.items()}
+            state, more = one_step(state, rates, batch, target[step])
             return step + 1, state, sums + more
 
         none = tf.zeros((*state.step.shape, 2), tf.float64)
@@ -126,8 +130,8 @@ def make_fused_steps(task: Task, settings: ResolvedModelSettings, train: Measure
         return state, sums
 
     @tf.function(autograph=False, jit_compile=True)
-    def mean_loss(weights: Weights, features: tf.Tensor, target: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-        sums = _summed_loss(loss, network(weights, features, None), target, weight)
+    def mean_loss(weights: Weights, inputs: Inputs, target: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        sums = _summed_loss(loss, model.network(weights, inputs, None), target, weight)
         return tf.cast(tf.stack(sums, axis=1), tf.float64)
 
     return FusedSteps(normalise, train_steps, mean_loss)
@@ -137,10 +141,11 @@ def _summed_loss(
     loss: Loss, scaled: tf.Tensor, target: tf.Tensor, window_weight: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The loss of each model, `[M]`, summed over observed targets, and their number or weight, `[M]`."""
+    target = target if target.shape.rank == 3 else tf.expand_dims(target, 0)
     counted = tf.logical_not(tf.math.is_nan(target))
     errors = loss(tf.where(counted, target, tf.zeros_like(target)), scaled)
-    weight = tf.cast(counted, errors.dtype)
-    weight = weight if window_weight is None else weight * window_weight[:, :, None]
+    weight = tf.broadcast_to(tf.cast(counted, errors.dtype), errors.shape)
+    weight = weight if window_weight is None else weight * window_weight[..., None]
     return tf.reduce_sum(errors * weight, axis=(1, 2)), tf.reduce_sum(weight, axis=(1, 2))
 
 
