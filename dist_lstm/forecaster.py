@@ -33,7 +33,6 @@ from dist_lstm import run as job
 from dist_lstm.config.frequency import frequency_name
 from dist_lstm.config.load import override, parse_config
 from dist_lstm.credentials import refuse_keys
-from dist_lstm.data.windows import Rolling
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ForecastLayout, RunLayout, ShardLayout, part_files
 from dist_lstm.storage import local_path, publish
@@ -161,7 +160,7 @@ class Forecaster:
             step_size: Steps between two cutoffs; None for `backtest.stride`.
 
         Returns:
-            `unique_id`, `ds`, `cutoff`, `y`, the columns of `predict`, and the baseline `SeasonalNaive`.
+            `unique_id`, `ds`, `cutoff`, `y`, the columns of `predict`, and one per name in `backtest.baselines`.
 
         Raises:
             UserError: If a number is not a whole number of at least 1, or the cutoffs need more steps than were
@@ -174,19 +173,19 @@ class Forecaster:
         ):
             given = {"backtest.windows": n_windows, "backtest.stride": step_size}
             settings = override(run.config, {key: one for key, one in given.items() if one is not None}).backtest
-            task, rolling = run.task, Rolling.of(settings)
-            needed = task.horizon + (rolling.windows - 1) * rolling.stride
+            task = run.task
+            needed = task.horizon + (settings.windows - 1) * settings.stride
             if needed > task.test:
                 raise UserError(
                     "cross_validation",
                     (
-                        f"{rolling.windows} windows, {rolling.stride} steps apart, need {needed} steps held out "
+                        f"{settings.windows} windows, {settings.stride} steps apart, need {needed} steps held out "
                         f"from training, there are {task.test}"
                     ),
                     f"fit with overrides={{'split.test': {needed}}}",
                 )
             folder = Path(scratch) / "backtest"
-            job.roll(run, rolling, folder)
+            job.roll(run, settings, folder)
             return _read_parts(folder)
 
     @property

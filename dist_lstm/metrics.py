@@ -5,6 +5,7 @@ Axes: N series, R rows (one forecast step of one window).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -195,7 +196,77 @@ def skill(model: Scores, baseline: Scores) -> Skill:
         >>> skill(model, naive)
         Skill(skill=0.25, series=2, left_out=1)
     """
-    valid = np.isfinite(model["mase"]) & np.isfinite(baseline["mase"]) & (model["points"] == baseline["points"])
+    valid = _comparable(model, baseline)
     reference = _mean(baseline["mase"][valid])
     value = 1 - _mean(model["mase"][valid]) / reference if reference > 0 else float("nan")
     return Skill(value, int(valid.sum()), int((~valid).sum()))
+
+
+def _comparable(one: Scores, other: Scores) -> np.ndarray:
+    """Whether a series has a scale and both models were scored on as many of its points, `[N]`."""
+    return np.isfinite(one["mase"]) & np.isfinite(other["mase"]) & (one["points"] == other["points"])
+
+
+def owa(model: Scores, naive2: Scores) -> float:
+    """Overall weighted average of the M4 competition: errors relative to those of Naive2.
+
+    Source: Makridakis et al., "The M4 Competition", IJF 36 (2020).
+
+    Args:
+        model: `series_scores` of the model.
+        naive2: `series_scores` of Naive2, of the same series in the same order.
+
+    Returns:
+        The mean of the ratios of the two sMAPE and of the two MASE, means over the series in which both are
+        comparable as in `skill`; NaN where there are none, or Naive2 has no error.
+
+    Example:
+        >>> points = np.array([8])
+        >>> model = {"mase": np.array([0.5]), "smape": np.array([9.0]), "points": points}
+        >>> naive2 = {"mase": np.array([1.0]), "smape": np.array([10.0]), "points": points}
+        >>> owa(model, naive2)
+        0.7
+    """
+    valid = _comparable(model, naive2)
+    means = [(_mean(model[name][valid]), _mean(naive2[name][valid])) for name in ("smape", "mase")]
+    return sum(top / bottom if bottom > 0 else float("nan") for top, bottom in means) / len(means)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The scores of all models beside each other.
+
+    Attributes:
+        models: Names, the lowest MASE first.
+        rows: By metric, its value for each model; None where it has none.
+    """
+
+    models: Sequence[str]
+    rows: Mapping[str, Sequence[float | None]]
+
+
+def leaderboard(summary: Mapping[str, Any]) -> Leaderboard:
+    """Compare all models of a summary.
+
+    Args:
+        summary: A section of `metrics.json`: totals by metric per model, beside other values; None and NaN are
+            unknown.
+
+    Returns:
+        The leaderboard; models without a MASE last.
+
+    Example:
+        >>> board = leaderboard({"A": {"mase": 1.0, "wql": 0.1}, "B": {"mase": 0.5}, "windows": 7})
+        >>> board.models, board.rows
+        (['B', 'A'], {'mase': [0.5, 1.0], 'wql': [None, 0.1]})
+    """
+    totals = {name: values for name, values in summary.items() if isinstance(values, Mapping)}
+
+    def rank(name: str) -> float:
+        mase = totals[name].get("mase")
+        return float("inf") if mase is None or mase != mase else mase
+
+    models = sorted(totals, key=rank)
+    # Not every model has every metric; those with quantiles have the most.
+    metrics = dict.fromkeys(metric for one in sorted(totals.values(), key=len, reverse=True) for metric in one)
+    return Leaderboard(models, {metric: [totals[name].get(metric) for name in models] for metric in metrics})

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import differences, dump_config, measured_before, override
-from dist_lstm.config.resolved import ResolvedConfig, load_resolved
+from dist_lstm.config.resolved import ResolvedBacktestSettings, ResolvedConfig, load_resolved
 from dist_lstm.config.schema import Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest, load_manifest
@@ -232,7 +232,7 @@ def _predictor(run: Run, model: Path) -> Any:
 
 @timed("backtest")
 def backtest(run: Run) -> None:
-    """Forecast from rolling cutoffs in the test range and score the forecasts beside the seasonal naive forecast.
+    """Forecast from rolling cutoffs in the test range and score the forecasts beside baselines.
 
     Writes `backtest/part-*.parquet`, `scores.parquet` and the section `backtest` of `metrics.json`.
 
@@ -250,19 +250,19 @@ def backtest(run: Run) -> None:
         return
     from dist_lstm.evaluate.backtest import summarise
 
-    result = roll(run, Rolling.of(run.config.backtest), run.files.backtest)
+    result = roll(run, run.config.backtest, run.files.backtest)
     with publish(run.files.scores) as temporary:
         result.scores.to_parquet(temporary, index=False)
-    run.add_metrics("backtest", summarise(result.scores) | result.counts)
+    run.add_metrics("backtest", summarise(result.scores, result.seconds) | result.counts)
     run.console.print(f"backtest  {result.summary}")
 
 
-def roll(run: Run, rolling: Rolling, folder: Path) -> Any:
+def roll(run: Run, settings: ResolvedBacktestSettings, folder: Path) -> Any:
     """Forecast from rolling cutoffs with the model that never saw the test range.
 
     Args:
         run: A trained run.
-        rolling: Number of cutoffs per series and their stride.
+        settings: Number of cutoffs per series, their stride, and baselines.
         folder: The folder into which `part-*.parquet` are written.
 
     Returns:
@@ -276,7 +276,8 @@ def roll(run: Run, rolling: Rolling, folder: Path) -> Any:
         raise UserError(run.files.backtest_model, "is missing, and its refit saw the test range", "train again")
     from dist_lstm.evaluate.backtest import backtest as roll_forward
 
-    return roll_forward(run.shards, run.task, rolling, _predictor(run, model), folder)
+    rolling = Rolling.of(settings)
+    return roll_forward(run.shards, run.task, rolling, _predictor(run, model), folder, settings.baselines)
 
 
 @timed("forecast")

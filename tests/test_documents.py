@@ -141,6 +141,32 @@ def test_the_table_of_public_tables_is_that_of_its_results_file():
     assert table(BENCHMARKS, "table | series") == expected
 
 
+def test_the_table_of_baselines_is_that_of_its_results_file():
+    stored, expected = results("baselines"), []
+    for name, one in stored["tables"].items():
+        cells = [name, f"{one['series']:,}"]
+        for baseline in ("SeasonalNaive", "Naive2", "Theta", "DampedTrend"):
+            published = stored["published"].get(name, {}).get(baseline)
+            beside = f" ({published[0]:.2f})" if published else ""
+            cells.append(f"{one['baselines'][baseline]['smape']:.2f}{beside}")
+        speeds = [one["baselines"][baseline]["series_per_second"] for baseline in ("Theta", "DampedTrend")]
+        expected.append([*cells, *(f"{speed:,}" for speed in speeds)])
+    assert table(BENCHMARKS, "sMAPE | series") == expected
+
+
+def test_what_is_said_of_published_baselines_is_what_the_results_file_holds():
+    stored, text = results("baselines"), words(BENCHMARKS)
+    off = {}
+    for name, rows in stored["published"].items():
+        for baseline, (smape, *mase) in rows.items():
+            one = stored["tables"][name]["baselines"][baseline]
+            off[name, baseline] = abs(one["smape"] / smape - 1)
+            if baseline != "Theta" and mase:
+                assert [one["smape"], one["mase"]] == [smape, *mase], "to the last digit"
+    quarterly, monthly = (100 * off[f"m3/{name}", "Naive2"] for name in ("quarterly", "monthly"))
+    assert f"quarterly series differ by {quarterly:.1f} % and monthly ones by {monthly:.1f} %" in text
+
+
 def test_the_ratios_of_a_training_step_are_those_of_their_results_file_with_their_ranges():
     ratios = results("step")["ratios"]
     names = ("framework / bare", "framework / peer", "mirrored / framework")

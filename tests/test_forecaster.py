@@ -84,7 +84,7 @@ def test_the_users_table_is_not_changed(fitted):
 def test_cross_validation_gives_actual_values_and_forecasts_of_a_model_that_never_saw_them(fitted):
     forecasts = fitted.cross_validation()
     assert list(forecasts.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
-    assert "SeasonalNaive" in forecasts.columns
+    assert list(forecasts.columns[-3:]) == ["SeasonalNaive", "Theta", "DampedTrend"]
     assert len(forecasts) == 3 * 3 * HORIZON
     joined = forecasts.merge(table(), on=["unique_id", "ds"])
     np.testing.assert_allclose(joined["y_x"], joined["y_y"], rtol=1e-6)
@@ -110,8 +110,8 @@ def test_cutoffs_that_were_trained_on_are_refused(fitted):
 
 
 def test_scores_equal_those_of_the_backtest(fitted):
-    assert set(fitted.scores["model"]) == {"LSTM", "SeasonalNaive"}
-    assert len(fitted.scores) == 6
+    assert set(fitted.scores["model"]) == {"LSTM", "SeasonalNaive", "Theta", "DampedTrend"}
+    assert len(fitted.scores) == 12
 
 
 def test_a_saved_forecaster_is_loaded_with_the_same_forecasts(fitted, tmp_path):

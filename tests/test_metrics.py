@@ -12,6 +12,8 @@ from dist_lstm.metrics import (
     POINT_METRICS,
     Rows,
     coverage_levels,
+    leaderboard,
+    owa,
     pinball_loss,
     series_scores,
     skill,
@@ -281,3 +283,27 @@ def test_a_series_without_quantiles_has_no_part_in_quantile_loss_and_coverage(ta
     for name in ("wql", "coverage-80"):
         assert without[name] == pytest.approx(left_out[name])
     assert without["mae"] == pytest.approx(total_scores(score(train, table))["mae"])
+
+
+def test_owa_counts_the_series_that_both_have():
+    points = np.array([4, 4, 4, 3])
+    model = {"smape": np.array([5.0, 8.0, 1.0, 2.0]), "mase": np.array([0.5, 2.0, NAN, 1.0]), "points": points}
+    naive2 = {"smape": np.array([10.0, 10.0, 9.0, 9.0]), "mase": np.array([1.0, 1.0, NAN, 1.0])}
+    naive2 |= {"points": np.array([4, 4, 4, 4])}
+    assert owa(model, naive2) == pytest.approx((13 / 20 + 2.5 / 2) / 2)
+    assert np.isnan(owa(model, naive2 | {"mase": np.full(4, NAN)}))
+
+
+def test_a_leaderboard_begins_with_the_lowest_mase_and_ends_with_the_unknown_ones():
+    summary = {
+        "unknown": {"mase": NAN, "mae": 1.0},
+        "null": {"mase": None, "mae": 4.0},
+        "second": {"mase": 0.9, "mae": 2.0},
+        "first": {"mase": 0.8, "mae": 3.0, "wql": 0.1},
+        "skill": 0.1,
+    }
+    board = leaderboard(summary)
+    assert board.models == ["first", "second", "unknown", "null"]
+    assert list(board.rows) == ["mase", "mae", "wql"]
+    assert board.rows["mae"] == [3.0, 2.0, 1.0, 4.0]
+    assert board.rows["wql"] == [0.1, None, None, None]

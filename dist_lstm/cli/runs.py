@@ -70,17 +70,18 @@ def show_results(run: "Run", console: "Console") -> None:
 
 
 def show_scores(scores: dict[str, Any], title: str, console: "Console") -> None:
-    """Print scores as a table, one column per model."""
+    """Print the leaderboard, one column per model, and the skill."""
     from rich.table import Table
 
-    models = {name: values for name, values in scores.items() if isinstance(values, dict)}
+    from dist_lstm.metrics import leaderboard
+
+    board = leaderboard(scores)
     table = Table()
     table.add_column("metric")
-    for name in models:
+    for name in board.models:
         table.add_column(name, justify="right", overflow="fold")
-    for metric in dict.fromkeys(metric for values in models.values() for metric in values):
-        cells = [values.get(metric) for values in models.values()]
-        table.add_row(metric, *("-" if cell is None or cell != cell else f"{cell:.4g}" for cell in cells))
+    for metric, values in board.rows.items():
+        table.add_row(metric, *("-" if one is None or one != one else f"{one:.4g}" for one in values))
     console.print(title)  # not the table's title, which would wrap a path
     console.print(table)
     value = scores.get("skill")

@@ -31,6 +31,9 @@ Start = Annotated[
     ),
 ]
 Units = Annotated[int, Field(ge=1, le=65536)]
+Baseline = Literal["SeasonalNaive", "Naive", "Drift", "Naive2", "Theta", "DampedTrend"]
+#: The baseline that skill compares with.
+SEASONAL_NAIVE: Baseline = "SeasonalNaive"
 
 
 class TaskSettings(Section):
@@ -256,6 +259,16 @@ class BacktestSettings(Section):
         description="Number of cutoffs; the last one is one horizon before the end of the test range.",
     )
     stride: int | None = Field(default=None, ge=1, description="Steps between two cutoffs.")
+    baselines: tuple[Baseline, ...] = Field(
+        default=(SEASONAL_NAIVE, "Theta", "DampedTrend"),
+        description="Simple forecasts that are scored beside the model: SeasonalNaive (always), Naive, Drift, "
+        "Naive2 (with it, OWA), Theta, DampedTrend. They see the last 4 seasons, or 200 steps where that is more.",
+    )
+
+    @field_validator("baselines")
+    @classmethod
+    def _add_seasonal_naive(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        return tuple(dict.fromkeys((SEASONAL_NAIVE, *baselines)))
 
 
 class ResourceSettings(Section):

@@ -3,7 +3,7 @@
 Axes: N series, R rows (one forecast step).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dist_lstm.config.load import override
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import Baseline, Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import seasonal_error
@@ -22,8 +22,8 @@ from dist_lstm.data.shards import Shards
 from dist_lstm.data.source import read, source_files
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
-from dist_lstm.evaluate.backtest import naive_forecast, summarise
-from dist_lstm.forecast import baselines
+from dist_lstm.evaluate.backtest import summarise
+from dist_lstm.forecast.baselines import forecast_windows
 from dist_lstm.forecast.table import MODEL, value_columns
 from dist_lstm.layout import part_files
 from dist_lstm.metrics import Rows, series_scores
@@ -35,12 +35,11 @@ _KEY = ["unique_id", "ds"]
 def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, folder: Path) -> dict[str, Any]:
     """Score forecasts against actual values.
 
-    The scale of MASE and RMSSE and the seasonal naive forecast come from the run's own series, up to the
-    cutoff of the forecasts.
+    The scale of MASE and RMSSE and the baselines come from the run's own series, up to their ends.
 
     Args:
         shards: The run's series.
-        config: The run's config; the actuals are read with its column names.
+        config: The run's config: names of baselines, and of the columns of the actuals.
         task: The run's task.
         data: Path or URI of the table of actuals; only its rows at forecast steps are used.
         folder: Forecasts, `part-*.parquet`.
@@ -69,17 +68,16 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
                 f"{forecasts['ds'].max()} of {forecasts['unique_id'].nunique()} series"
             ),
         )
-    context = _context(shards, task, set(forecasts["unique_id"]))
+    baselines = config.backtest.baselines
+    context = _context(shards, task, set(forecasts["unique_id"]), baselines)
     joined = joined.merge(pd.concat([one for one, _ in context]), on=_KEY, how="left")
     scales = pd.concat([scale for _, scale in context]).reindex(joined["unique_id"].unique())
     series = pd.Categorical(joined["unique_id"], categories=scales.index).codes
     levels = {level: joined[name].to_numpy() for name, level in value_columns(task).items() if level != 0.5}
-    models = {
-        MODEL: Rows(series, joined["y"].to_numpy(), joined[MODEL].to_numpy(), levels),
-        baselines.NAME: Rows(series, joined["y"].to_numpy(), joined[baselines.NAME].to_numpy(), {}),
-    }
+    quantiles = {MODEL: levels} | {name: {} for name in baselines}
     tables = []
-    for name, rows in models.items():
+    for name, others in quantiles.items():
+        rows = Rows(series, joined["y"].to_numpy(), joined[name].to_numpy(), others)
         by_series = series_scores(rows, scales["absolute"].to_numpy(), scales["squared"].to_numpy())
         tables.append(pd.DataFrame(by_series).assign(unique_id=scales.index, model=name))
     return summarise(pd.concat(tables)) | {
@@ -125,8 +123,10 @@ def _with_text_names(table: pa.Table) -> pa.Table:
     return table.set_column(column, "unique_id", table["unique_id"].cast(pa.string()))
 
 
-def _context(shards: Shards, task: Task, names: set[str]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Seasonal naive forecasts and scales of the run's series, one pair per panel."""
+def _context(
+    shards: Shards, task: Task, names: set[str], baselines: Sequence[Baseline]
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Baselines' forecasts and scales of the run's series, one pair per panel."""
 
     def per_panel() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
         for full in shards.panels():
@@ -135,16 +135,15 @@ def _context(shards: Shards, task: Task, names: set[str]) -> list[tuple[pd.DataF
             series, cutoff = cutoffs.enumerate()
             steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
             rows = np.repeat(series, task.horizon)
-            naive = pd.DataFrame(
-                {
-                    "unique_id": panel.unique_id[rows],
-                    "ds": stamps(task.freq.advance(panel.start[rows], steps), task).to_pandas(),
-                    baselines.NAME: naive_forecast(panel, task, cutoffs).ravel(),
-                }
-            )
+            forecasts = forecast_windows(panel, task, series, cutoff, baselines).values
+            key = {
+                "unique_id": panel.unique_id[rows],
+                "ds": stamps(task.freq.advance(panel.start[rows], steps), task).to_pandas(),
+            }
             absolute, squared = (
                 seasonal_error(panel, panel.length, task.season_length, power) for power in (1, 2)
             )
-            yield naive, pd.DataFrame({"absolute": absolute, "squared": squared}, index=panel.unique_id)
+            table = pd.DataFrame(key | {name: one.ravel() for name, one in forecasts.items()})
+            yield table, pd.DataFrame({"absolute": absolute, "squared": squared}, index=panel.unique_id)
 
     return list(per_panel())

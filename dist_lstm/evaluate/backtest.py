@@ -1,9 +1,12 @@
-"""Backtest: forecasts of the model and of the seasonal naive baseline at rolling cutoffs in the test range.
+"""Backtest: forecasts of the model and of baselines at rolling cutoffs in the test range.
 
 Axes: B windows, H horizon, N series, R rows (one forecast step of one window).
 """
 
-from dataclasses import dataclass, replace
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +14,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from dist_lstm.config.schema import SEASONAL_NAIVE, Baseline
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel, seasonal_error, typed_names
 from dist_lstm.data.shards import Shards
-from dist_lstm.data.windows import Cutoffs, Rolling, WindowCutter, backtest_cutoffs, split_ranges
-from dist_lstm.forecast import baselines
+from dist_lstm.data.windows import Cutoffs, Rolling, backtest_cutoffs, split_ranges
+from dist_lstm.forecast.baselines import forecast_windows
 from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_columns
-from dist_lstm.metrics import Rows, series_scores, skill, total_scores
+from dist_lstm.metrics import Rows, owa, series_scores, skill, total_scores
 from dist_lstm.storage import mark, publish
 
 if TYPE_CHECKING:  # a type annotation must not import TensorFlow
     from dist_lstm.forecast.predict import Predictor
 
-#: Seasons in which the seasonal naive forecast searches for a value that is not missing.
-_LOOKBACK = 4
+#: Forecasts by baseline, each `[B, H]`, in target units.
+Baselines = Mapping[Baseline, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Backtest:
         series: Series scored.
         too_short: Series too short for any cutoff.
         ended: Series that end before the test range.
+        seconds: Seconds in which each model forecast.
     """
 
     scores: pd.DataFrame
@@ -45,6 +50,7 @@ class Backtest:
     series: int
     too_short: int
     ended: int
+    seconds: Mapping[str, float]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -66,6 +72,7 @@ def backtest(
     rolling: Rolling,
     predict: "Predictor",
     folder: Path,
+    baselines: Sequence[Baseline] = (SEASONAL_NAIVE,),
 ) -> Backtest:
     """Forecast the test range and score it.
 
@@ -75,12 +82,14 @@ def backtest(
         rolling: Number of cutoffs per series and their stride.
         predict: The model; not trained on anything after the first cutoff.
         folder: Where `part-*.parquet` are written, one per shard that has windows: `unique_id, ds, cutoff,
-            y`, the model's columns, and the baseline's.
+            y`, the model's columns, and one per baseline.
+        baselines: Names of the baselines; the seasonal naive forecast must be among them.
 
     Returns:
         The scores.
     """
     tables: list[pd.DataFrame] = []
+    seconds: defaultdict[str, float] = defaultdict(float)
     windows = series = total = ended = 0
     with publish(folder) as temporary:
         temporary.mkdir()
@@ -93,13 +102,17 @@ def backtest(
                     windows += cutoffs.total
                     ended += int((panel.lag >= max(task.test, 1)).sum())
                     if cutoffs.total:
+                        begin = time.perf_counter()
                         values, target = predict(panel, cutoffs)
-                        naive = naive_forecast(panel, task, cutoffs)
-                        part.write(backtest_columns(panel, task, cutoffs, values, target, naive))
-                        tables += score_windows(panel, task, cutoffs, values, target, naive)
+                        seconds[MODEL] += time.perf_counter() - begin
+                        others = forecast_windows(panel, task, *cutoffs.enumerate(), baselines)
+                        for one, value in others.seconds.items():
+                            seconds[one] += value
+                        part.write(backtest_columns(panel, task, cutoffs, values, target, others.values))
+                        tables += score_windows(panel, task, cutoffs, values, target, others.values)
         mark(temporary)
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    return Backtest(scores, windows, series, total - series - ended, ended)
+    return Backtest(scores, windows, series, total - series - ended, ended, seconds)
 
 
 def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
@@ -113,17 +126,13 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
     Returns:
         Forecasts, `[B, H]`, in target units; NaN where no value was observed in the last four seasons.
     """
-    if not cutoffs.total:
-        return np.zeros((0, task.horizon), panel.y.dtype)
-    lookback = replace(task, context_length=_LOOKBACK * task.season_length)
-    context = WindowCutter(panel, lookback).windows(*cutoffs.enumerate())[:, : lookback.context_length]
-    return baselines.seasonal_naive(context, task.horizon, task.season_length)
+    return forecast_windows(panel, task, *cutoffs.enumerate(), [SEASONAL_NAIVE]).values[SEASONAL_NAIVE]
 
 
 def backtest_columns(
-    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
+    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, baselines: Baselines
 ) -> dict[str, pa.Array]:
-    """Forecasts beside actual values and the baseline, one row per window and step.
+    """Forecasts beside actual values and baselines, one row per window and step.
 
     Args:
         panel: The series.
@@ -131,7 +140,7 @@ def backtest_columns(
         cutoffs: Cutoffs of the forecasts.
         values: The model's forecasts, `[B, H, P]`, in target units.
         target: Actual values, `[B, H]`; NaN is missing.
-        naive: The baseline's forecasts, `[B, H]`.
+        baselines: The baselines' forecasts.
 
     Returns:
         Columns, each `[B * H]`.
@@ -144,12 +153,12 @@ def backtest_columns(
         "y": pa.array(target.ravel(), from_pandas=True),
     }
     first = {name: columns.pop(name) for name in ("unique_id", "ds")}
-    baseline = {baselines.NAME: pa.array(naive.ravel(), from_pandas=True)}
-    return first | extra | columns | baseline
+    others = {name: pa.array(one.ravel(), from_pandas=True) for name, one in baselines.items()}
+    return first | extra | columns | others
 
 
 def score_windows(
-    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, naive: np.ndarray
+    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, baselines: Baselines
 ) -> list[pd.DataFrame]:
     """Score each series that has windows.
 
@@ -159,11 +168,11 @@ def score_windows(
         cutoffs: Cutoffs of the forecasts.
         values: The model's forecasts, `[B, H, P]`, in target units.
         target: Actual values, `[B, H]`; NaN is missing.
-        naive: The baseline's forecasts, `[B, H]`.
+        baselines: The baselines' forecasts.
 
     Returns:
-        Two tables, of the model and of the baseline, with one row per series: `unique_id`, `model` and the columns
-        of `series_scores`.
+        A table of the model and one per baseline, with one row per series: `unique_id`, `model` and the columns of
+        `series_scores`.
     """
     series = np.repeat(cutoffs.enumerate()[0], task.horizon)
     scale_end = split_ranges(panel, task).validation_end
@@ -171,10 +180,8 @@ def score_windows(
     flat = values.reshape(len(series), values.shape[-1])
     levels = {level: flat[:, task.quantiles.index(level)] for level in value_columns(task).values()}
     median = levels.pop(0.5)
-    models = {
-        MODEL: Rows(series, target.ravel(), median, levels),
-        baselines.NAME: Rows(series, target.ravel(), naive.ravel(), {}),
-    }
+    models = {MODEL: Rows(series, target.ravel(), median, levels)}
+    models |= {name: Rows(series, target.ravel(), one.ravel(), {}) for name, one in baselines.items()}
     scored = cutoffs.count > 0
     names = typed_names(panel.unique_id[scored], task.id_type).to_numpy(zero_copy_only=False)
     tables = []
@@ -186,14 +193,16 @@ def score_windows(
     return tables
 
 
-def summarise(scores: pd.DataFrame) -> dict[str, Any]:
+def summarise(scores: pd.DataFrame, seconds: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Scores over all series, for `metrics.json`.
 
     Args:
         scores: One row per series and model.
+        seconds: Seconds in which each model forecast; None where they are not known.
 
     Returns:
-        Totals per model; `skill`, and the number of series that it counts and leaves out.
+        Totals per model, with `owa` where Naive2 is among them, and `seconds` where they are given; `skill`, and
+        the number of series that it counts and leaves out.
     """
     if scores.empty:
         return {}
@@ -202,5 +211,10 @@ def summarise(scores: pd.DataFrame) -> dict[str, Any]:
         for name, table in scores.groupby("model", sort=False)
     }
     summary: dict[str, Any] = {name: total_scores(by_series) for name, by_series in by_model.items()}
-    result = skill(by_model[MODEL], by_model[baselines.NAME])
+    for name, totals in summary.items():
+        if "Naive2" in by_model:
+            totals["owa"] = owa(by_model[name], by_model["Naive2"])
+        if seconds is not None:
+            totals["seconds"] = round(seconds[name], 4)
+    result = skill(by_model[MODEL], by_model[SEASONAL_NAIVE])
     return summary | {"skill": result.skill, "skill_series": result.series, "skill_left_out": result.left_out}

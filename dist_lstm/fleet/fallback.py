@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from dist_lstm.config.schema import SEASONAL_NAIVE
 from dist_lstm.config.task import Task
 from dist_lstm.data.panel import Panel, typed_names
 from dist_lstm.data.windows import (
@@ -24,8 +25,7 @@ from dist_lstm.data.windows import (
     forecast_cutoffs,
     validation_cutoffs,
 )
-from dist_lstm.evaluate.backtest import backtest_columns, naive_forecast, score_windows
-from dist_lstm.forecast import baselines
+from dist_lstm.evaluate.backtest import Baselines, backtest_columns, naive_forecast, score_windows
 from dist_lstm.forecast.table import MODEL, forecast_columns
 from dist_lstm.metrics import Rows, series_scores
 
@@ -178,7 +178,7 @@ class FallbackSelector:
                 "refit_refused": self.refit_refused,
             }
         )
-        names = (MODEL, baselines.NAME)
+        names = (MODEL, SEASONAL_NAIVE)
         merged = [chosen.merge(table, on="unique_id", how="left") for table in tables]
         scores = pd.concat([one.assign(model=name) for name, one in zip(names, merged, strict=True)])
         schema = pa.Schema.from_pandas(scores, preserve_index=False)
@@ -189,8 +189,8 @@ class FallbackSelector:
             schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
         return pa.Table.from_pandas(scores, schema, preserve_index=False)
 
-    def _tested(self) -> tuple[Cutoffs, np.ndarray, np.ndarray, np.ndarray]:
+    def _tested(self) -> tuple[Cutoffs, np.ndarray, np.ndarray, Baselines]:
         cutoffs = self._cutoffs(self.panel)["test"]
         cutter = WindowCutter(self.panel, self.task)
         target = cutter.windows(*cutoffs.enumerate())[:, self.task.context_length :]
-        return cutoffs, self._values["test"], target, self._naive["test"]
+        return cutoffs, self._values["test"], target, {SEASONAL_NAIVE: self._naive["test"]}

@@ -19,7 +19,10 @@ MAX_POINTS = 500
 #: Width of a bar of the histogram, in percent.
 _BIN = 5
 _UNITS = ((1e6, "M"), (1e9, "G"), (1e12, "T"))
+#: Dashes of baselines, in their order; the page's style sheet has the same.
 _BASELINE_STYLE = ((0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
+#: Most baselines that lines can tell apart.
+MOST_BASELINES = len(_BASELINE_STYLE)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def error_by_step(title: str, errors: Mapping[str, np.ndarray]) -> "Markup":
 
     Args:
         title: Text alternative of the figure.
-        errors: Mean absolute error in units of scale, `[H]`, by model; the LSTM first.
+        errors: Mean absolute error in units of scale, `[H]`, by model; the LSTM first, then at most
+            `MOST_BASELINES`.
 
     Returns:
         The figure.
@@ -143,7 +147,7 @@ def error_by_step(title: str, errors: Mapping[str, np.ndarray]) -> "Markup":
 
     def paint(axes: Any) -> None:
         for index, values in enumerate(errors.values()):
-            dashes = _BASELINE_STYLE[(index - 1) % len(_BASELINE_STYLE)] if index else "-"
+            dashes = _BASELINE_STYLE[index - 1] if index else "-"
             colour = BASELINE if index else MODEL
             _over_horizon(axes, values, color=colour, linewidth=1.6 if index else 2, linestyle=dashes)
         axes.set_ylim(bottom=0)

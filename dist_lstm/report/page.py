@@ -5,7 +5,7 @@ Text from the user's table or config is escaped, in the page and in its figures.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -17,16 +17,16 @@ import pandas as pd
 
 from dist_lstm.config.load import flatten
 from dist_lstm.config.resolved import ResolvedConfig
-from dist_lstm.config.schema import Config
+from dist_lstm.config.schema import SEASONAL_NAIVE, Config
 from dist_lstm.config.task import Task
 from dist_lstm.data.manifest import Manifest
 from dist_lstm.data.ranges import split_sentence
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stationarity import EVIDENCE
 from dist_lstm.data.windows import Rolling
-from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name
 from dist_lstm.layout import RunLayout
+from dist_lstm.metrics import leaderboard
 from dist_lstm.report import figures
 from dist_lstm.report.summary import Digest, Example, compare_series, read_digest
 from dist_lstm.report.wording import NAMES, TRANSFORMS, metric_words, number, percent, skill_sentence
@@ -122,7 +122,7 @@ def _scored(source: Source, totals: Mapping[str, Any] | None) -> dict[str, Any]:
             _example(label, name, digest.examples[name], source.task) | series.loc[name].to_dict()
             for label, name in chosen.items()
         ],
-        "by_step": _by_step(digest),
+        "by_step": _by_step(digest, leaderboard(totals).models),
         "residuals": _residuals(digest),
         "by_series": _by_series(series),
     }
@@ -137,20 +137,21 @@ def _choose(names: list[str]) -> dict[str, str]:
 
 def _scores(totals: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics beside each other, the best of each marked."""
-    models = {name: values for name, values in totals.items() if isinstance(values, Mapping)}
-    rows = []
-    for metric in dict.fromkeys(metric for values in models.values() for metric in values):
+    board, rows = leaderboard(totals), []
+    for metric, values in board.rows.items():
         coverage = metric.startswith("coverage-")
-        values = [model.get(metric) for model in models.values()]
         exact = float(metric.removeprefix("coverage-")) / 100 if coverage else 0.0
         distance = [float("nan") if value is None else abs(value - exact) for value in values]
         numbers = [value for value in distance if value == value]
         best = min(numbers) if len(set(numbers)) > 1 else None
         texts = [percent(value) if coverage else number(value) for value in values]
         name, meaning = metric_words(metric)
-        cells = [{"text": text, "best": one == best} for text, one in zip(texts, distance, strict=True)]
+        cells = [
+            {"text": text, "best": one == best, "other": model != MODEL}
+            for model, text, one in zip(board.models, texts, distance, strict=True)
+        ]
         rows.append({"name": name, "meaning": meaning, "cells": cells})
-    return {"models": [NAMES.get(name, name) for name in models], "rows": rows}
+    return {"models": [NAMES.get(name, name) for name in board.models], "rows": rows}
 
 
 def _learning(source: Source) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def _learning(source: Source) -> dict[str, Any]:
 
 
 def _example(label: str, name: str, example: Example, task: Task) -> dict[str, Any]:
-    columns = {"median": MODEL} | {one: one for one in example.values if one == baselines.NAME}
+    columns = {"median": MODEL} | {one: one for one in example.values if one == SEASONAL_NAIVE}
     lines = {"actual": example.values["y"]} | {line: example.values[one] for line, one in columns.items()}
     levels = [level_name(level) for level in sorted(task.levels, reverse=True)]
     intervals = [
@@ -181,17 +182,18 @@ def _example(label: str, name: str, example: Example, task: Task) -> dict[str, A
     return {"label": label, "name": name, "figure": figure}
 
 
-def _by_step(digest: Digest) -> dict[str, Any] | None:
-    """Errors over the horizon; None where it has one step or no row has an error."""
+def _by_step(digest: Digest, ranking: Sequence[str]) -> dict[str, Any] | None:
+    """Errors of the model and the best baselines over the horizon; None for one step, or no row with an error."""
     if len(digest.points) < 2 or not digest.points.any():
         return None
-    errors = {NAMES.get(name, name): digest.mean(total) for name, total in digest.error.items()}
+    best = [name for name in ranking if name != MODEL and name in digest.error][: figures.MOST_BASELINES]
+    errors = {NAMES.get(name, name): digest.mean(digest.error[name]) for name in (MODEL, *best)}
     texts = [
         f"{name} {number(values[0])} one step ahead, {number(values[-1])} {len(values):,} steps ahead"
         for name, values in errors.items()
     ]
     title = f"Mean absolute error by steps ahead, in units of scale: {'; '.join(texts)}."
-    return {"figure": figures.error_by_step(title, errors)}
+    return {"figure": figures.error_by_step(title, errors), "baselines": list(errors)[1:]}
 
 
 def _residuals(digest: Digest) -> dict[str, Any] | None:

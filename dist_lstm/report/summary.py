@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from dist_lstm.config.schema import SEASONAL_NAIVE
 from dist_lstm.config.task import Task
 from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import Rolling, backtest_cutoffs, split_ranges
-from dist_lstm.forecast import baselines
 from dist_lstm.forecast.table import MODEL, level_name, value_columns
 from dist_lstm.report.figures import Past
 
@@ -35,12 +35,12 @@ def compare_series(scores: pd.DataFrame) -> pd.DataFrame:
     """
     # Names are compared with those of shards and shown, both as text.
     scores = scores.assign(unique_id=scores["unique_id"].astype(str))
-    both = [scores[scores["model"] == name].set_index("unique_id") for name in (MODEL, baselines.NAME)]
+    both = [scores[scores["model"] == name].set_index("unique_id") for name in (MODEL, SEASONAL_NAIVE)]
     # Both tables have the same series in the same order.
     comparable = np.isfinite(both[0]["mase"]) & np.isfinite(both[1]["mase"])
     comparable &= both[0]["points"] == both[1]["points"]
-    table = pd.DataFrame({MODEL: both[0]["mase"], baselines.NAME: both[1]["mase"]})[comparable]
-    model, naive = table[MODEL].to_numpy(), table[baselines.NAME].to_numpy()
+    table = pd.DataFrame({MODEL: both[0]["mase"], SEASONAL_NAIVE: both[1]["mase"]})[comparable]
+    model, naive = table[MODEL].to_numpy(), table[SEASONAL_NAIVE].to_numpy()
     skill = np.where(model > 0, -np.inf, 0.0)
     table["skill"] = 1 - np.divide(model, naive, out=1 - skill, where=naive > 0)
     return table.sort_values("skill", ascending=False, kind="stable")

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from dist_lstm.forecast import baselines
+from dist_lstm.config.schema import SEASONAL_NAIVE
 from dist_lstm.forecast.table import MODEL
 
 _SPACE, _MINUS, _DASH = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}", "\N{EN DASH}"
-NAMES = {MODEL: "LSTM", baselines.NAME: "Seasonal naive"}
+NAMES = {MODEL: "LSTM", SEASONAL_NAIVE: "Seasonal naive", "DampedTrend": "Damped trend"}
 
 #: Name and one-line meaning, by metric.
 METRICS = {
@@ -20,6 +20,8 @@ METRICS = {
     ),
     "rmsse": ("RMSSE", "The same for the squared error; large errors weigh more."),
     "wql": ("WQL", "Loss of the median and the intervals together, relative to the size of the values."),
+    "owa": ("OWA", "Mean of sMAPE and MASE relative to those of Naive2, as in the M4 competition."),
+    "seconds": ("Seconds", "Time in which these forecasts were made."),
 }
 TRANSFORMS = {
     "none": "forecast as it is",

@@ -37,7 +37,7 @@ JOBS = {
     "fleet": ["fleet", "fleet.yaml"],
     "search": ["tune", "search.yaml"],
 }  # fmt: skip
-#: Columns with durations.
+#: Columns and keys with durations.
 TIMES = ("seconds",)
 
 
@@ -70,8 +70,17 @@ def results(folder: Path) -> dict[str, object]:
                 double_precision=15
             )
         elif path.name == "metrics.json":
-            contents[name] = json.loads(path.read_text())
+            contents[name] = without_times(json.loads(path.read_text()))
     return {name: value for name, value in contents.items() if not name.startswith("ray/")}
+
+
+def without_times(metrics: dict[str, object]) -> dict[str, object]:
+    """The contents of `metrics.json` without durations."""
+    return {
+        key: without_times(value) if isinstance(value, dict) else value
+        for key, value in metrics.items()
+        if key not in TIMES
+    }
 
 
 def _without_metadata(path: Path) -> bytes:

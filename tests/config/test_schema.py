@@ -111,6 +111,7 @@ BOUNDS = [
     ("train.steps_per_call", [1, "auto"], [0, -1, "all"]),
     ("backtest.windows", [1, None], [0]),
     ("backtest.stride", [1, None], [0]),
+    ("backtest.baselines", [["SeasonalNaive"], ["SeasonalNaive", "Theta"]], ["Theta", ["theta"], None]),
     ("search.space", [{}, {"model.dropout": {"uniform": (0, 0.5)}}], [3, {"model.dropout": {"uniform": [0, 1]}}]),
     ("search.algorithm", ["optuna", "random", "grid", "pbt"], ["tpe", None]),
     ("search.num_samples", [1], [0, None]),
@@ -215,3 +216,9 @@ def test_the_most_similar_zone_is_suggested_for_an_unknown_one():
 def test_a_level_with_more_than_two_decimals_is_refused(level):
     with pytest.raises(ValidationError, match="at most 2 decimals"):
         TaskSettings(horizon=1, levels=(level,))
+
+
+def test_the_seasonal_naive_forecast_is_always_among_the_baselines_and_each_is_there_once():
+    for given, expected in (([], ()), (["Theta", "Theta"], ("Theta",)), (["Drift", "SeasonalNaive"], ("Drift",))):
+        config = parse_config({"task": {"horizon": 1}, "data": {"path": "x"}, "backtest": {"baselines": given}})
+        assert config.backtest.baselines == ("SeasonalNaive", *expected)

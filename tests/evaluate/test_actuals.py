@@ -9,6 +9,7 @@ from dist_lstm.config.load import override
 from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.evaluate.actuals import evaluate_forecasts
+from dist_lstm.forecast.baselines import forecast_contexts
 from dist_lstm.forecast.table import PartWriter, forecast_columns
 from dist_lstm.storage import mark
 from tests.evaluate.conftest import Prepared, series, zoned
@@ -111,6 +112,19 @@ def test_the_baseline_is_the_seasonal_naive_forecast_from_the_end_of_the_past(ca
     assert scores["SeasonalNaive"]["mase"] == pytest.approx(np.mean(mases), rel=1e-5)
     assert scores["skill"] == pytest.approx(1 - scores["LSTM"]["mase"] / scores["SeasonalNaive"]["mase"])
     assert (scores["skill_series"], scores["skill_left_out"]) == (3, 0)
+
+
+def test_the_baselines_of_the_config_are_scored_from_the_end_of_the_past(case):
+    _, actuals, score = case
+    scores = score(actuals)
+    for model in ("Theta", "DampedTrend"):
+        errors = {}
+        for name, y in PAST.items():
+            values = forecast_contexts(y[None], HORIZON, SEASON, [model]).values[model][0]
+            errors[name] = np.mean(np.abs(np.subtract(FUTURE[name], values)))
+        mases = [errors[name] / slow_scale(PAST[name], 1) for name in PAST]
+        assert scores[model]["mae"] == pytest.approx(np.mean(list(errors.values())), rel=1e-4)
+        assert scores[model]["mase"] == pytest.approx(np.mean(mases), rel=1e-4)
 
 
 def test_every_point_with_an_actual_is_counted(case):

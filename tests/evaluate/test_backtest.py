@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,10 @@ import pytest
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
 
+from dist_lstm.config.schema import Baseline
 from dist_lstm.data.windows import Rolling, WindowCutter
 from dist_lstm.evaluate.backtest import Backtest, backtest, naive_forecast, summarise
+from dist_lstm.forecast.baselines import forecast_contexts
 from dist_lstm.storage import is_marked
 from tests.evaluate.conftest import exact, series, spread, zoned
 
@@ -267,3 +270,27 @@ def test_the_baseline_is_nan_where_the_last_four_seasons_are_missing(prepare_fra
     read = pd.read_parquet(tmp_path / "backtest").set_index("unique_id")["SeasonalNaive"]
     assert read["hole"].isna().all()
     assert read["whole"].notna().all()
+
+
+def test_every_baseline_has_a_column_of_what_it_forecasts_from_all_steps_before_the_cutoff(prepared, tmp_path):
+    names = get_args(Baseline)
+    rolling, folder = Rolling(WINDOWS, STRIDE), tmp_path / "backtest"
+    result = backtest(prepared.shards, prepared.task, rolling, spread(prepared.task), folder, names)
+    read = pd.read_parquet(folder)
+    assert list(read.columns) == [*COLUMNS, *names]
+    frame = prepared.frame
+    for name, rows in read.groupby("unique_id"):
+        history = frame.loc[frame["unique_id"] == name, "y"].to_numpy()
+        for number, window in enumerate(slow_cutoffs(frame, name)):
+            context = history[: window[0] - frame.index[frame["unique_id"] == name][0]]
+            expected = forecast_contexts(context[None], HORIZON, SEASON, names).values
+            own = rows.iloc[number * HORIZON : (number + 1) * HORIZON]
+            for one in names:
+                np.testing.assert_allclose(own[one], expected[one][0], rtol=1e-4)
+    totals = summarise(result.scores, result.seconds)
+    assert set(result.seconds) == {"LSTM", *names}
+    assert totals["Naive2"]["owa"] == 1
+    # OWA counts the series with a scale alone; the others have no MASE.
+    scored = result.scores[result.scores["mase"].notna()]
+    means = scored.groupby("model")[["smape", "mase"]].mean()
+    assert totals["Theta"]["owa"] == pytest.approx((means.loc["Theta"] / means.loc["Naive2"]).mean())

@@ -93,9 +93,11 @@ def source_of(prepared: Prepared, folder: Path, predict: Any = None, validated: 
     if predict is not None:
         settings = prepared.config.backtest
         rolling = Rolling(settings.windows, settings.stride)
-        result = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest")
+        baselines = prepared.config.backtest.baselines
+        result = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest", baselines)
         result.scores.to_parquet(folder / "scores.parquet", index=False)
-        write_json(folder / "metrics.json", metrics | {"backtest": summarise(result.scores) | result.counts})
+        summary = summarise(result.scores, dict.fromkeys(result.seconds, 1.5))
+        write_json(folder / "metrics.json", metrics | {"backtest": summary | result.counts})
         metrics = json.loads((folder / "metrics.json").read_text())
     return Source(
         "a run",
