@@ -145,7 +145,7 @@ def _summed_loss(
     counted = tf.logical_not(tf.math.is_nan(target))
     errors = loss(tf.where(counted, target, tf.zeros_like(target)), scaled)
     weight = tf.broadcast_to(tf.cast(counted, errors.dtype), errors.shape)
-    weight = weight if window_weight is None else weight * window_weight[..., None]
+    weight = weight if window_weight is None else weight * tf.expand_dims(window_weight, -1)
     return tf.reduce_sum(errors * weight, axis=(1, 2)), tf.reduce_sum(weight, axis=(1, 2))
 
 
