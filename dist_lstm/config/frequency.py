@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dist_lstm.config.alias import duration_alias, read_alias, to_offset
 from dist_lstm.config.seasons import DAY, HOURS, Cycle, cycles_of, positions_in, usual_season
 from dist_lstm.errors import UserError
 
-_RENAMED = {"H": "h", "T": "min", "S": "s", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME"}
 #: Steps that pandas can count one by one in seconds, as it does for business hours.
 _LONGEST = 500_000
 
@@ -76,7 +76,7 @@ class Frequency:
 
     @property
     def _offset(self) -> Any:
-        return pd.tseries.frequencies.to_offset(self.name)
+        return to_offset(str(self.name))
 
     def position(self, ds: np.ndarray, origin: np.ndarray) -> np.ndarray:
         """Count the steps from an origin to a time stamp.
@@ -296,7 +296,8 @@ def parse_frequency(freq: str | int) -> Frequency:
         The frequency, with the alias as pandas spells it.
 
     Raises:
-        UserError: If pandas does not support the alias, it is finer than a microsecond, or the number is below 1.
+        UserError: If pandas 3 does not support the alias, it is finer than a microsecond, or the number is below
+            1.
 
     Example:
         >>> parse_frequency("60min").season_length
@@ -306,21 +307,7 @@ def parse_frequency(freq: str | int) -> Frequency:
         if int(freq) < 1:
             raise UserError("task.freq", f"a whole number must be at least 1, got {freq}")
         return Frequency(int(freq))
-    try:
-        offset: Any = pd.tseries.frequencies.to_offset(freq)
-    except (ValueError, TypeError):
-        offset = None
-    if offset is None or offset.n < 1:
-        letters = freq.lstrip("0123456789")
-        hint = (
-            f"write {freq.removesuffix(letters)}{_RENAMED[letters]}"
-            if letters in _RENAMED
-            else ("use an alias such as min, h, D, W, MS, ME, QS or YS, or 1 for integer steps")
-        )
-        raise UserError("task.freq", f"{freq!r} is not a frequency of pandas", hint)
-    if isinstance(offset, pd.offsets.Tick) and offset.nanos % 1000:
-        raise UserError("task.freq", f"{freq!r} is not a whole number of microseconds, the finest resolution")
-    return Frequency(offset.freqstr)
+    return Frequency(read_alias(freq).freqstr)
 
 
 def frequency_name(freq: Any) -> str | int | None:
@@ -336,8 +323,8 @@ def frequency_name(freq: Any) -> str | int | None:
         >>> frequency_name(pd.Timedelta(minutes=15)), frequency_name(pd.offsets.MonthBegin(2)), frequency_name("D")
         ('15min', '2MS', 'D')
     """
-    is_offset = isinstance(freq, pd.tseries.offsets.BaseOffset)
-    if is_offset or isinstance(freq, pd.Timedelta | np.timedelta64 | timedelta):
-        offset: Any = freq if is_offset else pd.tseries.frequencies.to_offset(pd.Timedelta(freq))
-        return offset.freqstr
+    if isinstance(freq, pd.tseries.offsets.BaseOffset):
+        return freq.freqstr
+    if isinstance(freq, pd.Timedelta | np.timedelta64 | timedelta):
+        return duration_alias(freq)
     return int(freq) if isinstance(freq, np.integer) else freq

@@ -4,20 +4,18 @@ Axes: R time stamps.
 """
 
 import math
-import warnings
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from dist_lstm.config.alias import WEEKDAYS, duration_alias, infer_alias
 from dist_lstm.config.frequency import Frequency, month_length, parse_frequency, split_months
 from dist_lstm.config.table import STEP, UNITS
 from dist_lstm.errors import UserError
 
 #: Stretches of a series that are looked at.
 _STRETCHES = 40
-_WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 
 
 def infer_frequency(series: list[np.ndarray], ds_format: str | None = None) -> Frequency:
@@ -93,13 +91,10 @@ def check_frequency(given: Frequency, series: list[np.ndarray], ds_format: str |
 
 
 def _infer(stamps: np.ndarray) -> str | None:
-    with warnings.catch_warnings():
-        # Pandas 4 will return an offset where pandas 3 returns its name.
-        warnings.filterwarnings("ignore", ".*infer_freq", DeprecationWarning)
-        offset: Any = pd.tseries.frequencies.to_offset(pd.infer_freq(pd.DatetimeIndex(stamps)))
+    alias = infer_alias(stamps)
     # Pandas takes the last Friday of a month for the fourth.
-    if offset is not None and _on_grid(parse_frequency(offset.freqstr), [stamps]):
-        return offset.freqstr
+    if alias is not None and _on_grid(parse_frequency(alias), [stamps]):
+        return alias
     months = split_months(stamps)
     apart = np.diff(months.month).astype(np.int64)
     if (apart != apart[0]).any() or apart[0] < 1:
@@ -109,7 +104,7 @@ def _infer(stamps: np.ndarray) -> str | None:
     weekday = _weekday(stamps)
     in_last_week = month_length(months.month) - months.within <= np.timedelta64(7, "D")
     if apart[0] == 1 and in_last_week.all() and (weekday == weekday[0]).all():
-        return f"LWOM-{_WEEKDAYS[weekday[0]]}"
+        return f"LWOM-{WEEKDAYS[weekday[0]]}"
     return None
 
 
@@ -135,8 +130,7 @@ def _usual_distance(series: list[np.ndarray]) -> list[str]:
     values, counts = np.unique(distances, return_counts=True)
     if counts.max() <= len(distances) / 2:
         return []
-    offset: Any = pd.tseries.frequencies.to_offset(pd.Timedelta(values[np.argmax(counts)]))
-    return [offset.freqstr]
+    return [duration_alias(values[np.argmax(counts)])]
 
 
 def _check_weekday(given: Frequency, series: list[np.ndarray]) -> None:
@@ -144,7 +138,7 @@ def _check_weekday(given: Frequency, series: list[np.ndarray]) -> None:
         return
     days = {int(day) for ds in series for day in _weekday(ds[:1])}
     if len(days) == 1 and given.weekday not in days:
-        right = f"{str(given.name).rpartition('-')[0]}-{_WEEKDAYS[days.pop()]}"
+        right = f"{str(given.name).rpartition('-')[0]}-{WEEKDAYS[days.pop()]}"
         raise UserError(
             "task.freq",
             f"is {given.name!r}, but the time stamps show {right!r}",

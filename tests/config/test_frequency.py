@@ -111,6 +111,13 @@ def test_a_frequency_has_the_alias_that_pandas_uses(text, name):
     assert parse_frequency(text).integer == isinstance(name, int)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"), [("d", "D"), ("2w", "2W-SUN"), ("15MIN", "15min"), ("2LWOM-MON", "2LWOM-MON")]
+)
+def test_spellings_that_versions_of_pandas_treat_differently_are_accepted(text, name):
+    assert parse_frequency(text).name == name
+
+
 @pytest.mark.parametrize("old", ["H", "T", "S", "M", "Q", "Y", "A", "BM", "2H", "15T"])
 def test_a_removed_alias_is_refused_with_its_replacement(old):
     with pytest.raises(UserError, match=f"task.freq: '{old}' is not a frequency of pandas; write ") as error:
@@ -124,6 +131,12 @@ def test_an_invalid_frequency_is_refused_with_its_value(freq):
         parse_frequency(freq)
 
 
+@pytest.mark.parametrize("old", ["Q-DEC", "AS-JAN", "m", "BH", "L"])
+def test_any_alias_that_only_pandas_2_has_is_refused(old):
+    with pytest.raises(UserError, match=f"task.freq: '{old}' is not a frequency of pandas; use an alias such as"):
+        parse_frequency(old)
+
+
 @pytest.mark.parametrize("freq", ["ns", "1500ns", "0.5us"])
 def test_a_frequency_finer_than_a_microsecond_is_refused(freq):
     with pytest.raises(UserError, match="microsecond"):
@@ -135,6 +148,7 @@ def test_a_frequency_finer_than_a_microsecond_is_refused(freq):
 )
 def test_offsets_and_durations_are_frequencies(freq):
     assert parse_frequency(frequency_name(freq)).width == np.timedelta64(2, "h")
+    assert [frequency_name(pd.Timedelta(f"{hours}h")) for hours in (24, 36, 168)] == ["D", "36h", "7D"]
     assert [frequency_name(one) for one in ("MS", 1, np.int64(3), None)] == ["MS", 1, 3, None]
 
 

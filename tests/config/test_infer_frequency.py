@@ -123,11 +123,32 @@ def test_hours_of_business_are_what_pandas_calls_them():
     np.testing.assert_array_equal(freq.position(stamps, stamps[:1].repeat(200)), np.arange(200))
 
 
-@pytest.mark.parametrize("alias", ["LWOM-FRI", "LWOM-MON", "WOM-4FRI", "WOM-1MON"])
+@pytest.mark.parametrize(
+    ("offset", "alias"),
+    [
+        (pd.offsets.LastWeekOfMonth(weekday=4), "LWOM-FRI"),
+        (pd.offsets.LastWeekOfMonth(weekday=0), "LWOM-MON"),
+        (pd.offsets.WeekOfMonth(week=3, weekday=4), "WOM-4FRI"),
+        (pd.offsets.WeekOfMonth(week=0, weekday=0), "WOM-1MON"),
+    ],
+)
 @pytest.mark.parametrize("steps", [8, 40, 200])
-def test_the_last_friday_of_a_month_is_not_the_fourth(alias, steps):
-    stamps = grid(alias, "2015-01-01", steps)
+def test_the_last_friday_of_a_month_is_not_the_fourth(offset, alias, steps):
+    stamps = grid(offset, "2015-01-01", steps)
     assert infer_frequency([stamps, stamps[3:] + np.timedelta64(16, "h")]).name == alias
+
+
+@pytest.mark.parametrize(("alias", "first"), [("QS-OCT", "JAN"), ("BQS-AUG", "FEB"), ("2QS-JUN", "MAR")])
+def test_quarters_are_named_by_the_first_month_of_a_year_that_begins_one(alias, first):
+    """As pandas 3 does it; with pandas 2 the same table must have the same manifest."""
+    stamps = grid(alias, "2015-01-01", 40)
+    assert infer_frequency([stamps]).name == f"{alias.partition('-')[0]}-{first}"
+
+
+def test_whole_days_between_most_neighbours_are_days_and_not_hours():
+    pairs = np.datetime64("2024-01-01", "us") + np.cumsum([1, 1, 2] * 20).astype("timedelta64[D]")
+    freq = infer_frequency([pairs])
+    assert (freq.name, freq.season_length) == ("D", 7)
 
 
 @pytest.mark.parametrize("alias", ["B", "MS", "ME", "BMS", "QS", "QE", "YS", "SMS", "C"])

@@ -290,7 +290,7 @@ def test_static_categories_have_one_spelling(state, expected, write):
 
 @pytest.mark.parametrize("kind", ["category", "string", "str", "object"])
 def test_static_categories_of_a_dataframe_may_be_of_any_usual_type(kind):
-    frame = table_of([1, 2]).to_pandas().assign(state=pd.Series(["x", None]).astype(kind))
+    frame = table_of([1, 2]).to_pandas().assign(state=pd.Series(["x", None], dtype=kind))
     assert [row["state"] for row in rows(frame=frame, static_categories=["state"])] == ["x", None]
 
 
