@@ -388,7 +388,8 @@ def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_insta
     for names, options in ((THERE, []), (BROUGHT + TO_BRING, ["--no-deps"])):
         pins = [f"{name}=={version(name)}" if name != "setuptools" else name for name in names]
         subprocess.run(
-            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options, *pins],
+            # Compiled where it is imported; all of TensorFlow would take longer.
+            [uv, "pip", "install", "--quiet", "--no-compile-bytecode", "--python", python, *options, *pins],
             check=True,
         )
     for name in ("ray", "optuna", "tensorboard", "torch"):

@@ -23,7 +23,7 @@ model: {segment_length: 3, units: [4], dropout: 0.2}
 train: {max_steps: 240, steps_per_epoch: 8, batch_size: 16, warmup_steps: 10, steps_per_call: 1, patience: 100,
         ema: 0.9, checkpoint_every: 3, deterministic: true, seed: 3}
 """
-KILLS = 20
+KILLS = 8
 
 # Forks: a child starts at once, with TensorFlow imported but not begun.
 NURSERY = """

@@ -12,7 +12,7 @@ from benchmarks.gpu import ROOT, Job, Lines, Values
 
 #: The line that `-v` prints per stage.
 _STAGE = re.compile(r"^(\w+) +([\d.]+) s$", re.MULTILINE)
-_TINY = ("train.max_steps=4", "train.steps_per_epoch=2", "backtest.windows=2")
+_TINY = ("train.max_steps=4", "train.steps_per_epoch=2", "train.refit=false", "backtest.windows=2")
 
 
 def lines(job: Job) -> Lines:

@@ -252,7 +252,7 @@ def test_a_job_that_gets_no_resources_is_withdrawn_and_ends_with_1(head, running
 
 def test_a_job_that_is_stopped_saves_its_work_and_ends_with_130(head, running):
     assert head.run("jobs", "stop", "long") == (0, "long stopped\n", "")
-    output, _ = running.communicate(timeout=60)
+    output, _ = running.communicate(timeout=240)
     assert running.returncode == 130
     assert "long stopped after" in output
     assert "terminated, work saved" in output

@@ -485,7 +485,7 @@ LONG = {
 def started(folder: Path, until: str) -> Iterator[tuple[subprocess.Popen, list, Path]]:
     """A running search that has written a file of this pattern, its arguments, and the file of its output."""
     job, out, log = (
-        make_job(folder, LONG, train__max_steps=240, train__patience=100),
+        make_job(folder, LONG, train__max_steps=120, train__patience=100),
         folder / "out",
         folder / "log",
     )
@@ -508,7 +508,7 @@ def complete(out: Path) -> pd.DataFrame:
     assert list(table["trial"]) == [0, 1]
     assert list(table["status"]) == ["done"] * 2
     for steps in table["curve_step"]:
-        assert list(steps) == list(range(4, 241, 4))
+        assert list(steps) == list(range(4, 121, 4))
     return table
 
 
@@ -526,7 +526,7 @@ def test_a_search_that_is_killed_continues_with_the_same_command(tmp_path):
     assert "; going on" in again.stdout
     assert "1/2  trial" not in again.stdout, "a finished trial is not repeated"
     first = complete(tmp_path / "out").iloc[0]
-    assert f"score {first['score']:.4f} (best so far), 60 epochs" in messages[0]
+    assert f"score {first['score']:.4f} (best so far), 30 epochs" in messages[0]
 
 
 @pytest.mark.fault
