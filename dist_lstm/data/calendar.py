@@ -7,6 +7,8 @@ because days and months begin at local midnight.
 Axes: R rows, C cycles of the calendar.
 """
 
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,6 +20,17 @@ from dist_lstm.config.task import Task
 def zone_of(kind: pa.DataType) -> str | None:
     """The time zone of a column of time stamps; None for integer steps and stamps without a zone."""
     return kind.tz if pa.types.is_timestamp(kind) else None
+
+
+def _rules(timezone: str) -> ZoneInfo | str:
+    """The rules of a zone; its name where it is an offset such as `+05:30`.
+
+    Pandas 2 would take them from pytz, which may know other changes of the clock than Python does.
+    """
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return timezone
 
 
 def local_clock(utc: np.ndarray, timezone: str) -> np.ndarray:
@@ -34,7 +47,7 @@ def local_clock(utc: np.ndarray, timezone: str) -> np.ndarray:
         >>> local_clock(np.array(["2024-07-01T22:00"], "datetime64[us]"), "Europe/Berlin").astype(str).tolist()
         ['2024-07-02T00:00:00.000000']
     """
-    return pd.DatetimeIndex(utc).tz_localize("UTC").tz_convert(timezone).tz_localize(None).to_numpy()
+    return pd.DatetimeIndex(utc).tz_localize("UTC").tz_convert(_rules(timezone)).tz_localize(None).to_numpy()
 
 
 def to_grid(utc: np.ndarray, freq: Frequency, timezone: str | None) -> np.ndarray:
@@ -60,7 +73,7 @@ def to_grid(utc: np.ndarray, freq: Frequency, timezone: str | None) -> np.ndarra
 def _instants(local: np.ndarray, timezone: str) -> np.ndarray:
     """Local time of a zone to UTC: a skipped time becomes the first after it, a doubled one the first of both."""
     first = np.ones(len(local), bool)
-    aware = pd.DatetimeIndex(local).tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
+    aware = pd.DatetimeIndex(local).tz_localize(_rules(timezone), ambiguous=first, nonexistent="shift_forward")
     return aware.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[us]")
 
 
