@@ -23,6 +23,12 @@ _DAY = pd.Timedelta(days=1)
 def to_offset(alias: str) -> Any:
     """The offset of pandas for an alias.
 
+    Args:
+        alias: An alias as pandas 3 spells it.
+
+    Returns:
+        The offset.
+
     Raises:
         ValueError: If pandas has no such alias.
     """
@@ -35,6 +41,12 @@ def to_offset(alias: str) -> Any:
 
 def read_alias(alias: str) -> Any:
     """The offset of pandas for an alias that the user gave.
+
+    Args:
+        alias: The alias, also in another spelling or one that is no longer supported.
+
+    Returns:
+        The offset.
 
     Raises:
         UserError: If pandas 3 does not support the alias, or it is finer than a microsecond.
@@ -61,7 +73,13 @@ def read_alias(alias: str) -> Any:
 
 
 def duration_alias(duration: Any) -> str:
-    """The alias of a duration of pandas, NumPy or Python; whole days are days, and not 24 hours as in pandas 3.
+    """The alias of a duration; whole days are days, and not 24 hours as in pandas 3.
+
+    Args:
+        duration: A duration of pandas, NumPy or Python.
+
+    Returns:
+        The alias.
 
     Example:
         >>> duration_alias(np.timedelta64(48, "h")), duration_alias(pd.Timedelta(hours=36))
