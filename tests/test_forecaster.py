@@ -332,7 +332,7 @@ def test_forecasts_scores_and_rejected_series_can_be_merged_with_the_table(kind)
     ids = frame[["unique_id"]].drop_duplicates()
     for one in tables:
         assert len(one.merge(ids, on="unique_id")) == 10 * HORIZON
-    assert len(forecaster.scores.merge(ids, on="unique_id")) == 20
+    assert len(forecaster.scores.merge(ids, on="unique_id")) == 10 * 4, "the model and three baselines"
     assert len(forecaster.rejected.merge(ids, on="unique_id")) == 1
     if kind != "category":
         assert list(tables[0]["unique_id"].unique()) == list(range(3, 13)), "in the order of numbers"
