@@ -62,7 +62,8 @@ def make_plan(config: Config) -> dict[str, Any]:
         windows = TrainingWindows(shards, task, make_sampling(assumed, whole=False))
         validation = validation_windows(shards, task, batch_size, train.seed, train.steps_per_epoch)
         tested = _tested(shards, task, Rolling.of(assumed.backtest))
-    model = build_model(task, assumed.model)
+    parameters = build_model(task, assumed.model).count_params()
+    members = assumed.model.members
     derived = derive(config, manifest.statistics)
     return {
         "config": resolved.model_dump(mode="json"),
@@ -79,10 +80,10 @@ def make_plan(config: Config) -> dict[str, Any]:
             **tested,
             "steps_per_epoch": train.steps_per_epoch,
             "max_steps": max_steps,
-            "windows_drawn": max_steps * batch_size,
+            "windows_drawn": max_steps * batch_size * members,
         },
-        "model": {"parameters": model.count_params(), "replicas": replicas},
-        "memory_mib": _memory(assumed, manifest, model.count_params()),
+        "model": {"parameters": parameters, "members": members, "replicas": replicas},
+        "memory_mib": _memory(assumed, manifest, parameters),
         "devices": describe_devices(),
     }
 

@@ -194,8 +194,9 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     from dist_lstm.train.checkpoint import save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.measure import Workload, measure
+    from dist_lstm.train.members import MemberTrainings, Trained
     from dist_lstm.train.monitor import Monitor
-    from dist_lstm.train.phases import Refit, Training, train_phase, train_refit
+    from dist_lstm.train.phases import Training
 
     strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
     monitor = Monitor(run.folder, run.console)
@@ -204,19 +205,22 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
         run = replace(run, config=config)
         write_text(run.files.config, dump_config(config))
     training = Training(run.folder, run.shards, config, run.task, strategy, monitor, stop_signal=stop_signal)
-    fitted, refit = train_phase(training), Refit()
-    if run.config.train.refit and run.task.validation + run.task.test > 0:
-        save_model(fitted.model, run.files.backtest_model)
-        refit = train_refit(training, fitted)
-    final = refit.accepted or fitted
-    save_model(final.model, run.files.model)
-    training.monitor.close([*fitted.history, *refit.history])
-    environment = describe_environment(strategy, final.model, run.config.train) | fitted.speed.describe()
+    trainings = MemberTrainings(training)
+    fitted = trainings.train()
+    weights = trainings.weights(fitted)
+    if trainings.refits:
+        save_model(trainings.combine([one.model for one in fitted], weights), run.files.backtest_model)
+    refits = trainings.refit(fitted)
+    trained = Trained(trainings.members, fitted, refits, weights)
+    save_model(trainings.combine(trained.models, weights), run.files.model)
+    training.monitor.close(trained.history)
+    environment = describe_environment(strategy, trained.models[0], run.config.train) | fitted[0].speed.describe()
     write_json(run.files.environment, environment)
     run.add_metrics("split", describe_split(run.manifest, run.task))
-    run.add_metrics("training", fitted.describe() | refit.describe())
+    run.add_metrics("training", trained.describe())
     remove(run.files.checkpoints)
-    run.console.print(f"train     {fitted.summary}, {'' if environment['cudnn'] else 'no '}cuDNN{refit.summary}")
+    cudnn = "cuDNN" if environment["cudnn"] else "no cuDNN"
+    run.console.print(f"train     {trained.summary}, {cudnn}{trained.refit_summary}")
     return run
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.config.load import changed_values, flatten, validate
+from dist_lstm.config.members import check_variants
 from dist_lstm.config.resolved import MeasuredConfig, MeasuredTrainSettings, ResolvedConfig, as_measured
 from dist_lstm.config.schema import Config
 from dist_lstm.config.starts import steps_held_out
@@ -12,6 +13,8 @@ from dist_lstm.errors import UserError
 
 _MOST_WINDOWS = 10
 _EPOCHS = 30
+#: Members of an ensemble by preset.
+_MEMBERS = {"fast": 1, "good": 1, "best": 5}
 #: A longer segment holds more than a state of usual size can represent.
 _LONGEST_SEGMENT = 60
 
@@ -60,7 +63,7 @@ def derive(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
     """
     result = _season(config, statistics)
     result |= _shape(config, statistics, result["task.season_length"].value)
-    result |= _splits(config, statistics) | _training(config, statistics)
+    result |= _splits(config, statistics) | _training(config, statistics) | _ensemble(config)
     return {key: result[key] for key, value in flatten(config) if value is None and key in result}
 
 
@@ -82,6 +85,7 @@ def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
     starts = dict.fromkeys(("split.validation_start", "split.test_start"))
     resolved = validate(changed_values(config, defaults | starts), "", ResolvedConfig)
     windows, stride, test = resolved.backtest.windows, resolved.backtest.stride, resolved.split.test
+    check_variants(resolved)
     needed = config.task.horizon + (windows - 1) * stride
     if 0 < test < needed:
         raise UserError(
@@ -191,6 +195,17 @@ def _from_start(key: str, statistics: DatasetStatistics, horizon: int, after: in
             "give an earlier date",
         )
     return steps
+
+
+def _ensemble(config: Config) -> dict[str, Default]:
+    variants = len(config.model.variants or ())
+    members, why = _MEMBERS[config.preset], f"preset {config.preset}"
+    if variants > members:
+        members, why = variants, "one per variant"
+    return {
+        "model.members": Default(members, why),
+        "model.variants": Default((), "members differ in their seeds"),
+    }
 
 
 def _training(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:

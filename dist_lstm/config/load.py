@@ -224,7 +224,7 @@ def _keys_below(location: Sequence[Any]) -> list[str]:
     section: Any = Config
     for name in location:
         section = section.model_fields[name].annotation
-    return [".".join([*location, name]) for name in section.model_fields]
+    return [".".join([*location, name]) for name in getattr(section, "model_fields", ())]
 
 
 def _meant(location: Sequence[str]) -> str | None:
@@ -286,6 +286,7 @@ MEASURED = ("train.batch_size", "train.learning_rate")
 #: Settings that change where and how fast results are computed, but not the results. The memory budget is not
 #: among them: the pools from which windows are sampled depend on it.
 WITHOUT_EFFECT = (
+    "preset",  # what it changes are other settings
     "resources.",
     "search.",
     "train.steps_per_call",

@@ -48,6 +48,8 @@ class ResolvedModelSettings(ModelSettings):
 
     segment_length: int = Field(ge=1)
     units: tuple[Units, ...] = Field(min_length=1)
+    members: int = Field(default=1, ge=1)
+    variants: tuple[dict[str, Any], ...] = ()
 
 
 class ResolvedTrainSettings(TrainSettings):

@@ -4,10 +4,12 @@
 (`dist_lstm.config.defaults`); `dist-lstm plan` shows what it becomes.
 """
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     StrictBool,
     field_validator,
@@ -130,6 +132,11 @@ class ModelSettings(Section):
         default="window",
         description="Whether location and scale come from each context or from each series' training range.",
     )
+    fill_missing: StrictBool = Field(
+        default=True,
+        description="Fill missing values of a context, between observed values by interpolation and at its end by "
+        "the last season; a mask of observed values is an input in any case. Otherwise they are 0 once scaled.",
+    )
     bidirectional: StrictBool = Field(
         default=False, description="Read the context backwards as well, which doubles the size of the state."
     )
@@ -156,10 +163,48 @@ class ModelSettings(Section):
     calendar: StrictBool = Field(
         default=False, description="Use the hour, weekday and month as inputs, as far as the frequency has them."
     )
+    members: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Number of members of the ensemble: models that differ in their seed, and in model.variants, "
+        "and whose forecasts are combined.",
+    )
+    variants: tuple[dict[str, Any], ...] | None = Field(
+        default=None,
+        description="Settings in which the members of an ensemble differ, by dotted key, such as "
+        "{task.context_length: 24}; the members take these variants in turn.",
+    )
+    combination: Literal["median", "mean", "weights"] = Field(
+        default="median",
+        description="How the members' forecasts are combined, quantile by quantile: by their median, their mean, "
+        "or a mean with weights that are chosen on validation and shared by all series.",
+    )
+
+
+def parse_duration(given: Any) -> Any:
+    """Seconds from a text such as 90s, 10m or 2h; anything else is returned as it is.
+
+    Example:
+        >>> parse_duration("10m"), parse_duration(90)
+        (600.0, 90)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*", given) if isinstance(given, str) else None
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else given
 
 
 class TrainSettings(Section):
     """The training loop."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        """Version 0.1.0 limited the seconds of each of two trainings."""
+        if isinstance(values, dict) and "max_seconds" in values and "budget" not in values:
+            seconds = values["max_seconds"]
+            kept = {key: value for key, value in values.items() if key != "max_seconds"}
+            return kept | {"budget": 2 * seconds if isinstance(seconds, int | float) else seconds}
+        return values
 
     batch_size: Whole | None = Field(
         default=None,
@@ -175,11 +220,11 @@ class TrainSettings(Section):
     max_steps: int | None = Field(
         default=None, ge=1, description="Maximum number of training steps; the learning rate decays over them."
     )
-    max_seconds: float | None = Field(
+    budget: Annotated[float | None, BeforeValidator(parse_duration)] = Field(
         default=None,
         gt=0,
-        description="Maximum duration in seconds of each of the two trainings, checked at the end of each epoch; "
-        "null for no limit.",
+        description="Maximum duration of all training, of both phases and all members together, in seconds or as "
+        "in 90s, 10m and 2h; checked at the end of each epoch. Null for no limit.",
     )
     steps_per_epoch: int | None = Field(
         default=None, ge=1, description="Steps per epoch; the validation loss is computed after each epoch."
@@ -293,6 +338,11 @@ class ResourceSettings(Section):
 class Config(Section):
     """One job."""
 
+    preset: Literal["fast", "good", "best"] = Field(
+        default="good",
+        description="How much training is worth: defaults of the settings that are left out. fast is for trying "
+        "things out, best for the night.",
+    )
     task: TaskSettings = Field(description="The forecasting task.")
     data: DataSettings = Field(description="The table, and how it is read.")
     split: SplitSettings = Field(default=SplitSettings(), description="Steps held out from training.")
@@ -322,6 +372,12 @@ class Config(Section):
                 raise ValueError(
                     f"split.{name} {steps} is below task.horizon {self.task.horizon}; use 0 or at least that"
                 )
+        variants, members = len(self.model.variants or ()), self.model.members
+        if members is not None and variants > members:
+            plural = "member" if members == 1 else "members"
+            raise ValueError(
+                f"model.variants: there are {variants}, for {members} {plural}; raise model.members to {variants}"
+            )
         for key in ("by", "group"):
             columns = getattr(self.fleet, key)
             named = () if isinstance(columns, str | None) else columns

@@ -52,7 +52,8 @@ class Task:
         levels: Central prediction intervals in percent; empty for a head with one output.
         validation: Steps of the validation range.
         test: Steps of the test range, which are the last of each series.
-        transformed: Whether series may have a transform.
+        transformed: Whether each series has a transform of its own, which is an input.
+        transform: The transform of all series, one of `TRANSFORMS`; None where there is none, or each has its own.
         series_scaling: The kind of scaling by the statistics of each series; None where scaling is by window.
         series: Series with an embedding; 0 where the model has none.
         vocabulary: Static covariates.
@@ -72,6 +73,7 @@ class Task:
     validation: int
     test: int
     transformed: bool = False
+    transform: str | None = None
     series_scaling: str | None = None
     series: int = 0
     vocabulary: Vocabulary = Vocabulary()

@@ -37,7 +37,7 @@ from dist_lstm.model.covariates import calendar_waves, describe_series
 from dist_lstm.model.cudnn import check_precision
 from dist_lstm.model.encoder import encode
 from dist_lstm.model.heads import apply_head, head_parameters
-from dist_lstm.model.scaling import Denormalise, Normalise
+from dist_lstm.model.scaling import Denormalise, FixedTransform, Normalise
 
 #: Precisions in which the network computes with half the bits of its weights.
 HALF = ("float16", "bfloat16")
@@ -74,8 +74,8 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
     Returns:
         A model from the inputs of `input_spec(task)` to `forecast`, `[B, H, P]`, in target units; and the outputs
         for training: `scaled`, the same forecasts in units of scale, `[B, H, P]`, and `base`, `[B, H]`, `scale`
-        and `unit`, `[B, 1]`, of `dist_lstm.model.scaling`. A context without any value is forecast as 0;
-        `dist_lstm.forecast.predict` replaces that by NaN.
+        and `unit`, `[B, 1]`, of `dist_lstm.model.scaling`, and `transform`, `[B, 2]`, where the task sets one. A
+        context without any value is forecast as 0; `dist_lstm.forecast.predict` replaces that by NaN.
 
     Raises:
         ValueError: If the segment length is not resolved or does not divide the context.
@@ -88,8 +88,10 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
     inputs = {
         name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in input_spec(task).items()
     }
-    transform = inputs.get("transform")
-    normalise = Normalise(settings.scaling, task.season_length, task.horizon, name="normalise")
+    transform = FixedTransform(task.transform)(inputs["y"]) if task.transform else inputs.get("transform")
+    normalise = Normalise(
+        settings.scaling, task.season_length, task.horizon, settings.fill_missing, name="normalise"
+    )
     normalised = normalise(inputs["y"], transform=transform, series_scale=inputs.get("series_scale"))
     series = describe_series(inputs, task, settings)
     features = normalised.pop("features")
@@ -106,7 +108,10 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
     if settings.linear:
         scaled = scaled + _linear(features, task.horizon)
     forecast = Denormalise(name="denormalise")(scaled, **normalised, transform=transform)
-    return keras.Model(inputs, {"forecast": forecast, "scaled": scaled, **normalised}, name="dist_lstm")
+    outputs = {"forecast": forecast, "scaled": scaled, **normalised}
+    if task.transform:
+        outputs["transform"] = transform
+    return keras.Model(inputs, outputs, name="dist_lstm")
 
 
 def _beside(

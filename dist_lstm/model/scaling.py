@@ -16,6 +16,9 @@ import math
 import keras
 from keras import ops
 
+from dist_lstm.config.task import TRANSFORMS
+from dist_lstm.model.gaps import fill_gaps
+
 _LARGEST = 3.4028235e38
 #: The log of the largest float32.
 _LARGEST_LOG = math.log1p(_LARGEST) * (1 - 1e-6)
@@ -75,6 +78,30 @@ def _changes(
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
+class FixedTransform(keras.layers.Layer):
+    """The same transform for all series.
+
+    Args:
+        transform: One of `TRANSFORMS`.
+        **kwargs: Passed on to the Keras layer.
+    """
+
+    def __init__(self, transform: str, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.autocast = False  # of Keras: inputs keep their type
+        self.transform = transform
+
+    def call(self, y: keras.KerasTensor) -> keras.KerasTensor:
+        """Log or not, and kind of base, `[B, 2]`, for each context, `[B, T]`."""
+        log, base = TRANSFORMS[self.transform]
+        return ops.tile(ops.array([[int(log), base]], dtype="int32"), (ops.shape(y)[0], 1))
+
+    def get_config(self) -> dict[str, object]:
+        """Settings to create the same layer."""
+        return super().get_config() | {"transform": self.transform}
+
+
+@keras.saving.register_keras_serializable("dist_lstm")
 class Normalise(keras.layers.Layer):
     """Applies the transform of a series, and removes location and scale of its values from a context.
 
@@ -94,15 +121,19 @@ class Normalise(keras.layers.Layer):
         method: A method of the table.
         season_length: Steps in a season.
         horizon: Steps to forecast.
+        fill: Whether missing values are filled as in `fill_gaps`; otherwise they are 0, as in version 0.1.0.
         **kwargs: Passed on to the Keras layer.
     """
 
-    def __init__(self, method: str, season_length: int, horizon: int, **kwargs: object) -> None:
+    def __init__(
+        self, method: str, season_length: int, horizon: int, fill: bool = False, **kwargs: object
+    ) -> None:
         super().__init__(**kwargs)
         self.autocast = False  # of Keras: inputs keep their type
         self.method = method
         self.season_length = season_length
         self.horizon = horizon
+        self.fill = fill
 
     def call(
         self,
@@ -118,10 +149,10 @@ class Normalise(keras.layers.Layer):
             series_scale: Location and scale to use instead of the window's own, `[B, 2]`; NaN for the window's.
 
         Returns:
-            `features`, `[B, T, F]`: the scaled value (0 if missing), 1 if a value was observed, and with
-            transforms the scaled change; `base`, `[B, H]`, and `scale`, `[B, 1]`, in units; `unit`, `[B, 1]`.
-            The scale is 0 for a context without variation or without any value. All have the type of `y`, but for
-            the features, which are float32.
+            `features`, `[B, T, F]`: the scaled value, 1 if a value was observed, and with transforms the scaled
+            change; a missing value and its changes are filled or 0; `base`, `[B, H]`, and `scale`, `[B, 1]`, in
+            units; `unit`, `[B, 1]`. The scale is 0 for a context without variation or without any value. All have
+            the type of `y`, but for the features, which are float32.
         """
         missing = ops.isnan(y)
         observed = ops.cast(ops.logical_not(missing), y.dtype)
@@ -139,10 +170,13 @@ class Normalise(keras.layers.Layer):
         varies = ops.logical_and(varies, ops.any(observed > 0, axis=1, keepdims=True))
         scale = ops.where(varies, scale, ops.zeros_like(scale))
         level, base, spread, changes = location, ops.repeat(location, self.horizon, axis=1), scale, []
+        season = self._last_values(values, observed, location, self.season_length)
+        filled = fill_gaps(values, observed, season) if self.fill else (values, observed)
         if transform is not None:
-            level, base, spread, change = self._difference(values, observed, (location, scale), transform[:, 1:])
+            window = (location, scale, season)
+            level, base, spread, change = self._difference(values, observed, filled, window, transform[:, 1:])
             changes = [change]
-        scaled = (values - level) * observed / ops.where(varies, scale, ops.ones_like(scale))
+        scaled = (filled[0] - level) * filled[1] / ops.where(varies, scale, ops.ones_like(scale))
         return {
             "features": _to_network(ops.stack([scaled, observed, *changes], axis=-1)),
             "base": base,
@@ -163,7 +197,8 @@ class Normalise(keras.layers.Layer):
         self,
         values: keras.KerasTensor,
         observed: keras.KerasTensor,
-        window: tuple[keras.KerasTensor, keras.KerasTensor],
+        filled: tuple[keras.KerasTensor, keras.KerasTensor],
+        window: tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor],
         kind: keras.KerasTensor,
     ) -> tuple[keras.KerasTensor, ...]:
         """Level, base and scale for forecasts that are differences.
@@ -171,25 +206,26 @@ class Normalise(keras.layers.Layer):
         Args:
             values: Values in units, `[B, T]`, 0 if missing.
             observed: 1 if there is a value, `[B, T]`.
-            window: Location and scale of a window, each `[B, 1]`.
+            filled: The filled values, and 1 where there is one, each `[B, T]`.
+            window: Location and scale of a window, each `[B, 1]`, and its last season, `[B, season]`.
             kind: 0 for no difference, 1 to the last value, 2 to the last season, `[B, 1]`.
 
         Returns:
             Level of the input, `[B, 1]`; base of the forecast, `[B, H]`; scale of the forecast, `[B, 1]`; and
             the changes of the input from step to step, or season to season, in that scale, `[B, T]`.
         """
-        location, scale = window
+        location, scale, season = window
         last = self._last_values(values, observed, location, 1)
-        season = self._last_values(values, observed, location, self.season_length)
         level = ops.where(kind == 1, last, location)
         level = ops.where(kind == 2, ops.mean(season, axis=1, keepdims=True), level)
         repeated = ops.tile(season, (1, -(-self.horizon // self.season_length)))[:, : self.horizon]
         base = ops.where(kind == 2, repeated, ops.repeat(level, self.horizon, axis=1))
-        by_step, _ = _changes(values, observed, 1)
-        by_season, pairs = _changes(values, observed, self.season_length)
+        by_step, _ = _changes(*filled, 1)
+        by_season, _ = _changes(*filled, self.season_length)
+        observed_changes, pairs = _changes(values, observed, self.season_length)
         if self.method != "none":
             # The scale of MASE: a regular series has the same weight as a noisy one.
-            spread = ops.maximum(_safe_mean(ops.abs(by_season), pairs), _LEAST_SPREAD * scale)
+            spread = ops.maximum(_safe_mean(ops.abs(observed_changes), pairs), _LEAST_SPREAD * scale)
             measured = ops.logical_and(scale > 0, ops.any(pairs > 0, axis=1, keepdims=True))
             scale = ops.where(ops.logical_and(kind == 2, measured), spread, scale)
         change = ops.where(kind == 2, by_season, by_step) / ops.where(scale > 0, scale, ops.ones_like(scale))
@@ -252,7 +288,7 @@ class Normalise(keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         """Settings to create the same layer."""
         own = {"method": self.method, "season_length": self.season_length, "horizon": self.horizon}
-        return super().get_config() | own
+        return super().get_config() | own | {"fill": self.fill}
 
 
 def normalise_target(

@@ -155,6 +155,10 @@ def _scores(totals: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _learning(source: Source) -> dict[str, Any]:
+    """The first training of the only member, or of the first; and all members, of which there are none for one."""
+    training = source.metrics["training"]
+    members = training.get("members", [])
+    first = members[0] if members else training
     history = pd.read_csv(source.files.history)
     epochs = history[history["phase"] == "train"]
     step = epochs["step"].to_numpy()
@@ -162,12 +166,20 @@ def _learning(source: Source) -> dict[str, Any]:
     validated = epochs["validation_loss"].notna().any()
     if validated:
         losses["validation"] = epochs["validation_loss"].to_numpy(np.float64)
-    chosen = int(source.metrics["training"]["steps"]) if validated else None
+    chosen = int(first["steps"]) if validated else None
     texts = [
         f"{name} loss {number(loss[0])} at first, {number(loss[-1])} at last" for name, loss in losses.items()
     ]
     figure = figures.learning_curve(f"Learning curve: {'; '.join(texts)}.", step, losses, chosen)
-    return {"figure": figure, "validated": bool(validated), "smoothed": "smoothed_loss" in epochs}
+    variants = [", ".join(f"{key} {value}" for key, value in one["variant"].items()) for one in members]
+    rows = [one | {"variant": variant or "as the run"} for one, variant in zip(members, variants, strict=True)]
+    return {
+        "figure": figure,
+        "validated": bool(validated),
+        "first": first,
+        "members": rows,
+        "smoothed": "smoothed_loss" in epochs,
+    }
 
 
 def _example(label: str, name: str, example: Example, task: Task) -> dict[str, Any]:

@@ -174,7 +174,8 @@ def _train(sample: Sample, job: Job, watchdog: Watchdog) -> None:
         write_text(files.config, dump_config(config))
         score = make_scorer(shards, task, job.min_context, job.config.search.seed)
         report = _Report(folder, score, config.train.max_steps, watchdog)
-        train_phase(Training(folder, shards, config, task, strategy, monitor, report.epoch))
+        seconds = config.train.budget or float("inf")
+        train_phase(Training(folder, shards, config, task, strategy, monitor, report.epoch, seconds=seconds))
         report.end()
 
 

@@ -23,7 +23,7 @@ from dist_lstm.train.divergence import DivergedError
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed, smoothed_loss
 from dist_lstm.train.process_group import ProcessGroup, make_process_group
 from dist_lstm.train.progress import Fitted, Progress
-from dist_lstm.train.state import TrainState, make_train_state, read_values
+from dist_lstm.train.state import TrainState, make_train_state, model_variables, read_values
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -60,6 +60,7 @@ class Phase:
         after_epoch: Called after every epoch; None to call nothing.
         stop_signal: Called between two calls; gives the number of a signal that another process has received, on
             whose behalf this one trains; None where there is none.
+        seconds: Seconds after which it ends with the epoch.
     """
 
     name: str
@@ -69,49 +70,90 @@ class Phase:
     checkpoints: Checkpoints
     after_epoch: AfterEpoch | None = None
     stop_signal: Callable[[], int | None] = lambda: None
+    seconds: float = float("inf")
 
 
-def fit(
-    build: Callable[[], keras.Model],
-    loss: Loss,
-    settings: MeasuredTrainSettings,
-    strategy: Any,
-    phase: Phase,
-    monitor: Monitor,
-) -> Fitted:
-    """Train a model, from its last checkpoint where there is one.
+@dataclass(frozen=True)
+class Trainer:
+    """A model and the compiled graphs of its training, which may be trained several times, each from the start.
 
-    SIGINT and SIGTERM are handled between two calls, once a checkpoint is saved. On several nodes every process
-    calls it: the chief saves, and all follow its decisions.
+    Building a model and tracing its graphs takes seconds, setting its weights does not.
+
+    Attributes:
+        state: The model and its optimizer.
+        settings: Batch size, learning rate, patience; resolved.
+        processes: The processes that train together.
+        train_steps: Runs training steps.
+        mean_loss: Computes a validation loss.
+        first: All variables before the first step.
+    """
+
+    state: TrainState
+    settings: MeasuredTrainSettings
+    processes: ProcessGroup
+    train_steps: TrainSteps
+    mean_loss: Callable[[Iterator[Any]], float]
+    first: Mapping[str, np.ndarray]
+
+    def reset(self, model: keras.Model) -> None:
+        """Begin again with the weights and the states of random numbers of a model of the same architecture."""
+        self.state.write({**self.first, **read_values(model_variables(model))})
+
+
+def make_trainer(
+    build: Callable[[], keras.Model], loss: Loss, settings: MeasuredTrainSettings, strategy: Any
+) -> Trainer:
+    """Build a model with all that its training needs.
 
     Args:
         build: Builds the model; called inside the strategy's scope.
         loss: The head's loss.
         settings: Batch size, learning rate, patience; resolved.
         strategy: The strategy to train under.
+
+    Returns:
+        The trainer; its graphs are traced when they are first used.
+    """
+    state, processes = make_train_state(build, settings, strategy), make_process_group(strategy)
+    return Trainer(
+        state,
+        settings,
+        processes,
+        make_train_steps(state, loss, settings),
+        make_mean_loss(state.model, loss, processes),
+        read_values(state.variables),
+    )
+
+
+def fit(trainer: Trainer, phase: Phase, monitor: Monitor) -> Fitted:
+    """Train a model, from its last checkpoint where there is one.
+
+    SIGINT and SIGTERM are handled between two calls, once a checkpoint is saved. On several nodes every process
+    calls it: the chief saves, and all follow its decisions.
+
+    Args:
+        trainer: The model and its graphs.
         phase: What to train on, and for how long.
         monitor: Follows the training.
 
     Returns:
-        The trained model, and how training went.
+        The trained model, which is the trainer's own, and how training went.
 
     Raises:
         DivergedError: If the loss is non-finite, also at half the learning rate.
         UserError: If a checkpoint can't be written, or is one of another model.
         SystemExit: If `stop_signal` gives a signal, once a checkpoint is saved.
     """
-    state = make_train_state(build, settings, strategy)
-    train_steps, processes = make_train_steps(state, loss, settings), make_process_group(strategy)
-    mean_loss = make_mean_loss(state.model, loss, processes)
-    with closing(_Training(state, processes, settings, phase, monitor)) as training:
+    processes = trainer.processes
+    with closing(_Training(trainer, phase, monitor)) as training:
         training.start()
-        with monitor.phase(phase.name, phase.steps, uses_cudnn(state.model)), HeldSignals() as held:
+        with monitor.phase(phase.name, phase.steps, uses_cudnn(trainer.state.model)), HeldSignals() as held:
             signal_number = 0
             while not training.ended and not signal_number:
-                training.call(train_steps)
+                training.call(trainer.train_steps)
                 epoch_ended = training.at_end_of_epoch
                 if epoch_ended:
-                    training.end_epoch(mean_loss)
+                    training.end_epoch(trainer.mean_loss)
                 signal_number = int(processes.broadcast(held.number or phase.stop_signal() or 0))
                 if training.diverged:
                     training.go_back_at_half_rate()
@@ -128,24 +170,18 @@ def fit(
 class _Training:
     """A phase of training in this process: runs calls, keeps the best weights, saves and goes back."""
 
-    def __init__(
-        self,
-        state: TrainState,
-        processes: ProcessGroup,
-        settings: MeasuredTrainSettings,
-        phase: Phase,
-        monitor: Monitor,
-    ) -> None:
-        self._state = state
-        self._processes = processes
-        self._settings = settings
+    def __init__(self, trainer: Trainer, phase: Phase, monitor: Monitor) -> None:
+        self._state = trainer.state
+        self._processes = trainer.processes
+        self._settings = trainer.settings
         self._phase = phase
         self._monitor = monitor
         self._batches: Iterator[Any] | None = None
         self._calls = 0
         self._best: Mapping[str, np.ndarray] = {}
         self._clock = self._saved = time.perf_counter()
-        self._progress = Progress(speed=Speed(settings.batch_size, timed=not settings.deterministic))
+        batch_size, deterministic = self._settings.batch_size, self._settings.deterministic
+        self._progress = Progress(speed=Speed(batch_size, timed=not deterministic))
         self._validation_is_finite = True
 
     def close(self) -> None:
@@ -246,7 +282,7 @@ class _Training:
         progress.sums = [0.0, 0.0, 0.0, 0.0, sums[IN_A_ROW]]
         self._validation_is_finite = not np.isinf(loss)
         self._tick()
-        late = progress.seconds > (self._settings.max_seconds or float("inf"))
+        late = progress.seconds > self._phase.seconds
         progress.late = bool(self._processes.broadcast(late))
         self._monitor.epoch(record)
 
@@ -314,4 +350,5 @@ class _Training:
             skipped=progress.skipped,
             speed=progress.speed,
             history=progress.history,
+            seconds=progress.seconds,
         )

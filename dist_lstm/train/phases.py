@@ -1,4 +1,4 @@
-"""The two trainings of a run: up to the validation range, and on whole series."""
+"""The two trainings of a member: up to the validation range, and on whole series."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,14 +11,20 @@ from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
 from dist_lstm.data.sampling import TrainingWindows, make_sampling
 from dist_lstm.data.shards import Shards
-from dist_lstm.data.stream import distribute, training_dataset, training_sample, validation_windows
+from dist_lstm.data.stream import (
+    WindowSample,
+    distribute,
+    training_dataset,
+    training_sample,
+    validation_windows,
+)
 from dist_lstm.layout import RunLayout
 from dist_lstm.model.heads import head_loss
-from dist_lstm.model.lstm import HALF, build_model
+from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.devices import generators_restored, seeded
 from dist_lstm.train.divergence import DivergedError, divergence
-from dist_lstm.train.fit import AfterEpoch, Phase, fit
+from dist_lstm.train.fit import AfterEpoch, Phase, Trainer, fit, make_trainer
 from dist_lstm.train.monitor import EpochRecord, Monitor
 from dist_lstm.train.process_group import make_process_group
 from dist_lstm.train.progress import Fitted
@@ -27,17 +33,19 @@ from dist_lstm.train.step import make_mean_loss
 
 @dataclass(frozen=True)
 class Training:
-    """The part that both trainings of a run share.
+    """The part that both trainings of a member share.
 
     Attributes:
         folder: The run directory.
         shards: The series.
-        config: Resolved, nothing left to be measured.
+        config: Resolved, nothing left to be measured; that of the member.
         task: The task of both.
         strategy: The strategy to train under.
         monitor: Follows the training.
         after_epoch: Called after every epoch of the first; None to call nothing.
         stop_signal: As in `dist_lstm.train.fit.Phase`.
+        member: Index of the member in its ensemble, from 0.
+        seconds: Seconds after which each of its trainings ends with the epoch.
     """
 
     folder: Path
@@ -48,15 +56,33 @@ class Training:
     monitor: Monitor
     after_epoch: AfterEpoch | None = None
     stop_signal: Callable[[], int | None] = lambda: None
+    member: int = 0
+    seconds: float = float("inf")
+
+    def build(self) -> keras.Model:
+        """Build the model in the precision of the training."""
+        return build_model(self.task, self.config.model, self.config.train.precision)
+
+    def make_trainer(self) -> Trainer:
+        """Build the model and its graphs."""
+        config = self.config
+        return make_trainer(self.build, head_loss(config.model.head, self.task), config.train, self.strategy)
+
+    def validation_windows(self) -> WindowSample:
+        """Cut the windows of the validation range."""
+        settings = self.config.train
+        steps = settings.steps_per_epoch
+        return validation_windows(self.shards, self.task, settings.batch_size, settings.seed, steps)
 
 
-def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
+def train_phase(training: Training, refit_steps: int | None = None, trainer: Trainer | None = None) -> Fitted:
     """Train a model from its first weights, or from where a process before this one was stopped.
 
     Args:
         training: The training.
         refit_steps: Steps to train on whole series; None to train on the training range and choose the
             number of steps on the validation range.
+        trainer: A trainer of this architecture, which is used instead of a new one.
 
     Returns:
         The trained model, which computes in float32 whatever the precision it was trained in, and how training
@@ -66,46 +92,47 @@ def train_phase(training: Training, refit_steps: int | None = None) -> Fitted:
         DivergedError: If training diverges.
         UserError: If the batch can't be divided, or a checkpoint can't be written.
     """
+    config, settings = training.config, training.config.train
+    phase = _make_phase(training, refit_steps)
+    if trainer is None:
+        with generators_restored():
+            trainer = training.make_trainer()
+    with seeded(settings.seed, settings.deterministic):
+        # The trainer's own model may be trained again, in another precision too.
+        model = build_model(training.task, config.model)
+        trainer.reset(model)
+        fitted = fit(trainer, phase, training.monitor)
+    model.set_weights(fitted.model.get_weights())
+    return replace(fitted, model=model)
+
+
+def _make_phase(training: Training, refit_steps: int | None) -> Phase:
     config, task, monitor = training.config, training.task, training.monitor
     settings, whole = config.train, refit_steps is not None
-    batch_size = settings.batch_size
     windows = TrainingWindows(training.shards, task, make_sampling(config, whole))
-    validation = None
-    if not whole:
-        steps = settings.steps_per_epoch
-        validation = validation_windows(training.shards, task, batch_size, settings.seed, steps)
+    validation = None if whole else training.validation_windows()
+    if validation is not None and not training.member:
         monitor.print(
             f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "
             f"{validation.used:,} of {validation.available:,} to validate on"
         )
     name = "refit" if whole else "train"
-    phase = Phase(
+    name = f"{name}_{training.member}" if training.member else name
+    return Phase(
         name=name,
         steps=refit_steps or settings.max_steps,
         batches=lambda epoch, batch: distribute(
             lambda part: training_dataset(windows, epoch, batch, part),
             training.strategy,
-            batch_size,
+            settings.batch_size,
             settings.accumulate,
         ),
         validation=validation.batches if validation and validation.used else None,
         checkpoints=Checkpoints(training.folder, name, settings.keep_checkpoints, monitor.print),
         stop_signal=training.stop_signal,
         after_epoch=None if whole else training.after_epoch,
+        seconds=training.seconds,
     )
-    loss = head_loss(config.model.head, task)
-
-    def build() -> keras.Model:
-        return build_model(task, config.model, settings.precision)
-
-    with seeded(settings.seed, settings.deterministic):
-        fitted = fit(build, loss, settings, training.strategy, phase, monitor)
-    if settings.precision not in HALF:
-        return fitted
-    with generators_restored():
-        plain = build_model(task, config.model)
-    plain.set_weights(fitted.model.get_weights())
-    return replace(fitted, model=plain)
 
 
 @dataclass(frozen=True)
@@ -140,7 +167,7 @@ class Refit:
         return {"refit": self.accepted is not None} | ({"refit_refused": self.refused} if self.refused else {})
 
 
-def train_refit(training: Training, first: Fitted) -> Refit:
+def train_refit(training: Training, first: Fitted, trainer: Trainer | None = None) -> Refit:
     """Train on whole series for the steps of the first training, and refuse the model if this diverged.
 
     Both models are compared on at most 4,096 windows of the range that both were trained on, chosen by the seed.
@@ -148,6 +175,7 @@ def train_refit(training: Training, first: Fitted) -> Refit:
     Args:
         training: The training.
         first: The first training.
+        trainer: As for `train_phase`.
 
     Returns:
         The training; one that diverged is refused instead of raising an exception.
@@ -155,7 +183,7 @@ def train_refit(training: Training, first: Fitted) -> Refit:
     Raises:
         UserError: As `train_phase`, but for divergence.
     """
-    refit = _refit(training, first)
+    refit = _refit(training, first, trainer)
     if refit.refused:
         task, settings = training.task, training.config.train
         training.monitor.print(
@@ -166,9 +194,9 @@ def train_refit(training: Training, first: Fitted) -> Refit:
     return refit
 
 
-def _refit(training: Training, first: Fitted) -> Refit:
+def _refit(training: Training, first: Fitted, trainer: Trainer | None) -> Refit:
     try:
-        refit = train_phase(training, refit_steps=first.steps)
+        refit = train_phase(training, refit_steps=first.steps, trainer=trainer)
     except DivergedError as error:
         return Refit(refused=error.problem)
     config, task = training.config, training.task

@@ -21,7 +21,7 @@ class Progress:
         best_loss: That loss; NaN where nothing is validated.
         waited: Epochs since then.
         seconds: Seconds of training so far, over all restarts.
-        late: Whether they exceed `train.max_seconds`.
+        late: Whether they exceed its share of `train.budget`.
         halved: Whether it went back to a checkpoint at half the learning rate.
         speed: Its throughput.
         history: The epochs so far.
@@ -56,10 +56,11 @@ class Fitted:
         steps: Steps after which the smoothed validation loss was lowest; all steps where there was no validation.
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
-        out_of_time: Whether `train.max_seconds` ended it.
+        out_of_time: Whether its share of `train.budget` ended it.
         skipped: Steps that were not taken because their loss was non-finite.
         speed: Its throughput.
         history: Its epochs.
+        seconds: Seconds that it took, over all restarts.
     """
 
     model: keras.Model
@@ -70,6 +71,7 @@ class Fitted:
     skipped: int
     speed: Speed
     history: list[EpochRecord]
+    seconds: float = 0.0
 
     def describe(self) -> dict[str, Any]:
         """Its entry in `metrics.json`."""

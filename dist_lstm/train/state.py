@@ -66,16 +66,12 @@ class TrainState:
             Variables by a name that depends on the structure of the model only: it is the same in every process
             and for every model that is built from the same settings.
         """
-        names = {id(variable): name for name, variable in _name_variables(self.model)}
-        named = [(f"model/{names[id(variable)]}", variable) for variable in self.model.variables]
+        named = [*model_variables(self.model).items()]
         named += [(f"optimizer/{variable.name}", variable) for variable in self.optimizer.variables]
         named.append(("optimizer/learning_rate_factor", self.optimizer.learning_rate_factor))
         if self.loss_scale:
             named += [("loss_scale/scale", self.loss_scale.scale), ("loss_scale/good", self.loss_scale.good)]
-        result = dict(named)
-        if len(result) != len(named):
-            raise ValueError("two variables have the same name")
-        return result
+        return _distinct(named)
 
     @property
     def weights(self) -> dict[str, keras.Variable]:
@@ -122,6 +118,19 @@ class TrainState:
 def read_values(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
     """The values of variables, by name."""
     return {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+
+
+def model_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """The variables of a model by the names that `TrainState.variables` gives them, in the order of the model."""
+    names = {id(variable): name for name, variable in _name_variables(model)}
+    return _distinct([(f"model/{names[id(variable)]}", variable) for variable in model.variables])
+
+
+def _distinct(named: list[tuple[str, keras.Variable]]) -> dict[str, keras.Variable]:
+    result = dict(named)
+    if len(result) != len(named):
+        raise ValueError("two variables have the same name")
+    return result
 
 
 def _name_variables(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:

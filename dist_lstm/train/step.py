@@ -51,7 +51,8 @@ def summed_loss(
     Returns:
         The sum, and how many targets it counts, or the sum of their weights.
     """
-    outputs, transform = model(inputs, training=training), inputs.get("transform")
+    outputs = model(inputs, training=training)
+    transform = outputs.get("transform", inputs.get("transform"))
     counted = tf.logical_and(tf.logical_not(tf.math.is_nan(target)), outputs["scale"] > 0)
     # Masked before the loss: the gradient of where() would be NaN for a NaN that is only masked after.
     observed = tf.where(counted, target, tf.zeros_like(target))

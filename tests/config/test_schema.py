@@ -50,6 +50,7 @@ def test_all_settings_except_horizon_and_path_may_be_left_out():
 
 # key, values at the bounds, values just beyond them
 BOUNDS = [
+    ("preset", ["fast", "good", "best"], ["slow", 1]),
     ("task.horizon", [1], [0, -1]),
     ("task.context_length", [1, None], [0]),
     ("task.min_context", [1, None], [0]),
@@ -89,10 +90,13 @@ BOUNDS = [
     ("model.decoder", ["direct", "segment", "recursive"], [None, "mlp"]),
     ("model.series_embedding", [0, 1, 1024], [-1, 1025, None]),
     ("model.id_dropout", [0, 0.999], [-0.1, 1]),
+    ("model.members", [1, 256, None], [0, 257]),
+    ("model.variants", [[], [{}], None], [3, ["a"]]),
+    ("model.combination", ["median", "mean", "weights"], [None, "sum"]),
     ("train.batch_size", [1, "auto", None], [0, "all"]),
     ("train.accumulate", [1, 8], [0]),
     ("train.max_steps", [1], [0]),
-    ("train.max_seconds", [0.001, 1e9, None], [0, -1, float("nan")]),
+    ("train.budget", [0.001, 1e9, None], [0, -1, float("nan"), "ten", "-5m"]),
     ("train.steps_per_epoch", [1, None], [0]),
     ("train.learning_rate", [1e-12, 1, "auto"], [0, -1e-3, 1.1, "fast"]),
     ("train.ema", [0, 0.999], [-0.1, 1]),
@@ -151,8 +155,19 @@ def test_values_are_accepted_up_to_their_bounds_and_refused_beyond(key, inside, 
             override(CONFIG, {key: value})
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), (" 1.5 h", 5400)])
+def test_a_budget_may_be_given_with_a_unit(text, seconds):
+    assert override(CONFIG, {"train.budget": text}).train.budget == seconds
+
+
+def test_the_limit_of_each_training_that_version_0_1_0_had_is_half_a_budget():
+    values = {"task": {"horizon": 1}, "data": {"path": "a.csv"}}
+    assert parse_config(values | {"train": {"max_seconds": 60}}).train.budget == 120
+    assert parse_config(values | {"train": {"max_seconds": None}}).train.budget is None
+
+
 def test_the_bounds_of_every_setting_are_tested():
-    yes_or_no = {f"model.{name}" for name in ("bidirectional", "linear", "residual", "calendar")}
+    yes_or_no = {f"model.{name}" for name in ("bidirectional", "linear", "residual", "calendar", "fill_missing")}
     unbounded = {
         "task.freq",
         "train.deterministic",

@@ -23,7 +23,7 @@ from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train import fit as training_loop
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.fit import Phase, fit
+from dist_lstm.train.fit import Phase, fit, make_trainer
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.progress import Fitted
 from dist_lstm.train.step import make_mean_loss
@@ -49,7 +49,8 @@ def run(
     monitor = Monitor(folder, Console(file=text or io.StringIO(), width=80))
     checkpoints = Checkpoints(folder, "train", train.keep_checkpoints, monitor.print)
     phase = Phase("train", train.max_steps, batches_from, validation, checkpoints, after_epoch)
-    fitted = fit(lambda: build_model(TASK, settings()), LOSS, train, tf.distribute.get_strategy(), phase, monitor)
+    trainer = make_trainer(lambda: build_model(TASK, settings()), LOSS, train, tf.distribute.get_strategy())
+    fitted = fit(trainer, phase, monitor)
     monitor.close(fitted.history)
     return fitted
 
@@ -138,7 +139,7 @@ def test_a_non_finite_loss_ends_the_training_with_advice(tmp_path):
     phase = Phase("train", 20, batches_from, None, Checkpoints(tmp_path, "train", 3, monitor.print))
     train = TrainSettings(batch_size=BATCH, max_steps=20, learning_rate=1.0)
     with pytest.raises(UserError, match=r"diverged.*lower train.learning_rate \(1.0\)"):
-        fit(broken, LOSS, train, tf.distribute.get_strategy(), phase, monitor)
+        fit(make_trainer(broken, LOSS, train, tf.distribute.get_strategy()), phase, monitor)
 
 
 ENDLESS = """
@@ -146,7 +147,7 @@ import io, sys
 from pathlib import Path
 import numpy as np
 from rich.console import Console
-from dist_lstm.train.fit import Phase, fit  # first: imports TensorFlow quietly
+from dist_lstm.train.fit import Phase, fit, make_trainer  # first: imports TensorFlow quietly
 import tensorflow as tf
 from dist_lstm.config.schema import TrainSettings
 from dist_lstm.errors import UserError
@@ -172,7 +173,7 @@ endless = endless.prefetch(10**6)  # still fetching at the end
 phase = Phase("train", 20, lambda *start: iter(endless), None, Checkpoints(Path(sys.argv[1]), "train", 3, print))
 train = TrainSettings(batch_size=BATCH, max_steps=20)
 try:
-    fit(broken, LOSS, train, tf.distribute.get_strategy(), phase,
+    fit(make_trainer(broken, LOSS, train, tf.distribute.get_strategy()), phase,
         Monitor(Path(sys.argv[1]), Console(file=io.StringIO())))
 except UserError as error:
     kept = error  # and with it every local variable of fit
@@ -305,9 +306,8 @@ def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, s
         return iter(tf.data.Dataset.from_generator(lambda: bad_from(*start, bad), output_signature=spec))
 
     phase = Phase("train", train.max_steps, sampling, None, Checkpoints(folder, "train", 3, monitor.print))
-    fitted = fit(
-        lambda: build_model(TASK, settings()), fragile, train, tf.distribute.get_strategy(), phase, monitor
-    )
+    trainer = make_trainer(lambda: build_model(TASK, settings()), fragile, train, tf.distribute.get_strategy())
+    fitted = fit(trainer, phase, monitor)
     return fitted, text.getvalue()
 
 

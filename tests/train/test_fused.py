@@ -21,7 +21,7 @@ from dist_lstm.model.fused import FusedModel, stack_weights
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.fit import Phase, fit
+from dist_lstm.train.fit import Phase, fit, make_trainer
 from dist_lstm.train.fused import fit as module
 from dist_lstm.train.fused.fit import (
     FittedMember,
@@ -259,7 +259,8 @@ def fit_alone(name: str, folder: Path, models: FusedModels, shape: ModelSettings
         validation=lambda: iter([cut(source, source.validation(series, seed))]),
         checkpoints=Checkpoints(folder, name, 1, monitor.print),
     )
-    return fit(build, head_loss(shape.head, TASK), models.train, tf.distribute.get_strategy(), phase, monitor)
+    trainer = make_trainer(build, head_loss(shape.head, TASK), models.train, tf.distribute.get_strategy())
+    return fit(trainer, phase, monitor)
 
 
 def test_a_member_is_trained_and_stopped_as_the_ordinary_loop_does_it(tmp_path):
@@ -418,13 +419,13 @@ def test_one_model_may_be_trained_on_several_series():
 
 
 def test_out_of_time_what_runs_is_kept_and_what_has_not_begun_says_so():
-    models, _ = make(max_seconds=1e-9, patience=100)
+    models, _ = make(budget=1e-9, patience=100)
     fitted = train_all(models, members(), slots=3)
     begun = [one for one in fitted.values() if one.failure is None]
     assert sorted(one.name for one in begun) == ["A", "B", "C"]
     assert all(one.out_of_time and one.steps == 10 for one in begun)
     others = [one for one in fitted.values() if one.failure is not None]
-    assert {one.failure for one in others} == {"train.max_seconds ended before its training began"}
+    assert {one.failure for one in others} == {"train.budget ended before its training began"}
 
 
 def test_no_members_are_no_work():

@@ -79,7 +79,12 @@ def work(tmp_path):
 def asked(monkeypatch):
     """What `fit` is asked to do, instead of doing it."""
     calls = []
-    monkeypatch.setattr(phases, "fit", lambda *arguments: calls.append(arguments))
+
+    def remember(*arguments: Any) -> Fitted:
+        calls.append(arguments)
+        return Fitted(arguments[0].state.model, 8, 1.0, False, False, 0, Speed(), [])
+
+    monkeypatch.setattr(phases, "fit", remember)
     return calls
 
 
@@ -96,8 +101,8 @@ def drawn(phase: Any, name: str) -> set[int]:
 def test_the_first_training_draws_from_the_training_range_and_validates_on_what_follows(work, asked):
     job = work()
     train_phase(job)
-    (_, _, settings, _, phase, monitor) = asked[0]
-    assert (phase.name, phase.steps, settings, monitor) == ("train", 8, job.config.train, job.monitor)
+    trainer, phase, monitor = asked[0]
+    assert (phase.name, phase.steps, trainer.settings, monitor) == ("train", 8, job.config.train, job.monitor)
     validated = [target for _, target, _ in phase.validation()]
     for name, length in LENGTHS.items():
         end = length - VALIDATION - TEST
@@ -110,7 +115,7 @@ def test_the_first_training_draws_from_the_training_range_and_validates_on_what_
 def test_the_second_training_draws_from_whole_series_and_does_not_validate(work, asked):
     job = work()
     train_phase(job, refit_steps=5)
-    (_, _, _, _, phase, _) = asked[0]
+    _, phase, _ = asked[0]
     assert (phase.name, phase.steps, phase.validation) == ("refit", 5, None)
     for name, length in LENGTHS.items():
         assert drawn(phase, name) == set(range(job.task.min_context, length))
@@ -118,17 +123,15 @@ def test_the_second_training_draws_from_whole_series_and_does_not_validate(work,
 
 def test_without_a_validation_range_there_is_nothing_to_validate_on(work, asked):
     train_phase(work(validation=0))
-    assert asked[0][4].validation is None
+    assert asked[0][1].validation is None
 
 
-def test_both_trainings_begin_with_the_weights_of_the_seed(work, monkeypatch):
-    begun = []
-    monkeypatch.setattr(phases, "fit", lambda build, *_: begun.append(build().get_weights()))
+def test_both_trainings_begin_with_the_weights_of_the_seed(work, asked):
     job = work()
-    train_phase(job)
-    train_phase(job, refit_steps=5)
-    train_phase(work(seed=2))
-    first, second, third = begun
+    first, second, third = (
+        train_phase(one, refit_steps=steps).model.get_weights()
+        for one, steps in ((job, None), (job, 5), (work(seed=2), None))
+    )
     for one, two in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, two)
     assert any((one != two).any() for one, two in zip(first, third, strict=True))
@@ -136,7 +139,7 @@ def test_both_trainings_begin_with_the_weights_of_the_seed(work, monkeypatch):
 
 def test_a_series_is_trained_on_with_its_own_number_transform_and_calendar(work, asked):
     train_phase(work(transform="seasonal_difference"))
-    phase = asked[0][4]
+    phase = asked[0][1]
     for inputs, target in islice(phase.batches(0, 0), 5):
         values = target.numpy()[:, 0]
         np.testing.assert_array_equal(inputs["series"].numpy()[:, 0], values // 1000)
@@ -167,8 +170,8 @@ class TestRefitsThatDiverge:
     def refit(self, job: Training, monkeypatch, spoil) -> tuple[Refit, str]:
         """Trainings of no steps, the second one's weights changed; and what is printed."""
 
-        def no_steps(build: Any, *arguments: Any) -> Fitted:
-            model, name = build(), arguments[3].name
+        def no_steps(trainer: Any, phase: Any, _: Any) -> Fitted:
+            model, name = trainer.state.model, phase.name
             if name == "refit":
                 model.set_weights([spoil(one) for one in model.get_weights()])
             history = [EpochRecord(name, 1, 0, 0.1, 1.0, 1.0)]

@@ -105,7 +105,9 @@ def fused_fit(
         Each member once, as soon as its training has ended; the order depends on how long each takes.
     """
     run = _Slots(models, windows, slots)
-    deadline = time.perf_counter() + (models.train.max_seconds or float("inf"))
+    # With a second training on whole series, each of the two may take half of it.
+    seconds = (models.train.budget or float("inf")) * (0.5 if models.train.refit else 1.0)
+    deadline = time.perf_counter() + seconds
     waiting = iter(members)
     late = False
     while True:
@@ -113,7 +115,7 @@ def fused_fit(
             for member in waiting:
                 training = _begin(models, windows, member)
                 if late:
-                    training.failure = "train.max_seconds ended before its training began"
+                    training.failure = "train.budget ended before its training began"
                 if training.failure is None:
                     run.put(slot, training)
                     break

@@ -44,7 +44,7 @@ class FittedMember:
         steps: Steps after which the smoothed validation loss was lowest; all steps where there was no validation.
         validation_loss: That loss, in units of scale; NaN without validation windows.
         stopped_early: Whether patience ended the training.
-        out_of_time: Whether `train.max_seconds` ended it.
+        out_of_time: Whether `train.budget` ended it.
         failure: Why it is not usable; None for a usable model.
         history: Its epochs.
     """

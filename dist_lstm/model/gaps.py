@@ -1,0 +1,49 @@
+"""Missing values of a context, filled from the context alone, in the graph.
+
+Axes: B batch, T context.
+"""
+
+import keras
+from keras import ops
+
+
+def _running_max(values: keras.KerasTensor) -> keras.KerasTensor:
+    """The largest value up to each step, `[B, T]`."""
+    shift, steps = 1, values.shape[1]
+    while shift < steps:
+        earlier = ops.pad(values[:, :-shift], ((0, 0), (shift, 0)), constant_values=-1)
+        values, shift = ops.maximum(values, earlier), 2 * shift
+    return values
+
+
+def fill_gaps(
+    values: keras.KerasTensor, observed: keras.KerasTensor, season: keras.KerasTensor
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Fill missing values from the context alone.
+
+    A gap between two observed values is interpolated linearly. After the last observed value the last season is
+    repeated. Before the first one there is nothing to fill from.
+
+    Args:
+        values: Values, `[B, T]`, 0 if missing.
+        observed: 1 if there is a value, `[B, T]`.
+        season: The last observed value at each position of the season that ends the context, `[B, season]`, in
+            the order of positions; the season is 1 step for a series without one.
+
+    Returns:
+        The filled values, `[B, T]`, 0 before the first observed one; and 1 from there on, 0 before, `[B, T]`.
+    """
+    steps, length = values.shape[1], season.shape[1]
+    number = ops.expand_dims(ops.arange(steps, dtype="int32"), 0)
+    is_observed = observed > 0
+    before = _running_max(ops.where(is_observed, number, -1))
+    mirrored = _running_max(ops.where(ops.flip(is_observed, 1), number, -1))
+    after = ops.flip(steps - 1 - mirrored, 1)
+    started, ended = before >= 0, after >= steps
+    low = ops.take_along_axis(values, ops.maximum(before, 0), axis=1)
+    high = ops.take_along_axis(values, ops.minimum(after, steps - 1), axis=1)
+    share = ops.cast(number - before, values.dtype) / ops.cast(ops.maximum(after - before, 1), values.dtype)
+    inside = low + (high - low) * share
+    repeated = ops.tile(season, (1, -(-steps // length)))[:, -steps:]
+    filled = ops.where(is_observed, values, ops.where(ended, repeated, inside))
+    return ops.where(started, filled, ops.zeros_like(filled)), ops.cast(started, values.dtype)

@@ -1,0 +1,260 @@
+"""The trainings of a run: each member of its ensemble, twice; and their models put together.
+
+A run without an ensemble is one with a single member, whose model is the run's.
+
+Axes: B windows, T context, H horizon, P head parameters, K members.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dist_lstm.config.members import Member, make_members
+from dist_lstm.config.task import Task, input_spec
+from dist_lstm.model.ensemble import build_ensemble, choose_weights
+from dist_lstm.train.devices import generators_restored
+from dist_lstm.train.fit import Trainer
+from dist_lstm.train.monitor import EpochRecord
+from dist_lstm.train.phases import Refit, Training, train_phase, train_refit
+from dist_lstm.train.progress import Fitted
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The trained members of a run.
+
+    Attributes:
+        members: Settings of each, `[K]` and of those that the budget left out.
+        fitted: Their trainings up to the validation range, `[K]`.
+        refits: Their trainings on whole series, `[K]`.
+        weights: Their weights, `[K]`; None for the median.
+    """
+
+    members: Sequence[Member]
+    fitted: Sequence[Fitted]
+    refits: Sequence[Refit]
+    weights: Sequence[float] | None
+
+    @property
+    def history(self) -> list[EpochRecord]:
+        """The epochs of all trainings."""
+        return [record for one in (*self.fitted, *self.refits) for record in one.history]
+
+    @property
+    def models(self) -> list[keras.Model]:
+        """The model of each member that is used: that on whole series, unless there is none or it was refused."""
+        return [(refit.accepted or first).model for first, refit in zip(self.fitted, self.refits, strict=True)]
+
+    def describe(self) -> dict[str, Any]:
+        """Its entry in `metrics.json`: that of the only member, or sums and `members` with each."""
+        single = [
+            first.describe() | refit.describe() for first, refit in zip(self.fitted, self.refits, strict=True)
+        ]
+        if len(self.members) == 1:
+            return single[0]
+        sums = {key: sum(one[key] for one in single) for key in ("steps", "skipped_steps", "parameters")}
+        flags = {key: any(one[key] for one in single) for key in ("stopped_early", "out_of_time", "refit")}
+        weights = self.weights or [None] * len(single)
+        variants = [dict(member.variant) for member in self.members[: len(single)]]
+        loss = float(np.mean([one["validation_loss"] for one in single]))
+        listed = [
+            one | {"variant": variant, "weight": weight}
+            for one, variant, weight in zip(single, variants, weights, strict=True)
+        ]
+        left_out = {"members_left_out": len(self.members) - len(single)}
+        return sums | flags | {"validation_loss": loss, "members": listed} | left_out
+
+    @property
+    def summary(self) -> str:
+        """Steps and speed in a few words."""
+        if len(self.fitted) == 1:
+            return self.fitted[0].summary
+        steps = [one.steps for one in self.fitted]
+        speed = np.mean([one.speed.windows_per_second for one in self.fitted])
+        return f"{len(steps)} members, {min(steps)} to {max(steps)} steps each, {speed:,.0f} windows/s"
+
+    @property
+    def refit_summary(self) -> str:
+        """The trainings on whole series in a few words, to be put behind those of the first."""
+        if len(self.refits) == 1:
+            return self.refits[0].summary
+        accepted = sum(refit.accepted is not None for refit in self.refits)
+        return f"; {accepted} of {len(self.refits)} members refit on whole series" if accepted else ""
+
+
+#: A member is left out where the budget holds less than this share of what the members before it took.
+_LEAST_SHARE = 0.5
+
+
+class _Budget:
+    """The seconds that are left of `train.budget`.
+
+    The first trainings of all members may take half of it where each is trained a second time, on whole series.
+    A member is trained as if it were the last, so that the first ones are complete whatever the budget.
+
+    Args:
+        seconds: The budget; None for no limit.
+        refit: Whether members are trained a second time.
+    """
+
+    def __init__(self, seconds: float | None, refit: bool) -> None:
+        self._seconds = float("inf") if seconds is None else seconds
+        self._share = 0.5 if refit else 1.0
+        self._begin = time.perf_counter()
+
+    def _spent(self, trainings: Sequence[Fitted]) -> float:
+        """Seconds of training so far, those before a restart too."""
+        return max(sum(one.seconds for one in trainings), time.perf_counter() - self._begin)
+
+    def of_member(self, fitted: Sequence[Fitted]) -> float:
+        """Seconds for the next member; 0 if it is to be left out."""
+        left = self._seconds * self._share - self._spent(fitted)
+        usual = sum(one.seconds for one in fitted) / len(fitted) if fitted else 0.0
+        return 0.0 if fitted and left < _LEAST_SHARE * usual else max(left, 0.0)
+
+    def of_refit(self, trainings: Sequence[Fitted], left: int) -> float:
+        """Seconds for the next training on whole series, of as many as are left."""
+        return max(self._seconds - self._spent(trainings), 0.0) / left
+
+
+class MemberTrainings:
+    """Trains the members of a run one after the other; those of one architecture share its compiled graphs.
+
+    Args:
+        training: The training of the run; its config may have an ensemble.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self.members = make_members(training.config)
+        self._trainers: list[tuple[Any, Trainer]] = []
+        task, settings = training.task, training.config.train
+        #: Whether members are trained on whole series as well.
+        self.refits = settings.refit and task.validation + task.test > 0
+        self._budget = _Budget(settings.budget, self.refits)
+
+    def _of(self, member: Member) -> Training:
+        """The training of a member."""
+        training, config = self._training, member.config
+        task = training.task if len(self.members) == 1 else _member_task(training.task, member)
+        return replace(training, config=config, task=task, member=member.number)
+
+    def _trainer(self, training: Training) -> Trainer:
+        config = training.config
+        key = (training.task, config.model, config.train.model_copy(update={"seed": 0}))
+        for other, trainer in self._trainers:
+            if other == key:
+                return trainer
+        with generators_restored():
+            trainer = training.make_trainer()
+        self._trainers.append((key, trainer))
+        return trainer
+
+    def train(self) -> list[Fitted]:
+        """Train each member up to the validation range.
+
+        Returns:
+            The trainings, `[K]`; fewer than members where the budget ends before.
+
+        Raises:
+            UserError: As `train_phase`.
+        """
+        fitted: list[Fitted] = []
+        for member in self.members:
+            seconds = self._budget.of_member(fitted)
+            if fitted and not seconds:
+                left_out, budget = len(self.members) - len(fitted), self._training.config.train.budget
+                self._training.monitor.print(
+                    f"members   {left_out} of {len(self.members)} are left out: train.budget is {budget:g} seconds"
+                )
+                break
+            training = replace(self._of(member), seconds=seconds)
+            fitted.append(train_phase(training, trainer=self._trainer(training)))
+        return fitted
+
+    def refit(self, fitted: Sequence[Fitted]) -> list[Refit]:
+        """Train each member on whole series, for the steps of its first training.
+
+        Args:
+            fitted: The first trainings, `[K]`.
+
+        Returns:
+            The second ones, `[K]`; without a model where `train.refit` is off or nothing was held out.
+
+        Raises:
+            UserError: As `train_refit`.
+        """
+        trainings = [self._of(member) for member in self.members]
+        return [train_refit(one, first, self._trainer(one)) for one, first in zip(trainings, fitted, strict=True)]
+
+    def weights(self, fitted: Sequence[Fitted]) -> list[float] | None:
+        """Choose the members' weights on the validation range.
+
+        Args:
+            fitted: The first trainings, `[K]`.
+
+        Returns:
+            Weights, `[K]`; None for the median.
+        """
+        combination, count = self._training.config.model.combination, len(fitted)
+        if combination == "median" or count == 1:
+            return None
+        if combination == "mean":
+            return [1 / count] * count
+        sample, task = self._training.validation_windows(), self._training.task
+        median = task.quantiles.index(0.5) if task.levels else 0
+        forecasts = [
+            np.concatenate([*_forecasts(one.model, self._of(member).task, sample.batches())])[:, :, median]
+            for member, one in zip(self.members, fitted, strict=False)
+        ]
+        return choose_weights(np.stack(forecasts), sample.target, _scale(sample.inputs["y"], task.season_length))
+
+    def combine(self, models: Sequence[keras.Model], weights: Sequence[float] | None) -> keras.Model:
+        """Put the models of the members into that of the run.
+
+        Args:
+            models: Their models, `[K]`.
+            weights: Their weights, `[K]`; None for the median.
+
+        Returns:
+            The only member's model, or one that combines them.
+        """
+        if len(self.members) == 1:
+            return models[0]
+        tasks = [self._of(member).task for member in self.members[: len(models)]]
+        with generators_restored():
+            return build_ensemble(self._training.task, [*zip(tasks, models, strict=True)], weights)
+
+
+def _member_task(task: Task, member: Member) -> Task:
+    """The task of a member, which may read a shorter context and set the transform of all series."""
+    lengths = member.config.task
+    changed = replace(task, context_length=lengths.context_length, min_context=lengths.min_context)
+    if member.transform is None:
+        return changed
+    return replace(changed, transformed=False, transform=None if member.transform == "none" else member.transform)
+
+
+def _forecasts(
+    model: keras.Model, task: Task, batches: Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]
+) -> Iterator[np.ndarray]:
+    """Forecasts of a member for the inputs of the ensemble, `[B, H, P]` per batch."""
+    graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"])
+    for inputs, target, _ in batches:
+        taken = {name: inputs[name] for name in input_spec(task)}
+        taken["y"] = taken["y"][:, -task.context_length :]
+        yield graph(taken).numpy()[: len(target)]
+
+
+def _scale(y: np.ndarray, season_length: int) -> np.ndarray:
+    """Mean absolute seasonal difference of contexts `[B, T]`, or that of steps where there is none, `[B]`."""
+    lag = season_length if season_length < y.shape[1] else 1
+    changes = np.abs(y[:, lag:].astype(np.float64) - y[:, :-lag])
+    counted = ~np.isnan(changes)
+    total = np.where(counted, changes, 0.0).sum(axis=1)
+    return np.divide(total, counted.sum(axis=1), out=np.zeros(len(y)), where=counted.any(axis=1))
