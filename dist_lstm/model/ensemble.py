@@ -96,7 +96,9 @@ def build_ensemble(
     return keras.Model(inputs, {"forecast": forecast}, name="dist_lstm")
 
 
-def choose_weights(forecasts: np.ndarray, target: np.ndarray, scale: np.ndarray, rounds: int = 50) -> list[float]:
+def choose_weights(
+    forecasts: np.ndarray, target: np.ndarray, scale: np.ndarray, weight: np.ndarray, rounds: int = 50
+) -> list[float]:
     """Choose the weights of members greedily, by the mean absolute error of their mean.
 
     The member that improves the mean most is added again and again, with replacement, so that few members that
@@ -109,6 +111,7 @@ def choose_weights(forecasts: np.ndarray, target: np.ndarray, scale: np.ndarray,
         target: Actual values, `[B, H]`; NaN is missing.
         scale: What each window's error is divided by, `[B]`, in target units; windows where it is not above 0 do
             not count.
+        weight: Weight of each window, `[B]`.
         rounds: Members to add.
 
     Returns:
@@ -116,18 +119,18 @@ def choose_weights(forecasts: np.ndarray, target: np.ndarray, scale: np.ndarray,
 
     Example:
         >>> forecasts = np.array([[[1.0, 1.0]], [[3.0, 3.0]], [[9.0, 9.0]]])
-        >>> choose_weights(forecasts, np.array([[2.0, 2.0]]), np.array([1.0]), rounds=4)
+        >>> choose_weights(forecasts, np.array([[2.0, 2.0]]), np.ones(1), np.ones(1), rounds=4)
         [0.5, 0.5, 0.0]
     """
     counted = ~np.isnan(target) & (scale > 0)[:, None]
     number = len(forecasts)
     if not counted.any():
         return [1 / number] * number
-    divisor = np.broadcast_to(scale[:, None], target.shape)[counted]
+    divisor, share = (np.broadcast_to(one[:, None], target.shape)[counted] for one in (scale, weight))
     errors = (forecasts[:, counted] - target[counted]) / divisor
     counts, total = np.zeros(number, int), np.zeros(errors.shape[1])
     for step in range(1, rounds + 1):
-        losses = np.abs((total + errors) / step).mean(axis=1)
+        losses = np.abs((total + errors) / step) @ share
         best = int(np.argmin(losses))
         counts[best] += 1
         total = total + errors[best]

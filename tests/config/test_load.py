@@ -23,7 +23,7 @@ MINIMAL = "task: {horizon: 2}\ndata: {path: a.csv}\n"
 CONFIG = parse_config({"task": {"horizon": 2}, "data": {"path": "a.csv"}})
 SPLIT = "expected one of validation, test, validation_start, test_start"
 BOOLEAN = ("data.shared_steps", "model.bidirectional", "model.linear", "model.residual", "model.calendar",
-           "model.fill_missing",            "train.deterministic", "train.refit", "train.profile", "fleet.global_model",
+           "model.fill_missing", "train.deterministic", "train.refit", "train.profile", "fleet.global_model",
            "search.early_stopping")  # fmt: skip
 
 
