@@ -19,6 +19,8 @@ Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto'
 
 #: Settings of the small models where neither `fleet.settings` nor `fleet.init_from` gives them.
 SMALL = {
+    "model.members": 1,
+    "model.variants": [],
     "model.units": [32],
     "train.batch_size": 32,
     "train.max_steps": 300,
@@ -28,6 +30,8 @@ SMALL = {
 }
 #: The head determines the columns of the forecast table, which all models share.
 _ALLOWED, _SHARED = ("model.", "train.", "task.context_length", "task.min_context"), ("model.head",)
+#: Only the global model may be an ensemble.
+_ENSEMBLE = ("model.members", "model.variants", "model.combination")
 
 
 class FleetSettings(Section):
@@ -89,6 +93,10 @@ class FleetSettings(Section):
     @classmethod
     def _check_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
         for key in settings:
+            if key in _ENSEMBLE:
+                raise ValueError(
+                    f"fleet.settings: {key} is for the global model; the small ones have one member each"
+                )
             if not key.startswith(_ALLOWED) or key in _SHARED:
                 raise ValueError(
                     f"fleet.settings: {key} is the same for all models of a fleet; only task.context_length, "

@@ -73,7 +73,14 @@ def initial_settings(folder: Path) -> dict[str, Any]:
         UserError: If the directory is neither a run nor a fleet.
     """
     config = _config_of(folder)
-    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude={"head"}).items()}
+    if (config.model.members or 1) > 1:
+        raise UserError(
+            "fleet.init_from",
+            f"{folder}: is an ensemble of {config.model.members} members",
+            "give a run with model.members: 1",
+        )
+    own = {"head", "members", "variants", "combination"}
+    model = {f"model.{key}": value for key, value in config.model.model_dump(exclude=own).items()}
     return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}
 
 

@@ -134,7 +134,11 @@ BOUNDS = [
     ("fleet.by", ["series", "cluster"], ["", "shop", [], None]),
     ("fleet.group", ["cluster", None], ["series", []]),
     ("fleet.clusters", [1, "auto"], [0, "all"]),
-    ("fleet.settings", [{}, {"train.max_steps": 5}], [{"task.horizon": 3}, {"model.head": "mae"}]),
+    (
+        "fleet.settings",
+        [{}, {"train.max_steps": 5}],
+        [{"task.horizon": 3}, {"model.head": "mae"}, {"model.members": 2}],
+    ),
     ("fleet.init_from", [None, "runs/a"], []),
     ("fleet.skill_gate", [-10, 0.99, None], [-11, 1]),
     ("fleet.max_packs", [1, 10_000], [0, 10_001]),
