@@ -194,11 +194,12 @@ def test_a_model_computes_its_equations_and_is_saved_loaded_and_trained(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("decoder", AXES["decoder"])
+@pytest.mark.parametrize("bidirectional", AXES["bidirectional"])
 def test_every_four_choices_compute_their_equations_and_every_three_are_saved_loaded_and_trained(
-    tmp_path, decoder
+    tmp_path, decoder, bidirectional
 ):
     for number, structure in enumerate(COMPUTED):
-        if structure["decoder"] == decoder:
+        if (structure["decoder"], structure["bidirectional"]) == (decoder, bidirectional):
             keras.backend.clear_session()
             choice = structure | {"head": "quantile", "linear": number % 2 == 0}
             if structure in TRAINED:
