@@ -23,6 +23,8 @@ from dist_lstm.data.windows import Rolling, backtest_cutoffs
 from dist_lstm.startup import start_tensorflow
 
 _FLOAT = 4
+#: Entries of the manifest that a plan does not show, or shows elsewhere.
+_LEFT_OUT = {"shards", "fingerprint", "schema_version", "last", "ended"}
 
 
 def make_plan(config: Config) -> dict[str, Any]:
@@ -58,9 +60,8 @@ def make_plan(config: Config) -> dict[str, Any]:
         task, train = shards.make_task(assumed), assumed.train
         # Assumes nodes like this machine.
         replicas = make_strategy(resolved.resources).num_replicas_in_sync * resolved.resources.nodes
-        batch_size, max_steps = train.batch_size, train.max_steps
         windows = TrainingWindows(shards, task, make_sampling(assumed, whole=False))
-        validation = validation_windows(shards, task, batch_size, train.seed, train.steps_per_epoch)
+        validation = validation_windows(shards, task, train.batch_size, train.seed, train.steps_per_epoch)
         tested = _tested(shards, task, Rolling.of(assumed.backtest))
     parameters = build_model(task, assumed.model).count_params()
     members = assumed.model.members
@@ -68,9 +69,7 @@ def make_plan(config: Config) -> dict[str, Any]:
     return {
         "config": resolved.model_dump(mode="json"),
         "derived": {key: {"value": default.value, "why": default.why} for key, default in derived.items()},
-        "data": manifest.model_dump(
-            mode="json", exclude={"shards", "fingerprint", "schema_version", "last", "ended"}
-        ),
+        "data": manifest.model_dump(mode="json", exclude=_LEFT_OUT),
         "split": describe_split(manifest, task),
         "windows": {
             "training": windows.windows,
@@ -79,8 +78,8 @@ def make_plan(config: Config) -> dict[str, Any]:
             "validation_used": validation.used,
             **tested,
             "steps_per_epoch": train.steps_per_epoch,
-            "max_steps": max_steps,
-            "windows_drawn": max_steps * batch_size * members,
+            "max_steps": train.max_steps,
+            "windows_drawn": train.max_steps * train.batch_size * members,
         },
         "model": {"parameters": parameters, "members": members, "replicas": replicas},
         "memory_mib": _memory(assumed, manifest, parameters),

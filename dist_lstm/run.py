@@ -194,33 +194,30 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     from dist_lstm.train.checkpoint import save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.measure import Workload, measure
-    from dist_lstm.train.members import MemberTrainings, Trained
+    from dist_lstm.train.members import MemberTrainings
     from dist_lstm.train.monitor import Monitor
     from dist_lstm.train.phases import Training
 
-    strategy = make_strategy(run.config.resources, run.config.train.precision, run.config.resources.nodes)
-    monitor = Monitor(run.folder, run.console)
+    resources, monitor = run.config.resources, Monitor(run.folder, run.console)
+    strategy = make_strategy(resources, run.config.train.precision, resources.nodes)
     config = measure(run.config, Workload(run.shards, run.task, strategy), monitor.print)
     if dump_config(config) != dump_config(run.config):
         run = replace(run, config=config)
         write_text(run.files.config, dump_config(config))
     training = Training(run.folder, run.shards, config, run.task, strategy, monitor, stop_signal=stop_signal)
     trainings = MemberTrainings(training)
-    fitted = trainings.train()
-    weights = trainings.weights(fitted)
+    trained = trainings.train()
     if trainings.refits:
-        save_model(trainings.combine([one.model for one in fitted], weights), run.files.backtest_model)
-    refits = trainings.refit(fitted)
-    trained = Trained(trainings.members, fitted, refits, weights)
-    save_model(trainings.combine(trained.models, weights), run.files.model)
-    training.monitor.close(trained.history)
-    environment = describe_environment(strategy, trained.models[0], run.config.train) | fitted[0].speed.describe()
+        save_model(trainings.combine(trained), run.files.backtest_model)
+        trained = trainings.refit(trained)
+    save_model(trainings.combine(trained), run.files.model)
+    monitor.close(trained.history)
+    environment = describe_environment(strategy, trained.models[0], config.train) | trained.speed.describe()
     write_json(run.files.environment, environment)
     run.add_metrics("split", describe_split(run.manifest, run.task))
     run.add_metrics("training", trained.describe())
     remove(run.files.checkpoints)
-    cudnn = "cuDNN" if environment["cudnn"] else "no cuDNN"
-    run.console.print(f"train     {trained.summary}, {cudnn}{trained.refit_summary}")
+    run.console.print(f"train     {trained.summarise(environment['cudnn'])}")
     return run
 
 
@@ -278,10 +275,9 @@ def roll(run: Run, settings: ResolvedBacktestSettings, folder: Path) -> Any:
     model = run.files.scored_model
     if model == run.files.model and run.metrics.get("training", {}).get("refit"):
         raise UserError(run.files.backtest_model, "is missing, and its refit saw the test range", "train again")
-    from dist_lstm.evaluate.backtest import backtest as roll_forward
+    from dist_lstm.evaluate.backtest import backtest as score
 
-    rolling = Rolling.of(settings)
-    return roll_forward(run.shards, run.task, rolling, _predictor(run, model), folder, settings.baselines)
+    return score(run.shards, run.task, Rolling.of(settings), _predictor(run, model), folder, settings.baselines)
 
 
 @timed("forecast")
@@ -325,11 +321,10 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
             if data is not None and shards.manifest.rejected:
                 shutil.copy(shards.files.rejected, ForecastLayout(temporary).rejected)
             mark(temporary)
-    without = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
-    manifest = shards.manifest
+    nan = f"; {unknown:,} are NaN: no value in their last {run.task.context_length} steps" if unknown else ""
     listed = run.shards.files.rejected if data is None else ForecastLayout(folder).rejected
-    left_out = "".join(f"; {one}" for one in manifest.left_out(shown(listed)))
-    run.console.print(f"forecast  {manifest.series:,} series, {run.task.horizon} steps each{without}{left_out}")
+    left_out = "".join(f"; {one}" for one in shards.manifest.left_out(shown(listed)))
+    run.console.print(f"forecast  {shards.manifest.series:,} series, {run.task.horizon} steps each{nan}{left_out}")
     return folder
 
 

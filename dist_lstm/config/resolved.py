@@ -21,10 +21,9 @@ from dist_lstm.config.schema import (
     ModelSettings,
     SplitSettings,
     TaskSettings,
-    TrainSettings,
     Units,
-    Whole,
 )
+from dist_lstm.config.training import TrainSettings, Whole
 
 
 class ResolvedTaskSettings(TaskSettings):

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.schema import ResourceSettings, TrainSettings
+from dist_lstm.config.schema import ResourceSettings
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.hardware import gpus_are_hidden, nvidia_driver
 from dist_lstm.model.cudnn import uses_cudnn

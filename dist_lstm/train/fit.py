@@ -14,16 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dist_lstm.config.resolved import MeasuredTrainSettings
 from dist_lstm.model.cudnn import uses_cudnn
-from dist_lstm.model.heads import Loss
 from dist_lstm.signals import HeldSignals
 from dist_lstm.train.checkpoint import Checkpoint, Checkpoints
 from dist_lstm.train.divergence import DivergedError
 from dist_lstm.train.monitor import EpochRecord, Monitor, Speed, smoothed_loss
-from dist_lstm.train.process_group import ProcessGroup, make_process_group
 from dist_lstm.train.progress import Fitted, Progress
-from dist_lstm.train.state import TrainState, make_train_state, model_variables, read_values
+from dist_lstm.train.state import read_values
 from dist_lstm.train.step import (
     COUNT,
     IN_A_ROW,
@@ -31,9 +28,8 @@ from dist_lstm.train.step import (
     SKIPPED,
     WAITED,
     TrainSteps,
-    make_mean_loss,
-    make_train_steps,
 )
+from dist_lstm.train.trainer import Trainer
 
 #: Approximate seconds per call with `steps_per_call: auto`; progress and signals are handled between two calls.
 _SECONDS_PER_CALL = 0.5
@@ -71,58 +67,6 @@ class Phase:
     after_epoch: AfterEpoch | None = None
     stop_signal: Callable[[], int | None] = lambda: None
     seconds: float = float("inf")
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """A model and the compiled graphs of its training, which may be trained several times, each from the start.
-
-    Building a model and tracing its graphs takes seconds, setting its weights does not.
-
-    Attributes:
-        state: The model and its optimizer.
-        settings: Batch size, learning rate, patience; resolved.
-        processes: The processes that train together.
-        train_steps: Runs training steps.
-        mean_loss: Computes a validation loss.
-        first: All variables before the first step.
-    """
-
-    state: TrainState
-    settings: MeasuredTrainSettings
-    processes: ProcessGroup
-    train_steps: TrainSteps
-    mean_loss: Callable[[Iterator[Any]], float]
-    first: Mapping[str, np.ndarray]
-
-    def reset(self, model: keras.Model) -> None:
-        """Begin again with the weights and the states of random numbers of a model of the same architecture."""
-        self.state.write({**self.first, **read_values(model_variables(model))})
-
-
-def make_trainer(
-    build: Callable[[], keras.Model], loss: Loss, settings: MeasuredTrainSettings, strategy: Any
-) -> Trainer:
-    """Build a model with all that its training needs.
-
-    Args:
-        build: Builds the model; called inside the strategy's scope.
-        loss: The head's loss.
-        settings: Batch size, learning rate, patience; resolved.
-        strategy: The strategy to train under.
-
-    Returns:
-        The trainer; its graphs are traced when they are first used.
-    """
-    state, processes = make_train_state(build, settings, strategy), make_process_group(strategy)
-    return Trainer(
-        state,
-        settings,
-        processes,
-        make_train_steps(state, loss, settings),
-        make_mean_loss(state.model, loss, processes),
-        read_values(state.variables),
-    )
 
 
 def fit(trainer: Trainer, phase: Phase, monitor: Monitor) -> Fitted:

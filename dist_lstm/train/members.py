@@ -19,7 +19,7 @@ from dist_lstm.config.task import Task, input_spec
 from dist_lstm.model.ensemble import build_ensemble, choose_weights
 from dist_lstm.train.devices import generators_restored
 from dist_lstm.train.fit import Trainer
-from dist_lstm.train.monitor import EpochRecord
+from dist_lstm.train.monitor import EpochRecord, Speed
 from dist_lstm.train.phases import Refit, Training, train_phase, train_refit
 from dist_lstm.train.progress import Fitted
 
@@ -50,6 +50,11 @@ class Trained:
         """The model of each member that is used: that on whole series, unless there is none or it was refused."""
         return [(refit.accepted or first).model for first, refit in zip(self.fitted, self.refits, strict=True)]
 
+    @property
+    def speed(self) -> Speed:
+        """The throughput of the first training of the first member."""
+        return self.fitted[0].speed
+
     def describe(self) -> dict[str, Any]:
         """Its entry in `metrics.json`: that of the only member, or sums and `members` with each."""
         single = [
@@ -69,22 +74,16 @@ class Trained:
         left_out = {"members_left_out": len(self.members) - len(single)}
         return sums | flags | {"validation_loss": loss, "members": listed} | left_out
 
-    @property
-    def summary(self) -> str:
-        """Steps and speed in a few words."""
+    def summarise(self, cudnn: bool) -> str:
+        """Steps and speed in a few words, and whether cuDNN was used."""
+        path = "cuDNN" if cudnn else "no cuDNN"
         if len(self.fitted) == 1:
-            return self.fitted[0].summary
+            return f"{self.fitted[0].summary}, {path}{self.refits[0].summary}"
         steps = [one.steps for one in self.fitted]
         speed = np.mean([one.speed.windows_per_second for one in self.fitted])
-        return f"{len(steps)} members, {min(steps)} to {max(steps)} steps each, {speed:,.0f} windows/s"
-
-    @property
-    def refit_summary(self) -> str:
-        """The trainings on whole series in a few words, to be put behind those of the first."""
-        if len(self.refits) == 1:
-            return self.refits[0].summary
+        trained = f"{len(steps)} members, {min(steps)} to {max(steps)} steps each, {speed:,.0f} windows/s, {path}"
         accepted = sum(refit.accepted is not None for refit in self.refits)
-        return f"; {accepted} of {len(self.refits)} members refit on whole series" if accepted else ""
+        return f"{trained}; {accepted} of {len(self.refits)} refit on whole series" if accepted else trained
 
 
 #: A member is left out where the budget holds less than this share of what the members before it took.
@@ -155,11 +154,11 @@ class MemberTrainings:
         self._trainers.append((key, trainer))
         return trainer
 
-    def train(self) -> list[Fitted]:
-        """Train each member up to the validation range.
+    def train(self) -> Trained:
+        """Train each member up to the validation range, and choose the weights.
 
         Returns:
-            The trainings, `[K]`; fewer than members where the budget ends before.
+            The trained members; fewer where the budget ends before.
 
         Raises:
             UserError: As `train_phase`.
@@ -175,32 +174,30 @@ class MemberTrainings:
                 break
             training = replace(self._of(member), seconds=seconds)
             fitted.append(train_phase(training, trainer=self._trainer(training)))
-        return fitted
+        return Trained(self.members, fitted, [Refit()] * len(fitted), self._weights(fitted))
 
-    def refit(self, fitted: Sequence[Fitted]) -> list[Refit]:
+    def refit(self, trained: Trained) -> Trained:
         """Train each member on whole series, for the steps of its first training.
 
         Args:
-            fitted: The first trainings, `[K]`.
+            trained: The members after their first trainings.
 
         Returns:
-            The second ones, `[K]`; without a model where `train.refit` is off or nothing was held out.
+            The members after both.
 
         Raises:
             UserError: As `train_refit`.
         """
-        trainings = [self._of(member) for member in self.members]
-        return [train_refit(one, first, self._trainer(one)) for one, first in zip(trainings, fitted, strict=True)]
+        refits: list[Refit] = []
+        for member, first in zip(self.members, trained.fitted, strict=False):
+            spent = [*trained.fitted, *(one.fitted for one in refits if one.fitted)]
+            seconds = self._budget.of_refit(spent, len(trained.fitted) - len(refits))
+            training = replace(self._of(member), seconds=seconds)
+            refits.append(train_refit(training, first, self._trainer(training)))
+        return replace(trained, refits=refits)
 
-    def weights(self, fitted: Sequence[Fitted]) -> list[float] | None:
-        """Choose the members' weights on the validation range.
-
-        Args:
-            fitted: The first trainings, `[K]`.
-
-        Returns:
-            Weights, `[K]`; None for the median.
-        """
+    def _weights(self, fitted: Sequence[Fitted]) -> list[float] | None:
+        """Weights of members, `[K]`, chosen on the validation range or equal; None for the median."""
         combination, count = self._training.config.model.combination, len(fitted)
         if combination == "median" or count == 1:
             return None
@@ -212,23 +209,24 @@ class MemberTrainings:
             np.concatenate([*_forecasts(one.model, self._of(member).task, sample.batches())])[:, :, median]
             for member, one in zip(self.members, fitted, strict=False)
         ]
-        return choose_weights(np.stack(forecasts), sample.target, _scale(sample.inputs["y"], task.season_length))
+        scale = _scale(sample.inputs["y"], task.season_length)
+        return choose_weights(np.stack(forecasts), sample.target, scale, sample.weight)
 
-    def combine(self, models: Sequence[keras.Model], weights: Sequence[float] | None) -> keras.Model:
+    def combine(self, trained: Trained) -> keras.Model:
         """Put the models of the members into that of the run.
 
         Args:
-            models: Their models, `[K]`.
-            weights: Their weights, `[K]`; None for the median.
+            trained: The trained members.
 
         Returns:
             The only member's model, or one that combines them.
         """
         if len(self.members) == 1:
-            return models[0]
-        tasks = [self._of(member).task for member in self.members[: len(models)]]
+            return trained.models[0]
+        tasks = [self._of(member).task for member in self.members[: len(trained.models)]]
         with generators_restored():
-            return build_ensemble(self._training.task, [*zip(tasks, models, strict=True)], weights)
+            members = [*zip(tasks, trained.models, strict=True)]
+            return build_ensemble(self._training.task, members, trained.weights)
 
 
 def _member_task(task: Task, member: Member) -> Task:

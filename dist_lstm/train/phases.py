@@ -24,11 +24,12 @@ from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.devices import generators_restored, seeded
 from dist_lstm.train.divergence import DivergedError, divergence
-from dist_lstm.train.fit import AfterEpoch, Phase, Trainer, fit, make_trainer
+from dist_lstm.train.fit import AfterEpoch, Phase, fit
 from dist_lstm.train.monitor import EpochRecord, Monitor
 from dist_lstm.train.process_group import make_process_group
 from dist_lstm.train.progress import Fitted
 from dist_lstm.train.step import make_mean_loss
+from dist_lstm.train.trainer import Trainer, make_trainer
 
 
 @dataclass(frozen=True)

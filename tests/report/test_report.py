@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dist_lstm.config.schema import TaskSettings, TrainSettings
+from dist_lstm.config.schema import TaskSettings
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.data.windows import Rolling
 from dist_lstm.evaluate.backtest import backtest, summarise
 from dist_lstm.layout import RunLayout

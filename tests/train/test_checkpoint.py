@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import Checkpoint, Checkpoints

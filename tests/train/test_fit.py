@@ -17,16 +17,17 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train import fit as training_loop
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.fit import Phase, fit, make_trainer
+from dist_lstm.train.fit import Phase, fit
 from dist_lstm.train.monitor import Monitor
 from dist_lstm.train.progress import Fitted
 from dist_lstm.train.step import make_mean_loss
+from dist_lstm.train.trainer import make_trainer
 from tests.conftest import ROOT
 from tests.model.test_lstm import TASK, settings
 from tests.train.test_step import BATCH, batches, fragile, windows
@@ -147,9 +148,10 @@ import io, sys
 from pathlib import Path
 import numpy as np
 from rich.console import Console
-from dist_lstm.train.fit import Phase, fit, make_trainer  # first: imports TensorFlow quietly
+from dist_lstm.train.fit import Phase, fit  # first: imports TensorFlow quietly
+from dist_lstm.train.trainer import make_trainer
 import tensorflow as tf
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.errors import UserError
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.monitor import Monitor

@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from dist_lstm.config.schema import ModelSettings, TrainSettings
+from dist_lstm.config.schema import ModelSettings
 from dist_lstm.config.task import Task
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.data.fused_windows import GroupWindows, group_seed
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import SamplingConfig
@@ -21,7 +22,7 @@ from dist_lstm.model.fused import FusedModel, stack_weights
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import Checkpoints
-from dist_lstm.train.fit import Phase, fit, make_trainer
+from dist_lstm.train.fit import Phase, fit
 from dist_lstm.train.fused import fit as module
 from dist_lstm.train.fused.fit import (
     FittedMember,
@@ -37,6 +38,7 @@ from dist_lstm.train.optimizer import make_optimizer
 from dist_lstm.train.progress import Fitted
 from dist_lstm.train.state import TrainState
 from dist_lstm.train.step import COUNT, LOSS, make_mean_loss, make_train_steps
+from dist_lstm.train.trainer import make_trainer
 from tests.model.test_architectures import AXES, make_inputs
 from tests.model.test_architectures import make as make_choice
 from tests.model.test_fused import random_weights

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dist_lstm.config.schema import TrainSettings
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.train.optimizer import clip, make_optimizer
 
 

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from dist_lstm.config.frequency import Frequency
-from dist_lstm.config.schema import TrainSettings
 from dist_lstm.config.task import TRANSFORMS, Task, Vocabulary, input_spec
+from dist_lstm.config.training import TrainSettings
 from dist_lstm.data.stream import WindowSample, distribute
 from dist_lstm.data.windows import weights_by_series
 from dist_lstm.model.encoder import ReplicaDropout
