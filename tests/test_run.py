@@ -297,7 +297,7 @@ class TestGoingOn:
             shutil.rmtree(copy / name)
         for name in ("scores.parquet", "_SUCCESS"):
             (copy / name).unlink()
-        (copy / "metrics.json").write_text(json.dumps({"training": metrics["training"]}))
+        (copy / "metrics.json").write_text(json.dumps({key: metrics[key] for key in ("split", "training")}))
         work(make_config(table), copy)
         after = states(copy)
         assert contents(copy / "backtest") == finished
