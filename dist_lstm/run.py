@@ -217,7 +217,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     run.add_metrics("split", describe_split(run.manifest, run.task))
     run.add_metrics("training", trained.describe())
     remove(run.files.checkpoints)
-    run.console.print(f"train     {trained.summarise(environment['cudnn'])}")
+    run.console.print(f"train     {trained.summarise(bool(environment['cudnn']))}")
     return run
 
 
