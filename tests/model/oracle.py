@@ -63,6 +63,18 @@ def changes(z: np.ndarray, lag: int) -> np.ndarray:
     return np.array([z[step] - z[step - lag] if step >= lag else np.nan for step in range(len(z))])
 
 
+def fill_gaps(y: np.ndarray, season: np.ndarray) -> np.ndarray:
+    """One context, `[T]`, step by step; NaN before its first observed value."""
+    seen = np.flatnonzero(~np.isnan(y))
+    result = y.copy()
+    for step in range(len(y)):
+        if len(seen) and seen[0] <= step <= seen[-1]:
+            result[step] = np.interp(step, seen, y[seen])
+        elif len(seen) and step > seen[-1]:
+            result[step] = season[(step - len(y)) % len(season)]
+    return result
+
+
 def normalise(
     y: np.ndarray,
     method: str,
@@ -70,6 +82,7 @@ def normalise(
     horizon: int,
     transform: np.ndarray | None = None,
     given: np.ndarray | None = None,
+    fill: bool = False,
 ) -> Normal:
     """Normalise one context."""
     z = y.astype(np.float64)
@@ -95,9 +108,10 @@ def normalise(
             spread = max(np.nanmean(differences), 0.01 * scale)
     sizes = np.abs(np.concatenate([values_of_window, np.zeros(1) if given is None else np.nan_to_num(given)]))
     unit = max(sizes) or 1.0
-    features = [np.nan_to_num((z - level) / (scale or unit)), ~np.isnan(z)]
+    filled = fill_gaps(z, last_season(z, season, location)) if fill else z
+    features = [np.nan_to_num((filled - level) / (scale or unit)), ~np.isnan(z)]
     if transform is not None:
-        change = changes(z, season if kind == 2 else 1) if kind else np.zeros(len(z))
+        change = changes(filled, season if kind == 2 else 1) if kind else np.zeros(len(z))
         features.append(np.nan_to_num(change / (spread or unit)))
     return Normal(np.stack(features, axis=1).astype(np.float64), base, spread)
 
@@ -240,8 +254,15 @@ def forecast_window(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Forecasts of one window as the network makes them and in target units, both `[H, P]`."""
     transform = inputs.get("transform")
+    given = inputs.get("series_scale")
     normal = normalise(
-        inputs["y"], settings.scaling, task.season_length, task.horizon, transform, inputs.get("series_scale")
+        inputs["y"],
+        settings.scaling,
+        task.season_length,
+        task.horizon,
+        transform,
+        given,
+        fill=settings.fill_missing,
     )
     length = settings.segment_length or 0
     about = describe(model, inputs)

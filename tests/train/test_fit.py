@@ -22,6 +22,7 @@ from dist_lstm.errors import UserError
 from dist_lstm.model.heads import head_loss
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train import fit as training_loop
+from dist_lstm.train import trainer
 from dist_lstm.train.checkpoint import Checkpoints
 from dist_lstm.train.fit import Phase, fit
 from dist_lstm.train.monitor import Monitor
@@ -106,7 +107,7 @@ def test_a_callback_is_called_after_every_epoch_once_its_checkpoint_is_written_a
 
 def test_one_epoch_with_a_low_loss_among_bad_ones_is_not_chosen(tmp_path, monkeypatch):
     losses = iter([5.0, 4.0, 3.0, 2.9, 0.5, 4.0, 6.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(training_loop, "make_mean_loss", lambda *_: lambda _: next(losses))
+    monkeypatch.setattr(trainer, "make_mean_loss", lambda *_: lambda _: next(losses))
     fitted = run(tmp_path, validation, max_steps=50)
     assert (fitted.steps, fitted.validation_loss) == (50, 2.0)
 
