@@ -12,7 +12,13 @@ Rate = Annotated[Annotated[float, Field(gt=0, le=1)] | Literal["auto"], expects(
 
 
 def parse_duration(given: Any) -> Any:
-    """Seconds from a text such as 90s, 10m or 2h; anything else is returned as it is.
+    """Read a duration.
+
+    Args:
+        given: A text such as 90s, 10m or 2h, or anything else.
+
+    Returns:
+        Seconds; anything else as it is.
 
     Example:
         >>> parse_duration("10m"), parse_duration(90)
