@@ -97,6 +97,11 @@ class Manifest(BaseModel):
     shards: tuple[Shard, ...]
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether a series has a missing value."""
+        return self.observed < self.steps
+
+    @property
     def statistics(self) -> DatasetStatistics:
         """The statistics that defaults of a config depend on."""
         return DatasetStatistics(self.freq, self.steps, self.median, self.last_stamp, self.timezone)

@@ -158,6 +158,16 @@ def test_a_phase_trained_again_ends_with_the_same_model(work, tmp_path: Path, re
     assert np.isnan(one.validation_loss) == (refit_steps is not None)
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+def test_gaps_are_looked_for_in_training_only_where_there_are_some_but_always_in_the_model(work, gaps):
+    job = work()
+    steps = job.shards.manifest.steps
+    manifest = job.shards.manifest.model_copy(update={"observed": steps - gaps})
+    job = replace(job, shards=Shards(job.shards.folder, manifest))
+    assert job.build().get_layer("normalise").fill is gaps
+    assert train_phase(job, refit_steps=1).model.get_layer("normalise").fill is True
+
+
 def test_how_many_windows_there_are_is_said_once_validation_is_known(work):
     job = work()
     train_phase(job)
