@@ -101,7 +101,8 @@ def load_resolved(path: Path) -> ResolvedConfig:
     Raises:
         UserError: If it can't be read, or a setting is missing or wrong.
     """
-    return validate(load_config(path).model_dump(), str(path), ResolvedConfig)
+    # What an earlier version did not have gets a value here, instead of "left out".
+    return validate(load_config(path).model_dump(exclude_unset=True), str(path), ResolvedConfig)
 
 
 def unresolved(config: ResolvedConfig) -> Config:
