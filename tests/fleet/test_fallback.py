@@ -9,7 +9,7 @@ import pytest
 
 from dist_lstm.config.task import Task
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.windows import Rolling, WindowCutter
+from dist_lstm.data.windows import Rolling, WindowCutter, validation_cutoffs
 from dist_lstm.fleet.fallback import Candidate, FallbackSelector
 from tests.data.conftest import _make_panel, _make_task
 
@@ -103,9 +103,8 @@ def test_without_a_gate_every_model_with_a_finite_forecast_is_accepted():
 def test_the_gate_compares_one_minus_the_ratio_of_mean_absolute_errors_on_the_validation_range(share):
     series = noise(1)
     y = series.y.astype(float)
-    first, last = STEPS - TASK.test - TASK.validation, STEPS - TASK.test
     model_error = naive_error = 0.0
-    for cutoff in range(first, last, TASK.horizon):
+    for cutoff in validation_cutoffs(series, TASK).enumerate()[1].tolist():
         for step in range(TASK.horizon):
             model_error += abs(y[cutoff + step] * (1 - share))
             naive_error += abs(y[cutoff + step] - y[cutoff - TASK.season_length + step % TASK.season_length])
