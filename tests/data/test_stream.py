@@ -332,7 +332,7 @@ def test_windows_at_the_end_hold_the_last_steps_and_no_target(panel, make_task):
 
 
 def test_no_cutoffs_give_no_batches(panel, make_task):
-    none = training_cutoffs(np.zeros(len(LENGTHS), np.int64), make_task(), 1, whole=True)
+    none = training_cutoffs(ends([0] * len(LENGTHS)), make_task(), 1, whole=True)
     assert list(ordered_windows(panel, make_task(), none, 4)) == []
 
 

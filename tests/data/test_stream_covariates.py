@@ -148,7 +148,7 @@ def test_the_stream_gives_exactly_what_the_input_spec_of_any_task_says(
         check_spec(batch, task, 5)
     held = validation_windows(Shards(*write_panel(panel, task)), task, batch_size=4, seed=1, steps_per_epoch=1)
     check_spec(held.inputs, task, held.used)
-    for batch, _ in held.batches():
+    for batch, *_ in held.batches():
         check_spec(batch, task, 4)
     nothing = replace(task, validation=0)
     check_spec(validation_windows(Shards(*write_panel(panel, nothing)), nothing, 4, 1, 1).inputs, task, 0)
@@ -208,7 +208,7 @@ def test_inputs_of_validation_windows_are_theirs_also_of_a_sample(
         assert held.used == min(most, len(everything))
         actual = check(held.inputs, held.target, panel, task)
         assert actual == [position for position in everything if position in actual]
-        assert [position for batch in held.batches() for position in check(*batch, panel, task)] == actual
+        assert [position for batch in held.batches() for position in check(*batch[:2], panel, task)] == actual
 
 
 @pytest.mark.parametrize("freq", ["h"], indirect=True)
