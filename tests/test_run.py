@@ -392,7 +392,7 @@ class TestRefitsThatDiverge:
 
         def fit(*arguments: Any) -> Any:
             fitted = honest(*arguments)
-            if arguments[4].name == "refit":
+            if arguments[1].name == "refit":
                 fitted.model.set_weights([change(one) for one in fitted.model.get_weights()])
             return fitted
 
