@@ -604,6 +604,8 @@ class TestPlan:
         assert {key: setting["value"] for key, setting in plan["derived"].items()} == {
             "task.min_context": SEASON,
             "model.segment_length": SEASON,
+            "model.members": 1,
+            "model.variants": [],
             "backtest.windows": 2,
             "backtest.stride": HORIZON,
         }
