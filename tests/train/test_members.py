@@ -10,7 +10,6 @@ from dist_lstm.config.load import override
 from dist_lstm.train import members as trained_members
 from dist_lstm.train.members import MemberTrainings
 from dist_lstm.train.phases import Training, train_phase
-from tests.train.test_phases import work  # noqa: F401 (a fixture)
 
 VARIANTS = [{}, {"task.context_length": 3}, {"data.transform": "difference"}]
 
@@ -25,7 +24,7 @@ def weights_of(models: list) -> list[np.ndarray]:
 
 
 @pytest.mark.same_bytes
-def test_a_member_is_the_model_that_its_settings_give_alone(work):  # noqa: F811
+def test_a_member_is_the_model_that_its_settings_give_alone(work):
     trainings = MemberTrainings(ensemble(work(), **{"model.variants": [], "model.members": 2}))
     trained = trainings.refit(trainings.train())
     for member, first, refit in zip(trained.members, trained.fitted, trained.refits, strict=True):
@@ -38,7 +37,7 @@ def test_a_member_is_the_model_that_its_settings_give_alone(work):  # noqa: F811
             np.testing.assert_array_equal(one, two)
 
 
-def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(work, monkeypatch):  # noqa: F811
+def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(work, monkeypatch):
     job = ensemble(work())
     undisturbed = MemberTrainings(ensemble(replace(work(), shards=job.shards))).train().fitted
     calls = []
@@ -64,7 +63,7 @@ def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(work, monk
 
 
 @pytest.mark.parametrize("combination", ["median", "mean", "weights"])
-def test_members_of_different_contexts_and_transforms_are_combined(work, combination):  # noqa: F811
+def test_members_of_different_contexts_and_transforms_are_combined(work, combination):
     job = ensemble(work(), **{"model.combination": combination})
     trainings = MemberTrainings(job)
     trained = trainings.refit(trainings.train())
