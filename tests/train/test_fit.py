@@ -163,7 +163,7 @@ from tests.train.test_step import BATCH
 def batches():
     while True:
         y = np.arange(BATCH * 12, dtype=np.float32).reshape(BATCH, 12)
-        yield {"y": y}, np.ones((BATCH, 4), np.float32), np.ones(BATCH)
+        yield {"y": y}, np.ones((BATCH, 4), np.float32)
 
 def broken():
     model = build_model(TASK, settings())
