@@ -19,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.accuracy.tables import COMPETITIONS, PUBLISHED, PublicTable
 from benchmarks.machine import describe_machine
 from dist_lstm.config.schema import Baseline
 from dist_lstm.forecast.baselines import forecast_contexts, most_steps
@@ -29,35 +30,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "baselines.json"
 ROUNDS = 3
 NAMES: tuple[Baseline, ...] = get_args(Baseline)
 
-#: Tables and their seasons.
-SEASONS = {
-    "m4/hourly": 24,
-    "m4/weekly": 1,
-    "m3/yearly": 1,
-    "m3/quarterly": 4,
-    "m3/monthly": 12,
-    "m3/other": 1,
-    "m1/yearly": 1,
-    "m1/quarterly": 4,
-    "m1/monthly": 12,
-    "nn3/monthly": 12,
-}
-#: sMAPE, and for M4 MASE, as the organisers of the competitions published them.
-PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
-    "m4/hourly": {"SeasonalNaive": (13.912, 1.193), "Naive2": (18.383, 2.395), "Theta": (18.138, 2.455)},
-    "m4/weekly": {"SeasonalNaive": (9.161, 2.777), "Naive2": (9.161, 2.777), "Theta": (9.093, 2.637)},
-    "m3/yearly": {"Naive2": (17.88,), "Theta": (16.97,)},
-    "m3/quarterly": {"Naive2": (9.95,), "Theta": (8.96,)},
-    "m3/monthly": {"Naive2": (16.89,), "Theta": (13.89,)},
-    "m3/other": {"Naive2": (6.30,), "Theta": (4.41,)},
-}
 
-
-def read_competition(data: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+def read_competition(data: Path, table: PublicTable) -> tuple[np.ndarray, np.ndarray]:
     """Histories with NaN before their start, `[N, T]`, and actual values, `[N, H]`, of a table."""
     train, test = (
-        pd.read_parquet(data / f"{name}_{part}.parquet").groupby("unique_id", sort=False)["y"].apply(np.array)
-        for part in ("train", "test")
+        pd.read_parquet(path).groupby("unique_id", sort=False)["y"].apply(np.array)
+        for path in (table.train_file(data), table.test_file(data))
     )
     steps = max(len(y) for y in train)
     history = np.full((len(train), steps), np.nan)
@@ -93,8 +71,9 @@ def measure(history: np.ndarray, actual: np.ndarray, season: int, steps: int) ->
 def measure_all(data: Path) -> dict[str, Any]:
     """Every table, and those that a backtest would cut once more, cut."""
     results = {}
-    for name, season in SEASONS.items():
-        history, actual = read_competition(data, name)
+    for table in COMPETITIONS.values():
+        name, season = table.path, table.season_length
+        history, actual = read_competition(data, table)
         longest, most = history.shape[1], most_steps(season)
         results[name] = measure(history, actual, season, longest)
         if longest > most:

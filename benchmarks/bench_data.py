@@ -12,7 +12,6 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.accuracy.tables import COMPETITIONS, ROLLING, PublicTable
 from benchmarks.machine import describe_machine
 from dist_lstm.config.yaml import dump_yaml
 
@@ -28,66 +28,18 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "data.json"
 
 
-@dataclass(frozen=True)
-class Job:
-    """Settings of a table that are not left to the defaults.
-
-    Attributes:
-        horizon: Steps to forecast.
-        task: Season and frequency, where they can't be derived from the time stamps.
-        data: Settings of the section `data`.
-    """
-
-    horizon: int
-    task: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
+#: Tables to train on, by their paths.
+JOBS = {str(table.train_file(Path()).with_suffix("")): table for table in (COMPETITIONS | ROLLING).values()}
 
 
-#: Horizons and seasons as the README of the tables gives them.
-JOBS = {
-    "m4/hourly_train": Job(48, {"season_length": 24}),
-    "m4/weekly_train": Job(13),
-    "m3/monthly_train": Job(18, {"season_length": 12}),
-    "m3/other_train": Job(8),
-    "m3/quarterly_train": Job(8, {"season_length": 4}),
-    "m3/yearly_train": Job(6),
-    "m1/monthly_train": Job(18, {"season_length": 12}),
-    "m1/quarterly_train": Job(8, {"season_length": 4}),
-    "m1/yearly_train": Job(6),
-    "nn3/monthly_train": Job(18, {"season_length": 12}),
-    "favorita_1000/favorita_1000": Job(16, {"season_length": 7}),
-    "kaggle_web_traffic_1000/kaggle_web_traffic_1000": Job(59),
-    "ett/etth1": Job(24),
-    "ett/etth2": Job(24),
-    "exchange_rate/exchange_rate": Job(12),
-    "los_loop/los_loop": Job(12),
-    "gefcom2012/load": Job(168),
-    "gefcom2012/temperature": Job(168),
-    "carparts/carparts": Job(12),
-    "vic_elec/vic_elec": Job(48),
-    "pedestrian/pedestrian": Job(24),
-    "us_employment/us_employment": Job(24),
-    "aus_retail/aus_retail": Job(24),
-    "pbs/pbs": Job(12),
-    "bank_calls/bank_calls": Job(288, {"freq": "5min"}),
-    "beijing_pm25/beijing_pm25": Job(24),
-    "pjm_load/pjm_load": Job(24),
-    "m5_small/m5_small": Job(28),
-    "classics/airline_passengers": Job(12),
-    "classics/sunspots_monthly": Job(132, {"season_length": 132}),
-    "classics/melbourne_min_temp": Job(30),
-    "classics/nyc_taxi": Job(48),
-}
-
-
-def run_job(name: str, job: Job, data: Path, out: Path) -> dict[str, Any]:
+def run_job(name: str, table: PublicTable, data: Path, out: Path) -> dict[str, Any]:
     """Run one table through the command line: its scores, or the error message."""
     folder = out / name.replace("/", "-")
     config = folder.with_suffix(".yaml")
     values = {
-        "task": {"horizon": job.horizon} | job.task,
-        "data": {"path": str(data / f"{name}.parquet")} | job.data,
-        "train": {"max_seconds": 60, "refit": False},
+        "task": table.task,
+        "data": {"path": str(table.train_file(data))},
+        "train": {"budget": 60, "refit": False},
     }
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(dump_yaml(values), encoding="utf-8")
@@ -129,8 +81,10 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     results: dict[str, Any] = {"machine": describe_machine(), "tables": {}}
-    for name, job in JOBS.items():
-        result = results["tables"][name] = run_job(name, job, arguments.data.absolute(), arguments.out.absolute())
+    for name, table in JOBS.items():
+        result = results["tables"][name] = run_job(
+            name, table, arguments.data.absolute(), arguments.out.absolute()
+        )
         skill = result.get("backtest", {}).get("skill")
         console.print(name, result.get("failed") or (f"{skill:+.1%}" if skill is not None else "no skill"))
         # After every table, so that an interruption loses no result.

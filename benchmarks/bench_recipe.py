@@ -38,14 +38,14 @@ Change = Mapping[str, Any] | Callable[[PublicTable], Mapping[str, Any]]
 
 def _base(prefix: str = "") -> Change:
     """Forecast the difference to the last season, or to the last value where there is no season."""
-    return lambda table: {"data.transform": f"{prefix}{'seasonal_' * (table.season > 1)}difference"}
+    return lambda table: {"data.transform": f"{prefix}{'seasonal_' * (table.season_length > 1)}difference"}
 
 
 def _context(horizons: int) -> Change:
     """A context of some horizons, in whole seasons unless these are long."""
 
     def change(table: PublicTable) -> Mapping[str, Any]:
-        unit = table.season if table.season <= 60 else 1
+        unit = table.season_length if table.season_length <= 60 else 1
         return {"task.context_length": max(-(-horizons * table.horizon // unit), 2) * unit}
 
     return change

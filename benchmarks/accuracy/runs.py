@@ -4,7 +4,6 @@ Axes: R rows (one forecast step).
 """
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from benchmarks.accuracy.tables import TABLES, PublicTable
+from dist_lstm.config.defaults import DatasetStatistics, resolve
+from dist_lstm.config.load import parse_config
 from dist_lstm.config.yaml import dump_yaml
 
 #: Months of 30 days, hourly: training, validation and test range of ETT, as in Zhou et al., "Informer", AAAI 2021.
@@ -119,10 +120,12 @@ def without_test(frame: pd.DataFrame, table: PublicTable) -> pd.DataFrame:
     """
     if table.protocol == "windows":
         return standardise(frame).groupby("unique_id", sort=False).head(_ETT_TRAIN + _ETT_VALIDATION)
-    lengths = frame.groupby("unique_id", sort=False)["y"].transform("size")
-    windows = min(max(int(frame["unique_id"].value_counts().median()) // 10 // table.horizon, 1), 10)
+    lengths = frame["unique_id"].value_counts()
+    statistics = DatasetStatistics(freq=1, steps=len(frame), median=int(lengths.median()))
+    config = parse_config({"task": {"horizon": table.horizon}, "data": {"path": table.path}})
+    test = resolve(config, statistics).split.test
     position = frame.groupby("unique_id", sort=False).cumcount()
-    return frame[position < lengths - windows * table.horizon]
+    return frame[position < frame["unique_id"].map(lengths) - test]
 
 
 def standardise(frame: pd.DataFrame) -> pd.DataFrame:
@@ -174,8 +177,3 @@ def _score_competition(out: Path, table: PublicTable, data: Path) -> dict[str, A
         for one in scores.values():
             one["owa"] = (one["smape"] / smape + one["mase"] / mase) / 2
     return scores
-
-
-def clear(folder: Path) -> None:
-    """Delete a folder, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, field_validator
 
-from dist_lstm.config.section import Section, expects
+from dist_lstm.config.section import Section, Whole, expects
 from dist_lstm.config.table import Name
 
 Grouping = Annotated[
@@ -15,7 +15,6 @@ Group = Annotated[
     Literal["cluster"] | Annotated[tuple[Name, ...], Field(min_length=1)] | None,
     expects("'cluster', a list of columns or null"),
 ]
-Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
 
 #: Settings of the small models where neither `fleet.settings` nor `fleet.init_from` gives them.
 SMALL = {

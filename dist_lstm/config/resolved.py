@@ -23,7 +23,8 @@ from dist_lstm.config.schema import (
     TaskSettings,
     Units,
 )
-from dist_lstm.config.training import TrainSettings, Whole
+from dist_lstm.config.section import Whole
+from dist_lstm.config.training import TrainSettings
 
 
 class ResolvedTaskSettings(TaskSettings):

@@ -16,10 +16,10 @@ from pydantic import (
 
 from dist_lstm.config.fleet import FleetSettings
 from dist_lstm.config.search import SearchSettings, check_search
-from dist_lstm.config.section import Section, expects
+from dist_lstm.config.section import Section, Whole, expects
 from dist_lstm.config.starts import check_date
 from dist_lstm.config.table import DataSettings
-from dist_lstm.config.training import TrainSettings, Whole
+from dist_lstm.config.training import TrainSettings
 
 Level = Annotated[float, Field(gt=0, lt=100)]
 GPUs = Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], expects("'auto' or a whole number of at least 0")]

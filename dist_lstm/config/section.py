@@ -1,10 +1,11 @@
 """The base of all groups of settings."""
 
-from typing import Any, LiteralString, TypeVar
+from typing import Annotated, Any, Literal, LiteralString, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -33,6 +34,9 @@ def expects(expected: LiteralString) -> WrapValidator:
             raise PydanticCustomError("one_of_several", "input should be " + expected) from error
 
     return WrapValidator(validate)
+
+
+Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
 
 
 class Section(BaseModel):

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
-from dist_lstm.config.section import Section, expects
+from dist_lstm.config.section import Section, Whole, expects
 
-Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
 Rate = Annotated[Annotated[float, Field(gt=0, le=1)] | Literal["auto"], expects("'auto' or above 0 and at most 1")]
 
 
@@ -28,17 +27,24 @@ def parse_duration(given: Any) -> Any:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else given
 
 
+Duration = Annotated[
+    Annotated[float, Field(gt=0)],
+    BeforeValidator(parse_duration),
+    expects("seconds above 0, or a duration such as 90s, 10m or 2h"),
+]
+
+
 class TrainSettings(Section):
     """The training loop."""
 
     @model_validator(mode="before")
     @classmethod
     def _rename(cls, values: Any) -> Any:
-        """Version 0.1.0 limited the seconds of each of two trainings."""
+        """Version 0.1.0 limited the seconds of each training, of which there are two with `refit`."""
         if isinstance(values, dict) and "max_seconds" in values and "budget" not in values:
-            seconds = values["max_seconds"]
+            seconds, trainings = values["max_seconds"], 2 if values.get("refit", True) else 1
             kept = {key: value for key, value in values.items() if key != "max_seconds"}
-            return kept | {"budget": 2 * seconds if isinstance(seconds, int | float) else seconds}
+            return kept | {"budget": trainings * seconds if isinstance(seconds, int | float) else seconds}
         return values
 
     batch_size: Whole | None = Field(
@@ -55,9 +61,8 @@ class TrainSettings(Section):
     max_steps: int | None = Field(
         default=None, ge=1, description="Maximum number of training steps; the learning rate decays over them."
     )
-    budget: Annotated[float | None, BeforeValidator(parse_duration)] = Field(
+    budget: Duration | None = Field(
         default=None,
-        gt=0,
         description="Maximum duration of all training, of both phases and all members together, in seconds or as "
         "in 90s, 10m and 2h; checked at the end of each epoch. Null for no limit.",
     )

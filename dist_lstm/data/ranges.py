@@ -1,6 +1,6 @@
 """By which rule series are cut into ranges, on which dates these begin, and which series have a part of them.
 
-Where time stamps are dates, or whole numbers that all series share, ranges are cut by calendar: they begin on the
+Where time stamps are dates, or whole numbers that all series share, the split is by calendar: ranges begin on the
 same date in all series, counted back from the last date of all. Otherwise they are counted from the end of each.
 
 Axes: N series.
@@ -151,18 +151,18 @@ def check_ranges(raw: Shards, task: Task, rolling: Rolling) -> int:
     name, start, length = raw.read_columns(["unique_id", "start", "length"]).values()
     ends = _Ends(name, length, lags(start, length, manifest))
     windows = {
-        "train": (training_cutoffs(ends, task, 1, whole=False), True),
-        "validate": (validation_cutoffs(ends, task), task.validation > 0),
-        "be scored": (backtest_cutoffs(ends, task, rolling), task.test > 0),
+        "training": (training_cutoffs(ends, task, 1, whole=False), True),
+        "validation": (validation_cutoffs(ends, task), task.validation > 0),
+        "test": (backtest_cutoffs(ends, task, rolling), task.test > 0),
     }
     ended = int((ends.lag >= task.test).sum()) if task.test else 0
     split = describe_split(manifest, task)
     whose = f"{split['last']}, the last of all series, is that of unique_id {str(name[np.argmin(ends.lag)])!r}"
-    for use, (cutoffs, is_needed) in windows.items():
+    for kind, (cutoffs, is_needed) in windows.items():
         if is_needed and not cutoffs.total:
             raise UserError(
                 "data.path",
-                f"no series has a window to {use} on: ranges are cut {split_sentence(manifest, task)} ({parts})",
+                f"no series has {kind} windows: the split is {split_sentence(manifest, task)} ({parts})",
                 f"lower one of these; or correct or drop a series: {whose}",
             )
     if 2 * ended > manifest.series:

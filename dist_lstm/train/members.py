@@ -16,11 +16,13 @@ import tensorflow as tf
 
 from dist_lstm.config.members import Member, make_members
 from dist_lstm.config.task import Task, input_spec
+from dist_lstm.data.stream import WindowSample
 from dist_lstm.model.ensemble import build_ensemble, choose_weights
 from dist_lstm.train.devices import generators_restored
 from dist_lstm.train.fit import Trainer
 from dist_lstm.train.monitor import EpochRecord, Speed
 from dist_lstm.train.phases import Refit, Training, train_phase, train_refit
+from dist_lstm.train.process_group import make_process_group
 from dist_lstm.train.progress import Fitted
 
 
@@ -136,12 +138,22 @@ class MemberTrainings:
         #: Whether members are trained on whole series as well.
         self.refits = settings.refit and task.validation + task.test > 0
         self._budget = _Budget(settings.budget, self.refits)
+        self._processes = make_process_group(training.strategy)
+        self._samples: dict[Task, WindowSample] = {}
 
     def _of(self, member: Member) -> Training:
         """The training of a member."""
-        training, config = self._training, member.config
-        task = training.task if len(self.members) == 1 else _member_task(training.task, member)
-        return replace(training, config=config, task=task, member=member.number)
+        training = self._training
+        task = _member_task(training.task, member)
+        return replace(
+            training, config=member.config, task=task, member=member.number, validation=self._validation(task)
+        )
+
+    def _validation(self, task: Task) -> WindowSample:
+        """The validation windows of a task, chosen by the seed of the run and cut once."""
+        if task not in self._samples:
+            self._samples[task] = replace(self._training, task=task).validation_windows()
+        return self._samples[task]
 
     def _trainer(self, training: Training) -> Trainer:
         config = training.config
@@ -165,7 +177,8 @@ class MemberTrainings:
         """
         fitted: list[Fitted] = []
         for member in self.members:
-            seconds = self._budget.of_member(fitted)
+            # By the clock of the chief: all processes train the same members.
+            seconds = self._processes.broadcast(self._budget.of_member(fitted))
             if fitted and not seconds:
                 left_out, budget = len(self.members) - len(fitted), self._training.config.train.budget
                 self._training.monitor.print(
@@ -203,10 +216,11 @@ class MemberTrainings:
             return None
         if combination == "mean":
             return [1 / count] * count
-        sample, task = self._training.validation_windows(), self._training.task
+        task = self._training.task
+        sample = self._validation(task)
         median = task.quantiles.index(0.5) if task.levels else 0
         forecasts = [
-            np.concatenate([*_forecasts(one.model, self._of(member).task, sample.batches())])[:, :, median]
+            np.concatenate([*_forecasts(one.model, _member_task(task, member), sample.batches())])[:, :, median]
             for member, one in zip(self.members, fitted, strict=False)
         ]
         scale = _scale(sample.inputs["y"], task.season_length)
@@ -221,12 +235,13 @@ class MemberTrainings:
         Returns:
             The only member's model, or one that combines them.
         """
-        if len(self.members) == 1:
+        task = self._training.task
+        tasks = [_member_task(task, member) for member in self.members[: len(trained.models)]]
+        if len(self.members) == 1 and tasks == [task]:
             return trained.models[0]
-        tasks = [self._of(member).task for member in self.members[: len(trained.models)]]
         with generators_restored():
             members = [*zip(tasks, trained.models, strict=True)]
-            return build_ensemble(self._training.task, members, trained.weights)
+            return build_ensemble(task, members, trained.weights)
 
 
 def _member_task(task: Task, member: Member) -> Task:

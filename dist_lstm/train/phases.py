@@ -47,6 +47,7 @@ class Training:
         stop_signal: As in `dist_lstm.train.fit.Phase`.
         member: Index of the member in its ensemble, from 0.
         seconds: Seconds after which each of its trainings ends with the epoch.
+        validation: The windows of the validation range; None to cut them.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Training:
     stop_signal: Callable[[], int | None] = lambda: None
     member: int = 0
     seconds: float = float("inf")
+    validation: WindowSample | None = None
 
     def build(self) -> keras.Model:
         """Build the model in the precision of the training.
@@ -117,7 +119,7 @@ def _make_phase(training: Training, refit_steps: int | None) -> Phase:
     config, task, monitor = training.config, training.task, training.monitor
     settings, whole = config.train, refit_steps is not None
     windows = TrainingWindows(training.shards, task, make_sampling(config, whole))
-    validation = None if whole else training.validation_windows()
+    validation = None if whole else training.validation or training.validation_windows()
     if validation is not None and not training.member:
         monitor.print(
             f"windows   {windows.windows:,} to train on, of {windows.series:,} series; "

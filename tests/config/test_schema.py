@@ -164,9 +164,10 @@ def test_a_budget_may_be_given_with_a_unit(text, seconds):
     assert override(CONFIG, {"train.budget": text}).train.budget == seconds
 
 
-def test_the_limit_of_each_training_that_version_0_1_0_had_is_half_a_budget():
+def test_the_limit_of_each_training_that_version_0_1_0_had_is_its_share_of_the_budget():
     values = {"task": {"horizon": 1}, "data": {"path": "a.csv"}}
     assert parse_config(values | {"train": {"max_seconds": 60}}).train.budget == 120
+    assert parse_config(values | {"train": {"max_seconds": 60, "refit": False}}).train.budget == 60
     assert parse_config(values | {"train": {"max_seconds": None}}).train.budget is None
 
 

@@ -412,7 +412,7 @@ def test_a_series_that_ends_long_after_the_others_is_named(make_frame, make_conf
     with pytest.raises(UserError) as caught:
         prepare(make_config(), tmp_path / "few", dated(make_frame, ends, **values, late=np.arange(3.0)))
     assert str(caught.value) == (
-        "data.path: no series has a window to validate on: ranges are cut by calendar: validation from "
+        "data.path: no series has validation windows: the split is by calendar: validation from "
         "2034-06-19, test from 2034-06-25, to 2034-06-30 (task.min_context 2 + task.horizon 3 + "
         "split.validation 6 + split.test 6); lower one of these; or correct or drop a series: 2034-06-30, the "
         "last of all series, is that of unique_id 'late'"

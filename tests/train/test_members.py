@@ -1,6 +1,7 @@
 """The members of an ensemble: trained as alone, combined, and continued where a run was stopped."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,56 @@ def test_members_of_different_contexts_and_transforms_are_combined(work, combina
         f"{phase}{member}" for phase in ("train", "refit") for member in ("", "_1", "_2")
     }
     assert trained.summarise(cudnn=False).endswith("no cuDNN; 3 of 3 refit on whole series")
+
+
+def test_the_only_member_may_have_a_variant(work):
+    job = ensemble(work(), **{"model.members": 1, "model.variants": [{"task.context_length": 3}]})
+    trainings = MemberTrainings(job)
+    trained = trainings.train()
+    assert trained.fitted[0].model.input["y"].shape == (None, 3)
+    assert trainings.combine(trained).input["y"].shape == (None, 6)
+
+
+def test_where_the_budget_ends_the_first_members_are_kept_and_the_others_are_counted(work):
+    job = ensemble(work(), **{"train.budget": 1e-6})
+    trainings = MemberTrainings(job)
+    trained = trainings.refit(trainings.train())
+    assert [one.out_of_time for one in trained.fitted] == [True]
+    assert [one.history[-1].step for one in trained.fitted] == [4]
+    assert len(trained.refits) == 1
+    summary = trained.describe()
+    assert (len(summary["members"]), summary["members_left_out"]) == (1, 2)
+    shown = " ".join(job.monitor._console.file.getvalue().split())
+    assert "members 2 of 3 are left out: train.budget is 1e-06 seconds" in shown
+    assert trainings.combine(trained).input["y"].shape == (None, 6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "refit", "spent", "expected"),
+    [
+        (None, True, [50.0], float("inf")),
+        (100.0, True, [], 50.0),  # half is for the second trainings
+        (100.0, False, [], 100.0),
+        (100.0, True, [20.0], 30.0),
+        (100.0, True, [30.0], 20.0),
+        (100.0, True, [35.0], 0.0),  # less than half of what the members before took
+    ],
+)
+def test_a_member_gets_what_is_left_unless_that_is_too_little(monkeypatch, seconds, refit, spent, expected):
+    monkeypatch.setattr(trained_members.time, "perf_counter", lambda: 0.0)
+    budget = trained_members._Budget(seconds, refit)
+    fitted = [SimpleNamespace(seconds=one) for one in spent]
+    assert budget.of_member(fitted) == expected
+
+
+def test_second_trainings_share_what_is_left(monkeypatch):
+    clock = iter([0.0, 70.0])
+    monkeypatch.setattr(trained_members.time, "perf_counter", lambda: next(clock))
+    budget = trained_members._Budget(100.0, refit=True)
+    assert budget.of_refit([SimpleNamespace(seconds=20.0)], left=3) == 10.0
+
+
+def test_members_of_one_task_are_validated_on_the_same_windows(work):
+    trainings = MemberTrainings(ensemble(work(), **{"model.variants": []}))
+    one, two, _ = (trainings._of(member).validation for member in trainings.members)
+    assert one is two
