@@ -388,9 +388,10 @@ def test_the_rehearsal_passes_where_only_the_packages_of_a_gpu_machine_are_insta
     for names, options in ((THERE, []), (BROUGHT + TO_BRING, ["--no-deps"])):
         pins = [f"{name}=={version(name)}" if name != "setuptools" else name for name in names]
         subprocess.run(
-            # Compiled where it is imported; all of TensorFlow would take longer.
-            [uv, "pip", "install", "--quiet", "--no-compile-bytecode", "--python", python, *options, *pins],
+            [uv, "pip", "install", "--quiet", "--python", python, *options, *pins],
             check=True,
+            # Compiled where it is imported; all of TensorFlow would take longer.
+            env=os.environ | {"UV_COMPILE_BYTECODE": "0"},
         )
     for name in ("ray", "optuna", "tensorboard", "torch"):
         assert subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False).returncode == 1

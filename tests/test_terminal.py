@@ -26,8 +26,8 @@ model: {units: [4]}
 train: {max_steps: 4, steps_per_epoch: 2, batch_size: 4}
 """
 #: How the lines of a run on a terminal begin, boxes aside.
-WORDS = ("data ", "windows ", "train ", "backtest ", "forecast ", "forecasts ", "skill ", "m", "coverage", "rmss",
-         "rmse", "smape", "wql")  # fmt: skip
+WORDS = ("data ", "windows ", "split ", "to 20", "train ", "backtest ", "forecast ", "forecasts ", "skill ", "m",
+         "coverage", "rmss", "rmse", "smape", "wql", "seconds ")  # fmt: skip
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from dist_lstm.errors import UserError
 from dist_lstm.train import measure as measuring
 from dist_lstm.train.measure import Workload
 from dist_lstm.train.phases import Training
-from tests.train.test_phases import work  # noqa: F401 (a fixture)
 
 
 def measure(training: Training) -> dict[str, float]:
@@ -36,7 +35,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch, windows_per_second: dict[int, float]
     return tried
 
 
-def test_what_is_given_is_not_measured(work):  # noqa: F811
+def test_what_is_given_is_not_measured(work):
     assert measure(work()) == {}
 
 
@@ -48,7 +47,7 @@ def test_what_is_given_is_not_measured(work):  # noqa: F811
         ({64: 100, 128: 100}, 64),
     ],
 )
-def test_the_batch_is_doubled_as_long_as_that_trains_more_windows_a_second(work, monkeypatch, machine, chosen):  # noqa: F811
+def test_the_batch_is_doubled_as_long_as_that_trains_more_windows_a_second(work, monkeypatch, machine, chosen):
     tried = speeds(monkeypatch, machine)
     training = work(batch_size="auto")
     assert measure(training) == {"train.batch_size": chosen}
@@ -56,19 +55,19 @@ def test_the_batch_is_doubled_as_long_as_that_trains_more_windows_a_second(work,
     assert f"measured  train.batch_size {chosen}\n" in training.monitor._console.file.getvalue()
 
 
-def test_a_batch_can_be_divided_into_its_parts(work, monkeypatch):  # noqa: F811
+def test_a_batch_can_be_divided_into_its_parts(work, monkeypatch):
     tried = speeds(monkeypatch, {66: 100, 132: 150, 264: 150})
     assert measure(work(batch_size="auto", accumulate=3)) == {"train.batch_size": 132}
     assert tried == [66, 132, 264]
 
 
-def test_a_machine_that_no_batch_fits_is_the_users_error(work, monkeypatch):  # noqa: F811
+def test_a_machine_that_no_batch_fits_is_the_users_error(work, monkeypatch):
     speeds(monkeypatch, {})
     with pytest.raises(UserError, match=r"train\.batch_size: not even 64 windows fit into memory"):
         measure(work(batch_size="auto"))
 
 
-def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising_sweep(work, monkeypatch):  # noqa: F811
+def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising_sweep(work, monkeypatch):
     """The loss falls until the rate is 0.02, then rises to many times its least."""
     rates: list[float] = []
 
@@ -88,7 +87,7 @@ def test_the_learning_rate_is_a_tenth_of_the_one_with_the_least_loss_in_a_rising
     assert 0.02 < rates[-1] < 0.05
 
 
-def test_a_loss_that_is_no_number_from_the_start_is_the_users_error(work, monkeypatch):  # noqa: F811
+def test_a_loss_that_is_no_number_from_the_start_is_the_users_error(work, monkeypatch):
     class TrainState:
         def set_rate(self, rate: float) -> None:
             pass
@@ -99,7 +98,7 @@ def test_a_loss_that_is_no_number_from_the_start_is_the_users_error(work, monkey
         measure(work(learning_rate="auto"))
 
 
-def test_both_are_measured_on_real_steps(work):  # noqa: F811
+def test_both_are_measured_on_real_steps(work):
     training = work(batch_size="auto", learning_rate="auto", max_steps=2, steps_per_epoch=1)
     result = measure(training)
     assert result.keys() == {"train.batch_size", "train.learning_rate"}
