@@ -35,6 +35,7 @@ from dist_lstm.config.load import override, parse_config
 from dist_lstm.credentials import refuse_keys
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ForecastLayout, RunLayout, ShardLayout, part_files
+from dist_lstm.run_directory import open_run, start_run
 from dist_lstm.storage import local_path, publish
 
 #: Placeholder for the path of a table in memory.
@@ -93,7 +94,7 @@ class Forecaster:
         forecaster = cls(_temporary_run(), verbose)
         forecaster._delete_at_end()
         frame = _to_pandas(df)
-        with _in_python(), job.start_run(config, forecaster._folder, forecaster._console, frame) as run:
+        with _in_python(), start_run(config, forecaster._folder, forecaster._console, frame) as run:
             _warn_of_rejected(run.shards.files.rejected, run.manifest.series, "forecaster.rejected lists them")
             job.train(run)
             job.backtest(run)
@@ -142,7 +143,7 @@ class Forecaster:
         with (
             _in_python(),
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
-            job.open_run(self._folder, self._console, read_only=True) as run,
+            open_run(self._folder, self._console, read_only=True) as run,
         ):
             done = df is None and run.is_done("forecast")
             folder = job.forecast(run, frame, None if done else Path(scratch) / "forecasts")
@@ -169,7 +170,7 @@ class Forecaster:
         with (
             _in_python({"backtest.windows": "n_windows", "backtest.stride": "step_size"}),
             tempfile.TemporaryDirectory(prefix="dist-lstm-") as scratch,
-            job.open_run(self._folder, self._console, read_only=True) as run,
+            open_run(self._folder, self._console, read_only=True) as run,
         ):
             given = {"backtest.windows": n_windows, "backtest.stride": step_size}
             settings = override(run.config, {key: one for key, one in given.items() if one is not None}).backtest
@@ -230,7 +231,7 @@ class Forecaster:
             UserError: If it is not the directory of a trained run, or is a URI.
         """
         forecaster = cls(_directory(folder), verbose)
-        with job.open_run(forecaster._folder, forecaster._console, read_only=True) as run:
+        with open_run(forecaster._folder, forecaster._console, read_only=True) as run:
             if not run.is_done("train"):
                 raise UserError(folder, "there is no model", "train one first")
         return forecaster

@@ -12,7 +12,8 @@ from rich.console import Console
 from dist_lstm.config.load import parse_config
 from dist_lstm.data.stationarity import decide, examine
 from dist_lstm.layout import RunLayout, part_files
-from dist_lstm.run import backtest, start_run, train
+from dist_lstm.run import backtest, train
+from dist_lstm.run_directory import start_run
 
 pytestmark = pytest.mark.slow
 

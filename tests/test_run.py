@@ -27,7 +27,8 @@ from dist_lstm.config.load import dump_config, load_config, override, parse_conf
 from dist_lstm.config.schema import Config
 from dist_lstm.errors import UserError
 from dist_lstm.plan import make_plan
-from dist_lstm.run import open_run, run_all, start_run
+from dist_lstm.run import run_all
+from dist_lstm.run_directory import open_run, start_run
 from dist_lstm.storage import lock
 from tests.compatibility.compare import without_times
 

@@ -18,7 +18,8 @@ from benchmarks.work import Size
 from dist_lstm.config.load import load_config, override
 from dist_lstm.model.cudnn import CUDNN_OP, LOOP_OPS, graph_ops
 from dist_lstm.model.lstm import build_model
-from dist_lstm.run import forecast, start_run, train
+from dist_lstm.run import forecast, train
+from dist_lstm.run_directory import start_run
 
 #: Largest allowed difference of forecasts between GPU and CPU: of one network, and of a trained model, in units
 #: of the scale of the values.

@@ -14,7 +14,8 @@ from benchmarks.training import one_device
 from benchmarks.work import HORIZON, SEASON, Size, make_config
 from dist_lstm.forecast.predict import BATCH_SIZE
 from dist_lstm.model.lstm import build_model
-from dist_lstm.run import forecast, start_run
+from dist_lstm.run import forecast
+from dist_lstm.run_directory import start_run
 from dist_lstm.train.checkpoint import save_model
 
 _SERIES, _STEPS, _CONTEXT = 200_000, 36, 24

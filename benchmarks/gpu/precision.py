@@ -13,7 +13,8 @@ from benchmarks.gpu.comparison import Turn, summarise, take_turns
 from benchmarks.training import make_bare_step, one_device, open_work, ready_batches, time_bare
 from benchmarks.work import Size
 from dist_lstm.config.load import load_config, override
-from dist_lstm.run import start_run, train
+from dist_lstm.run import train
+from dist_lstm.run_directory import start_run
 
 PRECISIONS = ("float32", "tf32", "float16")
 _STEPS = 200

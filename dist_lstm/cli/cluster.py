@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from dist_lstm.config.schema import Config
     from dist_lstm.jobs.submit import Command
-    from dist_lstm.run import Run
+    from dist_lstm.run_directory import Run
 
 Address = Annotated[
     str | None,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dist_lstm.config.schema import Config
-    from dist_lstm.run import Run
+    from dist_lstm.run_directory import Run
 
 
 def load(config: Path, settings: list[str] | None) -> "Config":
@@ -28,7 +28,7 @@ def output_location(config: Path, out: str | None) -> str | Path:
 def started(job: "Config", location: str | Path, console: "Console") -> Iterator["Run"]:
     """The run that a config describes, in its directory or at its URI, prepared."""
     from dist_lstm.layout import RunLayout
-    from dist_lstm.run import start_run
+    from dist_lstm.run_directory import start_run
     from dist_lstm.storage import mirrored
 
     with mirrored(location, fetch=RunLayout.read()) as folder, start_run(job, folder, console) as run:
@@ -39,7 +39,7 @@ def started(job: "Config", location: str | Path, console: "Console") -> Iterator
 def opened(location: str, console: "Console", read_only: bool = False) -> Iterator["Run"]:
     """A run that was started before, in its directory or at its URI."""
     from dist_lstm.layout import RunLayout
-    from dist_lstm.run import open_run
+    from dist_lstm.run_directory import open_run
     from dist_lstm.storage import mirrored
 
     with (

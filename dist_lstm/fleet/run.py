@@ -36,8 +36,8 @@ from dist_lstm.fleet.tune import run_packs
 from dist_lstm.jobs.nodes import refuse_nodes
 from dist_lstm.jobs.session import Cluster, hide_gpus_not_given, join_cluster
 from dist_lstm.layout import FleetLayout, RunLayout
-from dist_lstm.run import Run, start_run
 from dist_lstm.run import train as train_stage
+from dist_lstm.run_directory import Run, start_run
 from dist_lstm.storage import (
     is_marked,
     listing,

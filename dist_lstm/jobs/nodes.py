@@ -32,7 +32,8 @@ from dist_lstm.errors import UserError
 from dist_lstm.jobs.coordinator import Coordinator, RemoteOutput
 from dist_lstm.jobs.session import hide_gpus_not_given, join_cluster
 from dist_lstm.layout import RunLayout
-from dist_lstm.run import Run, train
+from dist_lstm.run import train
+from dist_lstm.run_directory import Run
 from dist_lstm.signals import HeldSignals
 from dist_lstm.storage import local_path, remove, write_text
 

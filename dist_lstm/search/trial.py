@@ -253,7 +253,8 @@ def finish_run(where: str) -> None:
     hide_gpus_not_given()
     from rich.console import Console
 
-    from dist_lstm.run import run_all, start_run
+    from dist_lstm.run import run_all
+    from dist_lstm.run_directory import start_run
 
     with mirrored(where, own=False, fetch=(SearchLayout.best_config, SearchLayout.best)) as search:
         files = SearchLayout(search)

@@ -83,7 +83,8 @@ import pandas as pd
 from pathlib import Path
 from rich.console import Console
 from dist_lstm.config.load import load_config
-from dist_lstm.run import start_run, train
+from dist_lstm.run import train
+from dist_lstm.run_directory import start_run
 
 calls = iter(range(1000))
 settings = ["train.steps_per_call=1", "train.checkpoint_every=1", "train.deterministic=true"]

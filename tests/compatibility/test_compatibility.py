@@ -108,7 +108,8 @@ import pandas as pd
 from rich.console import Console
 from dist_lstm.config.load import load_config
 from dist_lstm.errors import UserError
-from dist_lstm.run import start_run, train
+from dist_lstm.run import train
+from dist_lstm.run_directory import start_run
 
 config, table = load_config("interrupted/config.yaml"), pd.read_csv("table.csv")
 try:

@@ -19,7 +19,8 @@ from dist_lstm.fleet.models import read_models, write_models
 from dist_lstm.fleet.pack import OWN, FleetJob, PackWorker
 from dist_lstm.fleet.run import _make_job, _pack, _without_overlap
 from dist_lstm.forecast.predict import make_predictor
-from dist_lstm.run import open_run, start_run, train
+from dist_lstm.run import train
+from dist_lstm.run_directory import open_run, start_run
 from dist_lstm.train.checkpoint import load_model
 from dist_lstm.train.fused import fit
 

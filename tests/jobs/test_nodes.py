@@ -21,7 +21,8 @@ from dist_lstm.config.schema import ResourceSettings
 from dist_lstm.errors import UserError
 from dist_lstm.jobs.nodes import Work, _reason, check_folder, node_share
 from dist_lstm.layout import RunLayout
-from dist_lstm.run import start_run, train
+from dist_lstm.run import train
+from dist_lstm.run_directory import start_run
 
 CONFIG = """
 task: {horizon: 6, context_length: 12, freq: 1, season_length: 6}

@@ -21,7 +21,7 @@ import yaml
 from dist_lstm.config.defaults import DatasetStatistics, resolve
 from dist_lstm.config.load import flatten, load_config, override, parse_config
 from dist_lstm.errors import UserError
-from dist_lstm.run import open_run
+from dist_lstm.run_directory import open_run
 from dist_lstm.search import tune_state
 from dist_lstm.search.samples import (
     all_samples,
