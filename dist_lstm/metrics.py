@@ -232,6 +232,48 @@ def owa(model: Scores, naive2: Scores) -> float:
     return sum(top / bottom if bottom > 0 else float("nan") for top, bottom in means) / len(means)
 
 
+def choose_weights(
+    forecasts: np.ndarray, target: np.ndarray, scale: np.ndarray, weight: np.ndarray, rounds: int = 50
+) -> list[float]:
+    """Choose the weights of several forecasts greedily, by the mean absolute error of their mean.
+
+    The forecast that improves the mean most is added again and again, with replacement, so that few that
+    complement each other get most of the weight.
+
+    Source: Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004.
+
+    Args:
+        forecasts: Median or point forecasts of each of the K on validation windows, `[K, B, H]`, in target units;
+            not NaN where an actual value counts.
+        target: Actual values, `[B, H]`; NaN is missing.
+        scale: What each window's error is divided by, `[B]`, in target units; windows where it is not above 0 do
+            not count.
+        weight: Weight of each window, `[B]`.
+        rounds: Forecasts to add.
+
+    Returns:
+        Weights, `[K]`, which sum to 1; equal ones where nothing counts.
+
+    Example:
+        >>> forecasts = np.array([[[1.0, 1.0]], [[3.0, 3.0]], [[9.0, 9.0]]])
+        >>> choose_weights(forecasts, np.array([[2.0, 2.0]]), np.ones(1), np.ones(1), rounds=4)
+        [0.5, 0.5, 0.0]
+    """
+    counted = ~np.isnan(target) & (scale > 0)[:, None]
+    number = len(forecasts)
+    if not counted.any():
+        return [1 / number] * number
+    divisor, share = (np.broadcast_to(one[:, None], target.shape)[counted] for one in (scale, weight))
+    errors = (forecasts[:, counted] - target[counted]) / divisor
+    counts, total = np.zeros(number, int), np.zeros(errors.shape[1])
+    for step in range(1, rounds + 1):
+        losses = np.abs((total + errors) / step) @ share
+        best = int(np.argmin(losses))
+        counts[best] += 1
+        total = total + errors[best]
+    return [float(count) for count in counts / rounds]
+
+
 @dataclass(frozen=True)
 class Leaderboard:
     """The scores of all models beside each other.

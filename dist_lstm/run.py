@@ -63,6 +63,7 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
         run.console.print("train     already done")
         return run
     start_tensorflow()
+    from dist_lstm.evaluate.combination import choose_combination
     from dist_lstm.train.checkpoint import save_model
     from dist_lstm.train.devices import describe_environment, make_strategy
     from dist_lstm.train.measure import Workload, measure
@@ -79,10 +80,16 @@ def train(run: Run, stop_signal: Callable[[], int | None] = lambda: None) -> Run
     training = Training(run.folder, run.shards, config, run.task, strategy, monitor, stop_signal=stop_signal)
     trainings = MemberTrainings(training)
     trained = trainings.train()
+    model = trainings.combine(trained)
+    if config.combine:
+        chosen = choose_combination(run.shards, run.task, model, config.combine, config.train.seed)
+        run.add_metrics("combination", chosen.describe())
+        run.console.print(f"combined  {chosen.summary}")
     if trainings.refits:
-        save_model(trainings.combine(trained), run.files.backtest_model)
+        save_model(model, run.files.backtest_model)
         trained = trainings.refit(trained)
-    save_model(trainings.combine(trained), run.files.model)
+        model = trainings.combine(trained)
+    save_model(model, run.files.model)
     monitor.close(trained.history)
     environment = describe_environment(strategy, trained.models[0], config.train) | trained.speed.describe()
     write_json(run.files.environment, environment)
@@ -147,9 +154,11 @@ def roll(run: Run, settings: ResolvedBacktestSettings, folder: Path) -> Any:
     model = run.files.scored_model
     if model == run.files.model and run.metrics.get("training", {}).get("refit"):
         raise UserError(run.files.backtest_model, "is missing, and its refit saw the test range", "train again")
+    from dist_lstm.evaluate.backtest import ComparedMethods
     from dist_lstm.evaluate.backtest import backtest as score
 
-    return score(run.shards, run.task, Rolling.of(settings), _predictor(run, model), folder, settings.baselines)
+    methods = ComparedMethods(settings.baselines, run.combination_weights)
+    return score(run.shards, run.task, Rolling.of(settings), _predictor(run, model), folder, methods)
 
 
 @timed("forecast")
@@ -189,7 +198,7 @@ def forecast(run: Run, data: str | pd.DataFrame | None = None, out: Path | None 
                 shards = describe(dataset, config, trained=run.shards)
         task = replace(run.task, id_type=shards.manifest.id_type)
         with publish(folder) as temporary:
-            unknown = write_forecasts(shards, task, predict, temporary)
+            unknown = write_forecasts(shards, task, predict, temporary, run.combination_weights)
             if data is not None and shards.manifest.rejected:
                 shutil.copy(shards.files.rejected, ForecastLayout(temporary).rejected)
             mark(temporary)

@@ -77,6 +77,11 @@ class Run:
         except ValueError as error:
             raise UserError(path, "is damaged", "delete it to run the stages that it describes again") from error
 
+    @property
+    def combination_weights(self) -> dict[str, float] | None:
+        """Weights of the model and of baselines in the combined forecast; None where there is none."""
+        return self.metrics.get("combination", {}).get("weights")
+
     def add_metrics(self, section: str, values: dict[str, Any]) -> None:
         """Publish `metrics.json` with a section added or replaced."""
         write_json(self.files.metrics, self.metrics | {section: values})

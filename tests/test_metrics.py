@@ -11,6 +11,7 @@ from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.metrics import (
     POINT_METRICS,
     Rows,
+    choose_weights,
     coverage_levels,
     leaderboard,
     owa,
@@ -307,3 +308,26 @@ def test_a_leaderboard_begins_with_the_lowest_mase_and_ends_with_the_unknown_one
     assert list(board.rows) == ["mase", "mae", "wql"]
     assert board.rows["mae"] == [3.0, 2.0, 1.0, 4.0]
     assert board.rows["wql"] == [0.1, None, None, None]
+
+
+def test_weights_go_to_forecasts_that_complement_each_other():
+    target = np.random.default_rng(1).normal(size=(50, 4))
+    forecasts = np.stack([target + 1, target - 1, target + 5])
+    assert choose_weights(forecasts, target, np.ones(50), np.ones(50), rounds=20) == [0.5, 0.5, 0.0]
+
+
+def test_missing_targets_and_windows_without_a_scale_do_not_count():
+    target = np.zeros((3, 2))
+    target[0, 1] = np.nan
+    forecasts = np.stack([np.full((3, 2), 1.0), np.full((3, 2), 2.0)])
+    forecasts[0, 0, 1] = forecasts[0, 2] = 100.0
+    assert choose_weights(forecasts, target, np.array([1.0, 1.0, 0.0]), np.ones(3), rounds=4) == [1.0, 0.0]
+
+
+def test_windows_count_by_their_weights():
+    target, forecasts = np.zeros((2, 1)), np.array([[[1.0], [5.0]], [[5.0], [1.0]]])
+    assert choose_weights(forecasts, target, np.ones(2), np.array([1.0, 9.0]), rounds=1) == [0.0, 1.0]
+
+
+def test_where_nothing_counts_all_forecasts_have_the_same_weight():
+    assert choose_weights(np.zeros((2, 3, 1)), np.zeros((3, 1)), np.zeros(3), np.ones(3)) == [0.5, 0.5]

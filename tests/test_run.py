@@ -116,6 +116,13 @@ def folder(table, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def combined(table, tmp_path_factory) -> tuple[Path, str]:
+    """A finished run that combines its model with two baselines, and its output."""
+    path = tmp_path_factory.mktemp("combined") / "run"
+    return path, work(make_config(table, combine=("Theta", "Naive")), path)
+
+
 @pytest.fixture
 def copy(folder, tmp_path) -> Path:
     """A copy of a finished run that a test may change."""
@@ -246,6 +253,35 @@ class TestForecasts:
         assert "backtest  none: split.test is 0" in shown
         missing = {"backtest", "scores.parquet", "model-backtest.keras"}
         assert visible(tmp_path / "run") == [name for name in DOCUMENTED if name not in missing]
+
+
+class TestCombined:
+    """The model combined with baselines."""
+
+    def test_its_columns_stand_beside_those_of_the_model(self, combined):
+        folder, _ = combined
+        columns = [name.replace("LSTM", "Combined") for name in QUANTILES]
+        forecasts = pd.read_parquet(folder / "forecasts")
+        assert list(forecasts.columns) == ["unique_id", "ds", *QUANTILES, *columns]
+        assert forecasts[columns].notna().to_numpy().all()
+        assert {*columns, "Theta", "Naive"} <= set(pd.read_parquet(folder / "backtest").columns)
+
+    def test_weights_and_validation_scores_are_in_the_metrics_and_in_the_output(self, combined):
+        folder, output = combined
+        metrics = json.loads((folder / "metrics.json").read_text())
+        chosen = metrics["combination"]
+        assert set(chosen["weights"]) == {"LSTM", "Theta", "Naive"}
+        assert set(chosen["validation_mase"]) == {"LSTM", "Theta", "Naive", "Combined"}
+        assert chosen["validation_mase"]["Combined"] <= chosen["validation_mase"]["LSTM"]
+        assert {"mase", "coverage-80"} <= set(metrics["backtest"]["Combined"])
+        assert "combined  " in output
+        assert "on validation" in output
+        assert "Combined" in (folder / "report.html").read_text()
+
+    def test_another_table_is_combined_with_the_same_weights(self, combined, tmp_path, table):
+        folder, _ = combined
+        out = forecast(folder, table, tmp_path / "out")
+        pd.testing.assert_frame_equal(pd.read_parquet(out), pd.read_parquet(folder / "forecasts"))
 
 
 class TestGoingOn:

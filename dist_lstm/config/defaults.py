@@ -83,7 +83,10 @@ def resolve(config: Config, statistics: DatasetStatistics) -> ResolvedConfig:
     defaults = {key: default.value for key, default in derive(config, statistics).items()}
     # The steps say from here on what the dates said.
     starts = dict.fromkeys(("split.validation_start", "split.test_start"))
-    resolved = validate(changed_values(config, defaults | starts), "", ResolvedConfig)
+    # What is combined is scored on its own as well.
+    scored = tuple(dict.fromkeys((*config.backtest.baselines, *config.combine)))
+    changes = defaults | starts | {"backtest.baselines": scored}
+    resolved = validate(changed_values(config, changes), "", ResolvedConfig)
     windows, stride, test = resolved.backtest.windows, resolved.backtest.stride, resolved.split.test
     check_variants(resolved)
     needed = config.task.horizon + (windows - 1) * stride

@@ -235,6 +235,11 @@ class Config(Section):
     backtest: BacktestSettings = Field(
         default=BacktestSettings(), description="Rolling cutoffs in the test range."
     )
+    combine: tuple[Baseline, ...] = Field(
+        default=(),
+        description="Baselines such as Theta that are combined with the model into a further forecast, Combined; "
+        "the weights are chosen on validation and shared by all series.",
+    )
     fleet: FleetSettings = Field(default=FleetSettings(), description="Many models, one per series or group.")
     resources: ResourceSettings = Field(default=ResourceSettings(), description="The resources that are used.")
     search: SearchSettings = Field(default=SearchSettings(), description="A search for better settings.")

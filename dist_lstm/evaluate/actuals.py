@@ -24,7 +24,7 @@ from dist_lstm.data.windows import forecast_cutoffs
 from dist_lstm.errors import UserError
 from dist_lstm.evaluate.backtest import summarise
 from dist_lstm.forecast.baselines import forecast_windows
-from dist_lstm.forecast.table import MODEL, value_columns
+from dist_lstm.forecast.table import COMBINED, MODEL, value_columns
 from dist_lstm.layout import part_files
 from dist_lstm.metrics import Rows, series_scores
 from dist_lstm.storage import is_marked
@@ -73,8 +73,12 @@ def evaluate_forecasts(shards: Shards, config: Config, task: Task, data: str, fo
     joined = joined.merge(pd.concat([one for one, _ in context]), on=_KEY, how="left")
     scales = pd.concat([scale for _, scale in context]).reindex(joined["unique_id"].unique())
     series = pd.Categorical(joined["unique_id"], categories=scales.index).codes
-    levels = {level: joined[name].to_numpy() for name, level in value_columns(task).items() if level != 0.5}
-    quantiles = {MODEL: levels} | {name: {} for name in baselines}
+    quantiles: dict[str, dict[float, np.ndarray]] = {}
+    for model in (MODEL, COMBINED):
+        if model in joined:
+            columns = value_columns(task, model).items()
+            quantiles[model] = {level: joined[name].to_numpy() for name, level in columns if level != 0.5}
+    quantiles |= {name: {} for name in baselines}
     tables = []
     for name, others in quantiles.items():
         rows = Rows(series, joined["y"].to_numpy(), joined[name].to_numpy(), others)

@@ -21,15 +21,47 @@ from dist_lstm.data.panel import Panel, seasonal_error, typed_names
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import Cutoffs, Rolling, backtest_cutoffs, split_ranges
 from dist_lstm.forecast.baselines import forecast_windows
-from dist_lstm.forecast.table import MODEL, PartWriter, forecast_columns, value_columns
+from dist_lstm.forecast.combination import combine
+from dist_lstm.forecast.table import (
+    COMBINED,
+    MODEL,
+    PartWriter,
+    forecast_columns,
+    quantile_values,
+    value_columns,
+)
 from dist_lstm.metrics import Rows, owa, series_scores, skill, total_scores
 from dist_lstm.storage import mark, publish
 
 if TYPE_CHECKING:  # a type annotation must not import TensorFlow
     from dist_lstm.forecast.predict import Predictor
 
-#: Forecasts by baseline, each `[B, H]`, in target units.
-Baselines = Mapping[Baseline, np.ndarray]
+
+@dataclass(frozen=True)
+class ComparedMethods:
+    """The methods that forecast beside the model.
+
+    Attributes:
+        baselines: Names of the baselines; the seasonal naive forecast must be among them, and those of `weights`.
+        weights: Weights of the model and of baselines in the combined forecast; None for no such forecast.
+    """
+
+    baselines: Sequence[Baseline] = (SEASONAL_NAIVE,)
+    weights: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What they forecast.
+
+    Attributes:
+        baselines: Forecasts by baseline, each `[B, H]`, in target units.
+        combined: The model's forecasts combined with those of baselines, `[B, H, P]`, in target units; None where
+            they are not combined.
+    """
+
+    baselines: Mapping[Baseline, np.ndarray]
+    combined: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +104,7 @@ def backtest(
     rolling: Rolling,
     predict: "Predictor",
     folder: Path,
-    baselines: Sequence[Baseline] = (SEASONAL_NAIVE,),
+    methods: ComparedMethods | None = None,
 ) -> Backtest:
     """Forecast the test range and score it.
 
@@ -83,12 +115,12 @@ def backtest(
         predict: The model; not trained on anything after the first cutoff.
         folder: Where `part-*.parquet` are written, one per shard that has windows: `unique_id, ds, cutoff,
             y`, the model's columns, and one per baseline.
-        baselines: Names of the baselines; the seasonal naive forecast must be among them.
+        methods: What is scored beside the model; None for the seasonal naive forecast.
 
     Returns:
         The scores.
     """
-    tables: list[pd.DataFrame] = []
+    methods, tables = methods or ComparedMethods(), list[pd.DataFrame]()
     seconds: defaultdict[str, float] = defaultdict(float)
     windows = series = total = ended = 0
     with publish(folder) as temporary:
@@ -105,11 +137,14 @@ def backtest(
                         begin = time.perf_counter()
                         values, target = predict(panel, cutoffs)
                         seconds[MODEL] += time.perf_counter() - begin
-                        others = forecast_windows(panel, task, *cutoffs.enumerate(), baselines)
+                        others = forecast_windows(panel, task, *cutoffs.enumerate(), methods.baselines)
                         for one, value in others.seconds.items():
                             seconds[one] += value
-                        part.write(backtest_columns(panel, task, cutoffs, values, target, others.values))
-                        tables += score_windows(panel, task, cutoffs, values, target, others.values)
+                        weights = methods.weights
+                        combined = combine(values, others.values, weights, task) if weights else None
+                        beside = Comparison(others.values, combined)
+                        part.write(backtest_columns(panel, task, cutoffs, values, target, beside))
+                        tables += score_windows(panel, task, cutoffs, values, target, beside)
         mark(temporary)
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     return Backtest(scores, windows, series, total - series - ended, ended, seconds)
@@ -130,9 +165,9 @@ def naive_forecast(panel: Panel, task: Task, cutoffs: Cutoffs) -> np.ndarray:
 
 
 def backtest_columns(
-    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, baselines: Baselines
+    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, beside: Comparison
 ) -> dict[str, pa.Array]:
-    """Forecasts beside actual values and baselines, one row per window and step.
+    """Forecasts beside actual values and other forecasts, one row per window and step.
 
     Args:
         panel: The series.
@@ -140,12 +175,12 @@ def backtest_columns(
         cutoffs: Cutoffs of the forecasts.
         values: The model's forecasts, `[B, H, P]`, in target units.
         target: Actual values, `[B, H]`; NaN is missing.
-        baselines: The baselines' forecasts.
+        beside: The other forecasts.
 
     Returns:
         Columns, each `[B * H]`.
     """
-    columns = forecast_columns(panel, task, cutoffs, values)
+    columns = forecast_columns(panel, task, cutoffs, values, beside.combined)
     series, cutoff = cutoffs.enumerate()
     last = task.freq.advance(panel.start[series], cutoff - 1)
     extra = {
@@ -153,12 +188,12 @@ def backtest_columns(
         "y": pa.array(target.ravel(), from_pandas=True),
     }
     first = {name: columns.pop(name) for name in ("unique_id", "ds")}
-    others = {name: pa.array(one.ravel(), from_pandas=True) for name, one in baselines.items()}
+    others = {name: pa.array(one.ravel(), from_pandas=True) for name, one in beside.baselines.items()}
     return first | extra | columns | others
 
 
 def score_windows(
-    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, baselines: Baselines
+    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, target: np.ndarray, beside: Comparison
 ) -> list[pd.DataFrame]:
     """Score each series that has windows.
 
@@ -168,20 +203,19 @@ def score_windows(
         cutoffs: Cutoffs of the forecasts.
         values: The model's forecasts, `[B, H, P]`, in target units.
         target: Actual values, `[B, H]`; NaN is missing.
-        baselines: The baselines' forecasts.
+        beside: The other forecasts.
 
     Returns:
-        A table of the model and one per baseline, with one row per series: `unique_id`, `model` and the columns of
-        `series_scores`.
+        A table of the model and one per other forecast, with one row per series: `unique_id`, `model` and the
+        columns of `series_scores`.
     """
     series = np.repeat(cutoffs.enumerate()[0], task.horizon)
     scale_end = split_ranges(panel, task).validation_end
     scales = [seasonal_error(panel, scale_end, task.season_length, power) for power in (1, 2)]
-    flat = values.reshape(len(series), values.shape[-1])
-    levels = {level: flat[:, task.quantiles.index(level)] for level in value_columns(task).values()}
-    median = levels.pop(0.5)
-    models = {MODEL: Rows(series, target.ravel(), median, levels)}
-    models |= {name: Rows(series, target.ravel(), one.ravel(), {}) for name, one in baselines.items()}
+    models = {MODEL: _rows(series, target, values, task)}
+    if beside.combined is not None:
+        models[COMBINED] = _rows(series, target, beside.combined, task)
+    models |= {name: Rows(series, target.ravel(), one.ravel(), {}) for name, one in beside.baselines.items()}
     scored = cutoffs.count > 0
     names = typed_names(panel.unique_id[scored], task.id_type).to_numpy(zero_copy_only=False)
     tables = []
@@ -191,6 +225,13 @@ def score_windows(
         table.insert(1, "model", model)
         tables.append(table)
     return tables
+
+
+def _rows(series: np.ndarray, target: np.ndarray, values: np.ndarray, task: Task) -> Rows:
+    """Forecasts with quantiles, `[B, H, P]`, and the series of each step, `[B * H]`, as rows to score."""
+    columns = [*quantile_values(values, task).values()]
+    levels = dict(zip(value_columns(task).values(), columns, strict=True))
+    return Rows(series, target.ravel(), levels.pop(0.5), levels)
 
 
 def summarise(scores: pd.DataFrame, seconds: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -214,7 +255,7 @@ def summarise(scores: pd.DataFrame, seconds: Mapping[str, float] | None = None) 
     for name, totals in summary.items():
         if "Naive2" in by_model:
             totals["owa"] = owa(by_model[name], by_model["Naive2"])
-        if seconds is not None:
+        if seconds is not None and name in seconds:
             totals["seconds"] = round(seconds[name], 4)
     result = skill(by_model[MODEL], by_model[SEASONAL_NAIVE])
     return summary | {"skill": result.skill, "skill_series": result.series, "skill_left_out": result.left_out}

@@ -25,7 +25,7 @@ from dist_lstm.data.windows import (
     forecast_cutoffs,
     validation_cutoffs,
 )
-from dist_lstm.evaluate.backtest import Baselines, backtest_columns, naive_forecast, score_windows
+from dist_lstm.evaluate.backtest import Comparison, backtest_columns, naive_forecast, score_windows
 from dist_lstm.forecast.table import MODEL, forecast_columns
 from dist_lstm.metrics import Rows, series_scores
 
@@ -189,8 +189,8 @@ class FallbackSelector:
             schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
         return pa.Table.from_pandas(scores, schema, preserve_index=False)
 
-    def _tested(self) -> tuple[Cutoffs, np.ndarray, np.ndarray, Baselines]:
+    def _tested(self) -> tuple[Cutoffs, np.ndarray, np.ndarray, Comparison]:
         cutoffs = self._cutoffs(self.panel)["test"]
         cutter = WindowCutter(self.panel, self.task)
         target = cutter.windows(*cutoffs.enumerate())[:, self.task.context_length :]
-        return cutoffs, self._values["test"], target, {SEASONAL_NAIVE: self._naive["test"]}
+        return cutoffs, self._values["test"], target, Comparison({SEASONAL_NAIVE: self._naive["test"]})

@@ -67,6 +67,8 @@ def run_fleet(config: Config, folder: Path, console: Console) -> dict[str, Any]:
         UserError: If the directory holds other work, or if the data or settings can't be used.
     """
     refuse_nodes(config.resources)
+    if config.combine:
+        raise UserError("combine", "a fleet selects one model per series and combines none", "leave it out")
     folder = folder.absolute()  # workers have another current directory, and Tune refuses a relative path
     with start_run(config, folder, console) as run:
         if is_marked(folder):

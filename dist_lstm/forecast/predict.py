@@ -3,18 +3,22 @@
 Axes: B windows, T context, H horizon, P head parameters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from dist_lstm.config.schema import Baseline
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import ordered_windows
 from dist_lstm.data.windows import Cutoffs, forecast_cutoffs
+from dist_lstm.forecast.baselines import forecast_windows
+from dist_lstm.forecast.combination import combine
 from dist_lstm.forecast.table import PartWriter, forecast_columns
 
 #: Windows per batch; the last batch is padded, so that one graph serves any number of windows.
@@ -65,7 +69,9 @@ def make_predictor(model: keras.Model, task: Task, batch_size: int = BATCH_SIZE)
     return predict
 
 
-def write_forecasts(shards: Shards, task: Task, predict: Predictor, folder: Path) -> int:
+def write_forecasts(
+    shards: Shards, task: Task, predict: Predictor, folder: Path, weights: Mapping[str, float] | None = None
+) -> int:
     """Forecast every series from its end, shard by shard.
 
     Args:
@@ -73,6 +79,7 @@ def write_forecasts(shards: Shards, task: Task, predict: Predictor, folder: Path
         task: The task.
         predict: The model.
         folder: Where `part-*.parquet` are written, one per shard.
+        weights: Weights of the model and of baselines in the combined forecast; None for no such forecast.
 
     Returns:
         Number of series whose forecast is NaN because their last context has no value.
@@ -84,5 +91,10 @@ def write_forecasts(shards: Shards, task: Task, predict: Predictor, folder: Path
                 cutoffs = forecast_cutoffs(panel.length)
                 values, _ = predict(panel, cutoffs)
                 unknown += int(np.isnan(values).any(axis=(1, 2)).sum())
-                part.write(forecast_columns(panel, task, cutoffs, values))
+                combined = None
+                if weights:
+                    names = [name for name in get_args(Baseline) if name in weights]
+                    others = forecast_windows(panel, task, *cutoffs.enumerate(), names)
+                    combined = combine(values, others.values, weights, task)
+                part.write(forecast_columns(panel, task, cutoffs, values, combined))
     return unknown

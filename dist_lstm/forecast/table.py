@@ -20,6 +20,8 @@ from dist_lstm.layout import ForecastLayout
 from dist_lstm.storage import MARKER, listing
 
 MODEL = "LSTM"
+#: The model's forecast combined with those of baselines.
+COMBINED = "Combined"
 
 
 def level_name(level: float) -> str:
@@ -38,31 +40,51 @@ def level_name(level: float) -> str:
     return f"{level:g}"
 
 
-def value_columns(task: Task) -> dict[str, float]:
-    """Columns of a model's forecasts.
+def value_columns(task: Task, name: str = MODEL) -> dict[str, float]:
+    """Columns of forecasts with quantiles.
 
     Args:
         task: The task, with its levels.
+        name: `LSTM` or `Combined`.
 
     Returns:
         The quantile level of each column: the median `LSTM` first, then `LSTM-lo-80`, `LSTM-hi-80`, ...
     """
-    columns = {MODEL: 0.5}
+    columns = {name: 0.5}
     for level in task.levels:
         tail = round((100 - level) / 200, 6)
-        columns[f"{MODEL}-lo-{level_name(level)}"] = tail
-        columns[f"{MODEL}-hi-{level_name(level)}"] = round(1 - tail, 6)
+        columns[f"{name}-lo-{level_name(level)}"] = tail
+        columns[f"{name}-hi-{level_name(level)}"] = round(1 - tail, 6)
     return columns
 
 
-def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray) -> dict[str, pa.Array]:
+def quantile_values(values: np.ndarray, task: Task, name: str = MODEL) -> dict[str, np.ndarray]:
+    """Forecasts column by column.
+
+    Args:
+        values: Forecasts in target units, `[B, H, P]`.
+        task: The task, with its levels.
+        name: `LSTM` or `Combined`.
+
+    Returns:
+        By column of `value_columns`, `[B * H]`; a head without quantiles has one value for all.
+    """
+    flat = values.reshape(-1, values.shape[-1])
+    index = {level: task.quantiles.index(level) if flat.shape[1] > 1 else 0 for level in (0.5, *task.quantiles)}
+    return {column: flat[:, index[level]] for column, level in value_columns(task, name).items()}
+
+
+def forecast_columns(
+    panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndarray, combined: np.ndarray | None = None
+) -> dict[str, pa.Array]:
     """The forecasts of a panel in long form, one row per window and step.
 
     Args:
         panel: The series.
         task: Frequency, levels and type of the names.
         cutoffs: Cutoffs of the forecasts.
-        values: Forecasts in target units, `[B, H, P]`.
+        values: The model's forecasts, `[B, H, P]`, in target units.
+        combined: The combined ones, `[B, H, P]`; None for none.
 
     Returns:
         Columns `unique_id`, `ds` and those of `value_columns`, each `[B * H]`.
@@ -70,15 +92,14 @@ def forecast_columns(panel: Panel, task: Task, cutoffs: Cutoffs, values: np.ndar
     series, cutoff = cutoffs.enumerate()
     steps = (cutoff[:, None] + np.arange(task.horizon)).ravel()
     rows = np.repeat(series, task.horizon)
-    flat = values.reshape(len(rows), values.shape[-1])
     columns: dict[str, pa.Array] = {
         "unique_id": typed_names(panel.unique_id[rows], task.id_type),
         "ds": stamps(task.freq.advance(panel.start[rows], steps), task),
     }
-    for name, level in value_columns(task).items():
-        column = task.quantiles.index(level) if flat.shape[1] > 1 else 0
-        columns[name] = pa.array(flat[:, column], from_pandas=True)
-    return columns
+    numbers = quantile_values(values, task)
+    if combined is not None:
+        numbers |= quantile_values(combined, task, COMBINED)
+    return columns | {name: pa.array(one, from_pandas=True) for name, one in numbers.items()}
 
 
 def refuse_other_files(folder: Path) -> None:

@@ -6,7 +6,6 @@ Axes: B batch, T context of the ensemble, H horizon, P head parameters, K member
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import ops
 
 from dist_lstm.config.task import Task, input_spec
@@ -94,44 +93,3 @@ def build_ensemble(
     shares = None if weights is None else [weights[number] for number in used]
     forecast = Combination(shares, name="combination")(forecasts)
     return keras.Model(inputs, {"forecast": forecast}, name="dist_lstm")
-
-
-def choose_weights(
-    forecasts: np.ndarray, target: np.ndarray, scale: np.ndarray, weight: np.ndarray, rounds: int = 50
-) -> list[float]:
-    """Choose the weights of members greedily, by the mean absolute error of their mean.
-
-    The member that improves the mean most is added again and again, with replacement, so that few members that
-    complement each other get most of the weight.
-
-    Source: Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004.
-
-    Args:
-        forecasts: Median or point forecasts of each member on validation windows, `[K, B, H]`, in target units.
-        target: Actual values, `[B, H]`; NaN is missing.
-        scale: What each window's error is divided by, `[B]`, in target units; windows where it is not above 0 do
-            not count.
-        weight: Weight of each window, `[B]`.
-        rounds: Members to add.
-
-    Returns:
-        Weights, `[K]`, which sum to 1; equal ones where nothing counts.
-
-    Example:
-        >>> forecasts = np.array([[[1.0, 1.0]], [[3.0, 3.0]], [[9.0, 9.0]]])
-        >>> choose_weights(forecasts, np.array([[2.0, 2.0]]), np.ones(1), np.ones(1), rounds=4)
-        [0.5, 0.5, 0.0]
-    """
-    counted = ~np.isnan(target) & (scale > 0)[:, None]
-    number = len(forecasts)
-    if not counted.any():
-        return [1 / number] * number
-    divisor, share = (np.broadcast_to(one[:, None], target.shape)[counted] for one in (scale, weight))
-    errors = (forecasts[:, counted] - target[counted]) / divisor
-    counts, total = np.zeros(number, int), np.zeros(errors.shape[1])
-    for step in range(1, rounds + 1):
-        losses = np.abs((total + errors) / step) @ share
-        best = int(np.argmin(losses))
-        counts[best] += 1
-        total = total + errors[best]
-    return [float(count) for count in counts / rounds]

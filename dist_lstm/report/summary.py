@@ -17,7 +17,7 @@ from dist_lstm.data.calendar import stamps
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import Rolling, backtest_cutoffs, split_ranges
-from dist_lstm.forecast.table import MODEL, level_name, value_columns
+from dist_lstm.forecast.table import COMBINED, MODEL, level_name, value_columns
 from dist_lstm.report.figures import Past
 
 _BATCH_ROWS = 1 << 17
@@ -107,7 +107,8 @@ def read_digest(folder: Path, shards: Shards, task: Task, rolling: Rolling, chos
         Sums and examples.
     """
     digest: Digest | None = None
-    columns = list(value_columns(task))
+    # Intervals are no models.
+    columns = {*value_columns(task), *value_columns(task, COMBINED)} - {COMBINED}
     for name, panels in shards.panels_by_file():
         scale, pasts = _scales_and_pasts(panels, task, rolling, set(chosen))
         if not (folder / name).exists():

@@ -17,7 +17,8 @@ import tensorflow as tf
 from dist_lstm.config.members import Member, make_members
 from dist_lstm.config.task import Task, input_spec
 from dist_lstm.data.stream import WindowSample
-from dist_lstm.model.ensemble import build_ensemble, choose_weights
+from dist_lstm.metrics import choose_weights
+from dist_lstm.model.ensemble import build_ensemble
 from dist_lstm.train.devices import generators_restored
 from dist_lstm.train.fit import Trainer
 from dist_lstm.train.monitor import EpochRecord, Speed

@@ -116,6 +116,7 @@ BOUNDS = [
     ("backtest.windows", [1, None], [0]),
     ("backtest.stride", [1, None], [0]),
     ("backtest.baselines", [["SeasonalNaive"], ["SeasonalNaive", "Theta"]], ["Theta", ["theta"], None]),
+    ("combine", [[], ["Theta", "Naive"]], ["Theta", ["theta"]]),
     ("search.space", [{}, {"model.dropout": {"uniform": (0, 0.5)}}], [3, {"model.dropout": {"uniform": [0, 1]}}]),
     ("search.algorithm", ["optuna", "random", "grid", "pbt"], ["tpe", None]),
     ("search.num_samples", [1], [0, None]),

@@ -12,7 +12,7 @@ from utilsforecast.evaluation import evaluate
 
 from dist_lstm.config.schema import Baseline
 from dist_lstm.data.windows import Rolling, WindowCutter
-from dist_lstm.evaluate.backtest import Backtest, backtest, naive_forecast, summarise
+from dist_lstm.evaluate.backtest import Backtest, ComparedMethods, backtest, naive_forecast, summarise
 from dist_lstm.forecast.baselines import forecast_contexts
 from dist_lstm.storage import is_marked
 from tests.evaluate.conftest import exact, series, spread, zoned
@@ -275,7 +275,9 @@ def test_the_baseline_is_nan_where_the_last_four_seasons_are_missing(prepare_fra
 def test_every_baseline_has_a_column_of_what_it_forecasts_from_all_steps_before_the_cutoff(prepared, tmp_path):
     names = get_args(Baseline)
     rolling, folder = Rolling(WINDOWS, STRIDE), tmp_path / "backtest"
-    result = backtest(prepared.shards, prepared.task, rolling, spread(prepared.task), folder, names)
+    result = backtest(
+        prepared.shards, prepared.task, rolling, spread(prepared.task), folder, ComparedMethods(names)
+    )
     read = pd.read_parquet(folder)
     assert list(read.columns) == [*COLUMNS, *names]
     frame = prepared.frame

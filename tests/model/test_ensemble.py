@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dist_lstm.config.task import Task
-from dist_lstm.model.ensemble import build_ensemble, choose_weights
+from dist_lstm.model.ensemble import build_ensemble
 from dist_lstm.model.lstm import build_model
 from dist_lstm.train.checkpoint import load_model, save_model
 from tests.model.test_lstm import TASK, TRANSFORMED, contexts, forecast, settings
@@ -64,26 +64,3 @@ def test_a_saved_ensemble_forecasts_the_same(tmp_path):
     save_model(ensemble, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(forecast(loaded, contexts()), forecast(ensemble, contexts()))
-
-
-def test_weights_go_to_members_that_complement_each_other():
-    target = np.random.default_rng(1).normal(size=(50, 4))
-    forecasts = np.stack([target + 1, target - 1, target + 5])
-    assert choose_weights(forecasts, target, np.ones(50), np.ones(50), rounds=20) == [0.5, 0.5, 0.0]
-
-
-def test_missing_targets_and_windows_without_a_scale_do_not_count():
-    target = np.zeros((3, 2))
-    target[0, 1] = np.nan
-    forecasts = np.stack([np.full((3, 2), 1.0), np.full((3, 2), 2.0)])
-    forecasts[0, 0, 1] = forecasts[0, 2] = 100.0
-    assert choose_weights(forecasts, target, np.array([1.0, 1.0, 0.0]), np.ones(3), rounds=4) == [1.0, 0.0]
-
-
-def test_windows_count_by_their_weights():
-    target, forecasts = np.zeros((2, 1)), np.array([[[1.0], [5.0]], [[5.0], [1.0]]])
-    assert choose_weights(forecasts, target, np.ones(2), np.array([1.0, 9.0]), rounds=1) == [0.0, 1.0]
-
-
-def test_where_nothing_counts_all_members_have_the_same_weight():
-    assert choose_weights(np.zeros((2, 3, 1)), np.zeros((3, 1)), np.zeros(3), np.ones(3)) == [0.5, 0.5]

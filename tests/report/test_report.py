@@ -19,7 +19,7 @@ import pytest
 from dist_lstm.config.schema import TaskSettings
 from dist_lstm.config.training import TrainSettings
 from dist_lstm.data.windows import Rolling
-from dist_lstm.evaluate.backtest import backtest, summarise
+from dist_lstm.evaluate.backtest import ComparedMethods, backtest, summarise
 from dist_lstm.layout import RunLayout
 from dist_lstm.report import figures
 from dist_lstm.report.page import Source, render_report
@@ -80,7 +80,13 @@ def noise(*names: str, steps: int = 90, **more: Any) -> pd.DataFrame:
     return pd.concat([series(name, 50 + generator.normal(0, 5, steps).cumsum(), **more) for name in names])
 
 
-def source_of(prepared: Prepared, folder: Path, predict: Any = None, validated: bool = True) -> Source:
+def source_of(
+    prepared: Prepared,
+    folder: Path,
+    predict: Any = None,
+    validated: bool = True,
+    weights: dict[str, float] | None = None,
+) -> Source:
     """What a run of these series would leave, by a predictor in the place of a trained model."""
     validation = [0.5, 0.3, 0.4] if validated else [np.nan] * 3
     history = pd.DataFrame({"phase": "train", "epoch": [1, 2, 3], "step": [5, 10, 15], "learning_rate": 1e-3})
@@ -94,8 +100,8 @@ def source_of(prepared: Prepared, folder: Path, predict: Any = None, validated: 
     if predict is not None:
         settings = prepared.config.backtest
         rolling = Rolling(settings.windows, settings.stride)
-        baselines = prepared.config.backtest.baselines
-        result = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest", baselines)
+        methods = ComparedMethods(prepared.config.backtest.baselines, weights)
+        result = backtest(prepared.shards, prepared.task, rolling, predict, folder / "backtest", methods)
         result.scores.to_parquet(folder / "scores.parquet", index=False)
         summary = summarise(result.scores, dict.fromkeys(result.seconds, 1.5))
         write_json(folder / "metrics.json", metrics | {"backtest": summary | result.counts})
