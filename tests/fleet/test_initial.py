@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import dump_config, parse_config
 from dist_lstm.data.shards import Shards
 from dist_lstm.errors import UserError
 from dist_lstm.fleet.initial import find_overlap, saw_everything
+from dist_lstm.fleet.run import run_fleet
 from dist_lstm.layout import FleetLayout, RunLayout
 from tests.preparing import prepare
 
@@ -201,3 +203,10 @@ def test_a_directory_without_shards_is_refused(tmp_path):
     shards = make_shards(tmp_path / "new", table(), 6, 4)
     with pytest.raises(UserError, match=r"^fleet\.init_from: .*has no shards/, .*; give the whole directory"):
         find_overlap(tmp_path, shards, parse_split(6, 4))
+
+
+def test_a_fleet_that_is_to_combine_is_refused_before_anything_is_written(tmp_path):
+    values = {"task": {"horizon": 2}, "data": {"path": "nowhere.csv"}, "combine": ["Theta"]}
+    with pytest.raises(UserError, match="combine: a fleet selects one model per series"):
+        run_fleet(parse_config(values), tmp_path / "out", Console())
+    assert list(tmp_path.iterdir()) == []
