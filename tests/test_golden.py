@@ -128,4 +128,4 @@ def test_auto_gives_the_golden_series_the_transform_they_need(kind, expected):
         "trend": 0.05 * np.arange(3000) + generator.normal(size=3000),
         "shifts": np.cumsum(jumps) + generator.normal(size=3000),
     }[kind]
-    assert decide(examine(y[:2100].astype(np.float32), 1), 1) == expected
+    assert decide(examine(y[:2100].astype(np.float32), 1), 1, len(y)) == expected

@@ -64,6 +64,7 @@ def derive(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
     result = _season(config, statistics)
     result |= _shape(config, statistics, result["task.season_length"].value)
     result |= _splits(config, statistics) | _training(config, statistics) | _ensemble(config)
+    result |= _scaling(config, result["task.season_length"].value)
     return {key: result[key] for key, value in flatten(config) if value is None and key in result}
 
 
@@ -198,6 +199,13 @@ def _from_start(key: str, statistics: DatasetStatistics, horizon: int, after: in
             "give an earlier date",
         )
     return steps
+
+
+def _scaling(config: Config, season: int) -> dict[str, Default]:
+    if config.model.scaling_by == "series":
+        return {"model.scaling": Default("robust", "scaling_by series has no level")}
+    usual = ("robust", "there is a season") if season > 1 else ("level", "there is no season")
+    return {"model.scaling": Default(*usual)}
 
 
 def _ensemble(config: Config) -> dict[str, Default]:

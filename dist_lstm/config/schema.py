@@ -120,10 +120,11 @@ class ModelSettings(Section):
         description="Output of the model and its loss: quantiles with the pinball loss, or one value with the "
         "MAE, MSE or Huber loss.",
     )
-    scaling: Literal["standard", "robust", "minmax", "mean_abs", "none"] = Field(
-        default="robust",
+    scaling: Literal["standard", "robust", "minmax", "mean_abs", "level", "none"] | None = Field(
+        default=None,
         description="How the location and scale by which values are normalised are computed: mean and standard "
-        "deviation, median and interquartile range, minimum and range, mean absolute value, or none.",
+        "deviation, median and interquartile range, minimum and range, mean absolute value, smoothed level at the "
+        "end of the context and mean absolute distance to it, or none.",
     )
     scaling_by: Literal["window", "series"] = Field(
         default="window",
@@ -261,6 +262,8 @@ class Config(Section):
                 raise ValueError(
                     f"split.{name} {steps} is below task.horizon {self.task.horizon}; use 0 or at least that"
                 )
+        if self.model.scaling == "level" and self.model.scaling_by == "series":
+            raise ValueError("model.scaling level is that of a window; set model.scaling_by to window")
         variants, members = len(self.model.variants or ()), self.model.members
         if members is not None and variants > members:
             plural = "member" if members == 1 else "members"

@@ -169,7 +169,7 @@ class DataSettings(Section):
     ] = Field(
         default="auto",
         description="Transform of the values before the model: none, the log of 1 + value, the difference to the "
-        "last value or to the last season, or both; auto chooses by statistical tests for each series.",
+        "last value or to the last season, or both; auto chooses by statistical tests, the same for all series.",
     )
     memory_budget: int = Field(
         default=1024,

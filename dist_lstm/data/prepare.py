@@ -32,8 +32,8 @@ from dist_lstm.data.ranges import check_ranges, lags, last_stamp
 from dist_lstm.data.sample_frequency import sample_frequency
 from dist_lstm.data.shards import Shards, ShardWriter, open_shards, statistics
 from dist_lstm.data.source import read, signature, source_files, used_columns
-from dist_lstm.data.stationarity import count_decisions, examine_panel, majority, summarise, transform_panel
-from dist_lstm.data.trained_series import TrainedSeries, trained_series
+from dist_lstm.data.stationarity import decide, examine_panel, pool, summarise, transform_panel
+from dist_lstm.data.trained_series import trained_series
 from dist_lstm.data.windows import Rolling, split_ranges
 from dist_lstm.errors import UserError
 from dist_lstm.layout import ShardLayout
@@ -131,8 +131,8 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
         dataset: The table that was read.
         config: The resolved config.
         trained: The shards a model was trained on, for a table that it forecasts: they define the indices of
-            series and categories, and the transforms and statistics of the series in them. None for a table to
-            train on, in which at least one series must be long enough.
+            series and categories, the transforms and statistics of the series in them, and the transform of new
+            ones. None for a table to train on, in which at least one series must be long enough.
 
     Returns:
         The shards.
@@ -151,7 +151,6 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
                 "choose another --out",
             )
         return raw
-    earlier = None if trained is None else trained_series(trained)
     if trained is None:
         changes = {"ended": check_ranges(raw, raw.make_task(config), Rolling.of(config.backtest))}
     else:
@@ -159,7 +158,7 @@ def describe(dataset: Dataset, config: ResolvedConfig, trained: Shards | None = 
         # Such a table has no ranges.
         changes = {"categories": trained.manifest.categories, "numbers": trained.manifest.numbers, "last": None}
     raw = Shards(raw.folder, raw.manifest.model_copy(update=changes))
-    changes = _write_shards(raw, config, earlier, dataset.folder)
+    changes = _write_shards(raw, config, trained, dataset.folder)
     files = ShardLayout(dataset.folder)
     pq.write_table(_rejected_table(dataset.rejected, raw.manifest.id_type), files.rejected)
     manifest = raw.manifest.model_copy(update=changes | {"fingerprint": fingerprint})
@@ -274,23 +273,23 @@ def _check_zone(manifest: Manifest, trained: Manifest) -> None:
         )
 
 
-def _write_shards(
-    raw: Shards, config: ResolvedConfig, earlier: TrainedSeries | None, folder: Path
-) -> dict[str, Any]:
+def _write_shards(raw: Shards, config: ResolvedConfig, trained: Shards | None, folder: Path) -> dict[str, Any]:
     """Write the final shards, with transforms, statistics and covariates; returns changes of the manifest."""
-    manifest, setting = raw.manifest, config.data.transform
+    manifest, is_auto = raw.manifest, config.data.transform == "auto"
+    earlier = None if trained is None else trained_series(trained)
     task = raw.make_task(config)
     # A table that a trained model forecasts has no validation or test range.
     task = task if earlier is None else replace(task, validation=0, test=0)
-    evidence = _examine(raw, task, setting)
-    default = majority(sum((count_decisions(one, task.season_length) for one in evidence), Counter()))
+    evidence = _examine(raw, task, is_auto and earlier is None)
+    shared = earlier.transform if earlier else decide(pool(evidence), task.season_length, manifest.median)
+    shared = shared if is_auto else config.data.transform
     chosen: list[np.ndarray] = []
     before, unknown = 0, Counter[str]()
     with ShardWriter(folder) as writer:
         for panel, result in zip(_panels(raw), evidence, strict=True):
             number = np.arange(before, before + len(panel.unique_id)) + 1
             before += len(panel.unique_id)
-            transform = transform_panel(panel, task.season_length, setting, result, default)
+            transform = transform_panel(panel, task.season_length, shared, strict=not is_auto)
             logged = np.array([TRANSFORMS[name][0] for name in transform], bool)
             end = split_ranges(panel, task).train_end
             facts = {
@@ -323,11 +322,11 @@ def _panels(raw: Shards) -> Iterator[Panel]:
         yield replace(panel, y=panel.y.astype(raw.manifest.value_type), facts={**panel.facts, **lag})
 
 
-def _examine(raw: Shards, task: Task, setting: str) -> list[dict[str, np.ndarray]]:
-    """Evidence for a transform of each series, panel by panel; NaN where the transform is set."""
+def _examine(raw: Shards, task: Task, needed: bool) -> list[dict[str, np.ndarray]]:
+    """Evidence for a transform of each series, panel by panel; NaN where none is needed."""
     result = []
     for panel in _panels(raw):
         end = split_ranges(panel, task).train_end
-        end = end if setting == "auto" else np.zeros_like(end)
+        end = end if needed else np.zeros_like(end)
         result.append(examine_panel(panel, end, task.season_length, raw.manifest.series))
     return result

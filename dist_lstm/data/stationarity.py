@@ -1,38 +1,42 @@
-"""Which transform a series needs, and why.
+"""Which transform the series of a table need, and why.
 
 A transform defines what is forecast: whether log(1 + y) is taken first, and to which base the forecast is a
 difference. The window's location and scale are removed later whatever the transform, so a transform is only
 worth its noise where one window differs from the next: the level wanders, a season repeats, or the spread
-depends on the level. With `auto` each series is tested on its training range and gets:
+depends on the level. With `auto` series are tested on their training ranges, and the medians of the results decide
+for all of them: tests of one series are noisy, and a model learns better from series that are treated alike.
 
     part        value                                condition
     log1p       log(1 + y) first                     no value is below 0, and spread > 0.5
-    base        the value one season before          season_length > 1 and seasonal_strength > 0.8; otherwise
+    base        the value one season before          season_length > 1 and seasonal_strength > 0.8, or > 0.2 where
+                                                     the median series has fewer than 50 seasons; otherwise
                 the last observed value              adf > 0.05 and kpss < 0.05; otherwise
                 nothing
 
 A spread proportional to level^b is made constant by the power 1 - b (Box & Cox 1964): no transform is right at
 b = 0, the log at b = 1, so from 0.5 on the log is the nearer of the two. The log also shortens the tail of skewed
-counts and sales. A difference doubles the variance of whatever does not repeat, and a network can learn a season
-by itself. The threshold of the seasonal strength is therefore 0.8; R's `nsdiffs`, which serves models that can't
-learn one, takes 0.64. For the same reason both tests have to agree that the level wanders: ADF can't reject a unit
-root and KPSS rejects stationarity. A seasonal difference removes trend and level as well; no second one follows.
+counts and sales. Where few series are long enough to tell how the spread grows, there is no log.
 
-Of many series about `LIMIT` are tested; the others get the most frequent decision. Series are read panel by panel,
-twice: `examine_panel` and `count_decisions`, then `majority`, then `transform_panel`.
+A difference doubles the variance of whatever does not repeat, and a network can learn a season by itself, if it
+sees many. The threshold of the seasonal strength is therefore 0.8 then, and 0.2 else; R's `nsdiffs`, which serves
+models that can't learn one, takes 0.64. For the same reason both tests have to agree that the level wanders: ADF
+can't reject a unit root and KPSS rejects stationarity. A seasonal difference removes trend and level as well; no
+second one follows.
+
+Of many series about `LIMIT` are tested. Series are read panel by panel, twice: `examine_panel`, then `pool` and
+`decide`, then `transform_panel`.
 
 Axes: N series, S steps.
 """
 
 import warnings
-from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.data.panel import Panel
 from dist_lstm.errors import UserError
 
@@ -41,6 +45,11 @@ LIMIT = 1500
 
 _SIGNIFICANCE = 0.05
 _STRONG = 0.8
+#: The same for series of fewer seasons than `_MANY_SEASONS`.
+_STRONG_IN_FEW = 0.2
+_MANY_SEASONS = 50
+#: The least share of the tested series that must have a result of a test for their median to count.
+_LEAST_SHARE = 0.2
 _GROWS = 0.5
 #: ADF and KPSS read the last steps; STL and the spread read more of them if a season is long.
 _STEPS = 1000
@@ -170,24 +179,26 @@ def _spread(values: np.ndarray, season_length: int) -> float:
     return float(slope) if error <= max(_GROWS, abs(slope)) / 2 else np.nan
 
 
-def decide(evidence: Evidence, season_length: int) -> str:
+def decide(evidence: Evidence, season_length: int, steps: int) -> str:
     """The transform that follows from the evidence, by the table at the head of this module.
 
     Args:
-        evidence: Test results of one series.
+        evidence: Test results of one series, or the medians of many.
         season_length: Steps in a season; 1 for none.
+        steps: Length of the series, or the median of many.
 
     Returns:
         One of `TRANSFORMS`; `none` if nothing could be tested.
 
     Example:
-        >>> decide(Evidence(adf=0.4, kpss=0.01, seasonal_strength=0.79, spread=0.9), season_length=12)
+        >>> decide(Evidence(adf=0.4, kpss=0.01, seasonal_strength=0.5, spread=0.9), season_length=12, steps=9000)
         'log1p_difference'
-        >>> decide(Evidence(adf=0.4, kpss=0.01, seasonal_strength=0.81, spread=0.1), season_length=12)
+        >>> decide(Evidence(adf=0.4, kpss=0.01, seasonal_strength=0.5, spread=0.1), season_length=12, steps=90)
         'seasonal_difference'
     """
     base = ""
-    if season_length > 1 and evidence.seasonal_strength > _STRONG:
+    strong = _STRONG if steps >= _MANY_SEASONS * season_length else _STRONG_IN_FEW
+    if season_length > 1 and evidence.seasonal_strength > strong:
         base = "seasonal_difference"
     elif evidence.adf > _SIGNIFICANCE and evidence.kpss < _SIGNIFICANCE:
         base = "difference"
@@ -264,68 +275,54 @@ def examine_panel(panel: Panel, end: np.ndarray, season_length: int, total: int)
     return result
 
 
-def _rows(evidence: dict[str, np.ndarray]) -> list[Evidence]:
-    return [Evidence(*row) for row in zip(*(evidence[key].tolist() for key in EVIDENCE), strict=True)]
-
-
-def count_decisions(evidence: dict[str, np.ndarray], season_length: int) -> Counter[str]:
-    """How often each transform was decided for; counts of several panels can be added.
+def pool(evidence: Iterable[Mapping[str, np.ndarray]]) -> Evidence:
+    """The evidence of all series together: the median of each result over the series that have it.
 
     Args:
-        evidence: Results of `examine_panel`, each `[N]`; NaN where not tested.
-        season_length: Steps in a season; 1 for none.
+        evidence: Results of `examine_panel`, panel by panel, each `[N]`; NaN where not tested.
 
     Returns:
-        Tested series by transform.
+        The medians; NaN where fewer than a fifth of the tested series have the result.
+
+    Example:
+        >>> panels = [dict.fromkeys(EVIDENCE, np.array(values)) for values in ([0.1, 0.3], [np.nan])]
+        >>> pool(panels).spread
+        0.2
     """
-    return Counter(decide(one, season_length) for one in _rows(evidence) if one.tested)
+    panels = [*evidence]
+    columns = {name: np.concatenate([np.zeros(0), *(one[name] for one in panels)]) for name in EVIDENCE}
+    least = max(_LEAST_SHARE * np.isfinite(columns["kpss"]).sum(), 1)
+    medians = (np.nanmedian(one) if np.isfinite(one).sum() >= least else np.nan for one in columns.values())
+    return Evidence(*map(float, medians))
 
 
-def majority(counts: Counter[str]) -> str:
-    """The transform of the series that were not tested.
-
-    Args:
-        counts: Tested series by transform, over all panels.
-
-    Returns:
-        The most frequent one, the weaker of two equally frequent ones; `none` if no series could be tested.
-    """
-    return max(TRANSFORMS, key=lambda name: counts[name])
-
-
-def transform_panel(
-    panel: Panel, season_length: int, setting: str, evidence: dict[str, np.ndarray], default: str
-) -> np.ndarray:
+def transform_panel(panel: Panel, season_length: int, transform: str, strict: bool) -> np.ndarray:
     """The transform of each series of a panel.
 
     Args:
         panel: The series, all steps.
         season_length: Steps in a season; 1 for none.
-        setting: `auto`, or one of `TRANSFORMS` for all series.
-        evidence: Results of `examine_panel`, each `[N]`; NaN where not tested.
-        default: With `auto`, the transform of series that were not tested: the `majority`.
+        transform: That of all series, one of `TRANSFORMS`.
+        strict: Whether a log has to be possible; else a series with a value below 0 goes without.
 
     Returns:
         Names out of `TRANSFORMS`, `[N]`, object; reduced as in `allowed`.
 
     Raises:
-        UserError: If `setting` names a log and a series has a value below 0.
+        UserError: If a log is not possible but has to be.
     """
     chosen = np.empty(len(panel.unique_id), object)
-    for number, one in enumerate(_rows(evidence)):
+    for number in range(len(panel.unique_id)):
         y = panel.y[panel.offset[number] : panel.offset[number + 1]]
-        choice = setting
-        if setting == "auto":
-            choice = decide(one, season_length) if one.tested else default
-        chosen[number] = allowed(choice, y, season_length)
-        if setting.startswith("log1p") and not chosen[number].startswith("log1p"):
+        chosen[number] = allowed(transform, y, season_length)
+        if strict and transform.startswith("log1p") and not chosen[number].startswith("log1p"):
             raise UserError(
                 "data.transform",
                 (
-                    f"{setting} needs values of at least 0, unique_id {panel.unique_id[number]!r} has "
+                    f"{transform} needs values of at least 0, unique_id {panel.unique_id[number]!r} has "
                     f"{np.nanmin(y):g}"
                 ),
-                f"choose auto or {_split(setting)[1] or 'difference'}",
+                f"choose auto or {_split(transform)[1] or 'difference'}",
             )
     return chosen
 

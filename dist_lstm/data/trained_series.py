@@ -18,10 +18,12 @@ class TrainedSeries:
     Attributes:
         rows: Position of each series in the facts, by name.
         facts: Index, transform and statistics, each `[N]`.
+        transform: The most frequent transform, which new series get.
     """
 
     rows: Mapping[str, int]
     facts: Mapping[str, np.ndarray]
+    transform: str
 
     def carry_over(self, names: np.ndarray, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Replace the facts of series of these names by those of the training.
@@ -42,4 +44,5 @@ def trained_series(shards: Shards) -> TrainedSeries:
     """Read the facts of the series that a model was trained on."""
     facts = shards.read_columns(["unique_id", "series", "transform", *STATISTICS])
     names = facts.pop("unique_id")
-    return TrainedSeries({name: row for row, name in enumerate(names)}, facts)
+    counts = shards.manifest.transforms
+    return TrainedSeries({name: row for row, name in enumerate(names)}, facts, max(counts, key=counts.__getitem__))

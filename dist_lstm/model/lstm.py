@@ -37,7 +37,8 @@ from dist_lstm.model.covariates import calendar_waves, describe_series
 from dist_lstm.model.cudnn import check_precision
 from dist_lstm.model.encoder import encode
 from dist_lstm.model.heads import apply_head, head_parameters
-from dist_lstm.model.scaling import Denormalise, FixedTransform, Normalise
+from dist_lstm.model.scaling import Denormalise, Normalise
+from dist_lstm.model.transform import FixedTransform
 
 #: Precisions in which the network computes with half the bits of its weights.
 HALF = ("float16", "bfloat16")

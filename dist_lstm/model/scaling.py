@@ -16,8 +16,9 @@ import math
 import keras
 from keras import ops
 
-from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.model.gaps import fill_gaps
+from dist_lstm.model.level import smoothed_level
+from dist_lstm.model.transform import signed_log
 
 _LARGEST = 3.4028235e38
 #: The log of the largest float32.
@@ -33,12 +34,6 @@ _LARGEST_UNIT = 2.0**125
 _FARTHEST = 1e15
 #: By name: `features`, `[B, T, F]`; `base`, `[B, H]`; `scale` and `unit`, `[B, 1]`.
 Normalised = dict[str, keras.KerasTensor]
-
-
-def _signed_log(values: keras.KerasTensor, transform: keras.KerasTensor | None) -> keras.KerasTensor:
-    if transform is None:
-        return values
-    return ops.where(transform[:, :1] == 1, ops.sign(values) * ops.log1p(ops.abs(values)), values)
 
 
 def _is_exact(values: keras.KerasTensor) -> bool:
@@ -78,30 +73,6 @@ def _changes(
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
-class FixedTransform(keras.layers.Layer):
-    """The same transform for all series.
-
-    Args:
-        transform: One of `TRANSFORMS`.
-        **kwargs: Passed on to the Keras layer.
-    """
-
-    def __init__(self, transform: str, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.autocast = False  # of Keras: inputs keep their type
-        self.transform = transform
-
-    def call(self, y: keras.KerasTensor) -> keras.KerasTensor:
-        """Log or not, and kind of base, `[B, 2]`, for each context, `[B, T]`."""
-        log, base = TRANSFORMS[self.transform]
-        return ops.tile(ops.array([[int(log), base]], dtype="int32"), (ops.shape(y)[0], 1))
-
-    def get_config(self) -> dict[str, object]:
-        """Settings to create the same layer."""
-        return super().get_config() | {"transform": self.transform}
-
-
-@keras.saving.register_keras_serializable("dist_lstm")
 class Normalise(keras.layers.Layer):
     """Applies the transform of a series, and removes location and scale of its values from a context.
 
@@ -111,11 +82,12 @@ class Normalise(keras.layers.Layer):
     | robust | median | interquartile range; mean absolute deviation if that is 0 |
     | minmax | minimum | maximum - minimum |
     | mean_abs | 0 | mean absolute value |
+    | level | smoothed level at the end | mean absolute distance to it |
     | none | 0 | 1 |
 
-    If a forecast is a difference, the last value or the mean of the last season is the location, and the
-    changes are an input as well; differences to the last season are forecast in units of their mean absolute value
-    in the context, or in the usual scale if it has no two values a season apart.
+    If a forecast is a difference, the last value (with `level` the smoothed level) or the mean of the last season
+    is the location, and the changes are an input as well; differences to the last season are forecast in units of
+    their mean absolute value in the context, or in the usual scale if it has no two values a season apart.
 
     Args:
         method: A method of the table.
@@ -156,7 +128,7 @@ class Normalise(keras.layers.Layer):
         """
         missing = ops.isnan(y)
         observed = ops.cast(ops.logical_not(missing), y.dtype)
-        values = _signed_log(ops.where(missing, ops.zeros_like(y), y), transform)
+        values = signed_log(ops.where(missing, ops.zeros_like(y), y), transform)
         none = ops.full_like(ops.repeat(values[:, :1], 2, axis=1), float("nan"))
         given = none if series_scale is None else series_scale
         is_given = ops.isfinite(given[:, 1:])
@@ -215,7 +187,7 @@ class Normalise(keras.layers.Layer):
             the changes of the input from step to step, or season to season, in that scale, `[B, T]`.
         """
         location, scale, season = window
-        last = self._last_values(values, observed, location, 1)
+        last = location if self.method == "level" else self._last_values(values, observed, location, 1)
         level = ops.where(kind == 1, last, location)
         level = ops.where(kind == 2, ops.mean(season, axis=1, keepdims=True), level)
         repeated = ops.tile(season, (1, -(-self.horizon // self.season_length)))[:, : self.horizon]
@@ -239,6 +211,9 @@ class Normalise(keras.layers.Layer):
             return ops.zeros_like(mean), 1 / unit
         if self.method == "mean_abs":
             return ops.zeros_like(mean), _safe_mean(ops.abs(values), observed)
+        if self.method == "level":
+            level = smoothed_level(values, observed, self.season_length, mean)
+            return level, _safe_mean(ops.abs(values - level), observed)
         if self.method == "standard":
             return mean, ops.sqrt(_safe_mean(ops.square(values - mean), observed))
         infinity = ops.full_like(values, float("inf"))
@@ -305,7 +280,7 @@ def normalise_target(
         Scaled values, `[B, H]`, float32; not scaled if the scale is 0, and clipped to 1e15.
     """
     scale = ops.where(normalised["scale"] > 0, normalised["scale"], ops.ones_like(normalised["scale"]))
-    scaled = (_signed_log(target, transform) / normalised["unit"] - normalised["base"]) / scale
+    scaled = (signed_log(target, transform) / normalised["unit"] - normalised["base"]) / scale
     return _to_network(scaled)
 
 

@@ -85,7 +85,7 @@ BOUNDS = [
     ("model.units", [[1], [65536], [1, 1, 1], None], [[], [0], [65537]]),
     ("model.dropout", [0, 0.999], [-0.1, 1]),
     ("model.head", ["quantile", "mae", "mse", "huber"], ["median"]),
-    ("model.scaling", ["standard", "robust", "minmax", "mean_abs", "none"], [None, "max"]),
+    ("model.scaling", ["standard", "robust", "minmax", "mean_abs", "level", "none", None], ["max"]),
     ("model.scaling_by", ["window", "series"], [None, "panel"]),
     ("model.decoder", ["direct", "segment", "recursive"], [None, "mlp"]),
     ("model.series_embedding", [0, 1, 1024], [-1, 1025, None]),

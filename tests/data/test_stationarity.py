@@ -13,24 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.data import stationarity
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.stationarity import (
     LIMIT,
-    TRANSFORMS,
     Evidence,
     allowed,
-    count_decisions,
     decide,
     examine,
     examine_panel,
-    majority,
+    pool,
     sampled,
     transform_panel,
 )
 from dist_lstm.errors import UserError
 
 STEPS = np.arange(600)
+#: Steps of many seasons.
+MANY = 10**6
 NAN = np.nan
 
 
@@ -50,7 +51,7 @@ def season(length: int) -> np.ndarray:
 
 
 def decision(values, season_length: int) -> str:
-    return decide(examine(np.asarray(values, np.float32), season_length), season_length)
+    return decide(examine(np.asarray(values, np.float32), season_length), season_length, MANY)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ VALUES = st.one_of(
 )
 def test_no_series_of_numbers_fails(y, repeats, season_length):
     actual = examine(np.tile(y, repeats), season_length)
-    assert decide(actual, season_length) in TRANSFORMS
+    assert decide(actual, season_length, len(y)) in TRANSFORMS
     assert np.isnan(actual.adf) or 0 <= actual.adf <= 1
     assert np.isnan(actual.kpss) or 0.01 <= actual.kpss <= 0.1
     assert np.isnan(actual.seasonal_strength) or 0 <= actual.seasonal_strength <= 1
@@ -279,7 +280,23 @@ def test_no_warning_reaches_the_caller():
     ],
 )
 def test_the_decision_follows_the_table(expected, evidence, season_length):
-    assert decide(evidence, season_length) == expected
+    assert decide(evidence, season_length, MANY) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "differenced"),
+    [(599, 0.21, True), (600, 0.21, False), (599, 0.19, False), (600, 0.81, True)],
+)
+def test_where_series_have_fewer_than_fifty_seasons_a_weaker_one_is_enough(steps, strength, differenced):
+    transform = decide(Evidence(0.04, 0.1, strength, NAN), 12, steps)
+    assert transform == ("seasonal_difference" if differenced else "none")
+
+
+def test_a_median_of_few_series_does_not_count():
+    evidence = untested(11) | {"kpss": np.r_[np.full(10, 0.1), NAN], "spread": np.r_[0.9, np.full(10, NAN)]}
+    assert np.isnan(pool([evidence]).spread)
+    evidence["spread"][1] = 0.7
+    assert pool([evidence]).spread == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
@@ -336,15 +353,14 @@ def test_all_of_few_series_are_tested(total):
     assert sampled(names(total), total).all()
 
 
-def test_only_tested_series_are_counted():
-    evidence = untested(4) | {"kpss": np.array([NAN, 0.01, 0.01, 0.1]), "adf": np.array([NAN, 0.9, 0.9, 0.9])}
-    assert count_decisions(evidence, 1) == {"difference": 2, "none": 1}
-
-
-def test_the_majority_is_the_most_frequent_decision_and_of_equals_the_weaker():
-    assert majority(Counter()) == "none"
-    assert majority(Counter({"log1p": 2, "difference": 3})) == "difference"
-    assert majority(Counter({"seasonal_difference": 2, "log1p": 2})) == "log1p"
+def test_the_evidence_of_a_panel_is_the_median_of_each_result_over_the_series_that_have_one():
+    first = untested(4) | {"kpss": np.array([NAN, 0.01, 0.03, 0.1]), "adf": np.array([NAN, 0.9, 0.7, NAN])}
+    second = untested(1) | {"spread": np.array([0.4])}
+    pooled = pool([first, second])
+    assert (pooled.kpss, pooled.adf, pooled.spread) == pytest.approx((0.03, 0.8, 0.4))
+    assert np.isnan(pooled.seasonal_strength)
+    for nothing in ([], [untested(3)]):
+        assert not pool(nothing).tested
 
 
 def test_values_after_the_training_range_are_not_tested(make_panel_of):
@@ -367,48 +383,38 @@ def test_one_panel_and_many_panels_give_the_same_answer(make_panel_of, monkeypat
     panel = make_panel_of(*(np.cumsum(noise(seed, 60)) if seed % 3 else noise(seed, 60) for seed in range(40)))
     end = np.full(40, 50)
 
-    def run(parts: list[np.ndarray]) -> np.ndarray:
+    def run(parts: list[np.ndarray]) -> Evidence:
         pieces = [panel.take(part) for part in parts]
         actual = [examine_panel(piece, end[part], 4, 40) for piece, part in zip(pieces, parts, strict=True)]
-        chosen = majority(sum((count_decisions(one, 4) for one in actual), Counter()))
-        names = [
-            transform_panel(*both, chosen) for both in zip(pieces, [4] * 9, ["auto"] * 9, actual, strict=False)
-        ]
         assert 3 < sum(np.isfinite(one["kpss"]).sum() for one in actual) < 25
-        return np.concatenate(names)
+        return pool(actual)
 
     number = np.arange(40)
     once = run([number >= 0])
-    np.testing.assert_array_equal(run([number < 3, (number >= 3) & (number < 31), number >= 31]), once)
-    assert set(once) == {"none", "difference"}
+    assert_same(run([number < 3, (number >= 3) & (number < 31), number >= 31]), once)
+    assert once.tested
 
 
-def test_untested_series_get_the_majority_as_far_as_it_is_possible(make_panel_of):
+def test_series_get_the_transform_of_the_panel_as_far_as_it_is_possible(make_panel_of):
     panel = make_panel_of([1, 2, 3], [1, -2, 3], [1, 2], [NAN, -1])
-    chosen = transform_panel(panel, 2, "auto", untested(4), "log1p_seasonal_difference")
+    chosen = transform_panel(panel, 2, "log1p_seasonal_difference", strict=False)
     expected = ["log1p_seasonal_difference", "seasonal_difference", "log1p_difference", "difference"]
     assert chosen.tolist() == expected
 
 
-def test_a_tested_series_follows_its_own_evidence_and_no_negative_value_anywhere_meets_a_log(make_panel_of):
-    panel = make_panel_of([1, 2, 3], [1, 2, -3])
-    evidence = untested(2) | {"kpss": np.full(2, 0.1), "spread": np.full(2, 0.9)}
-    assert transform_panel(panel, 1, "auto", evidence, "difference").tolist() == ["log1p", "none"]
-
-
-@pytest.mark.parametrize("setting", TRANSFORMS)
-def test_a_named_transform_holds_for_every_series_whatever_the_evidence(setting, make_panel_of):
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_transform_that_is_possible_holds_for_every_series(transform, strict, make_panel_of):
     panel = make_panel_of([1, 2, 3], [0, 0, 4])
-    evidence = untested(2) | {"kpss": np.array([NAN, 0.01]), "adf": np.array([NAN, 0.9])}
-    assert transform_panel(panel, 2, setting, evidence, "none").tolist() == [setting, setting]
+    assert transform_panel(panel, 2, transform, strict).tolist() == [transform, transform]
 
 
 def test_a_named_log_of_a_negative_value_is_the_users_mistake(make_panel_of):
     panel = make_panel_of([1, 2, 3], [1, -3.2, -1, NAN])
     with pytest.raises(UserError) as error:
-        transform_panel(panel, 1, "log1p", untested(2), "none")
+        transform_panel(panel, 1, "log1p", strict=True)
     assert str(error.value) == (
         "data.transform: log1p needs values of at least 0, unique_id 's001' has -3.2; choose auto or difference"
     )
     with pytest.raises(UserError, match=r"choose auto or seasonal_difference$"):
-        transform_panel(panel, 1, "log1p_seasonal_difference", untested(2), "none")
+        transform_panel(panel, 1, "log1p_seasonal_difference", strict=True)

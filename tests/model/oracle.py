@@ -48,6 +48,25 @@ def location_and_scale(values_of_window: np.ndarray, method: str) -> tuple[float
     ).mean()
 
 
+def smoothed_level(z: np.ndarray, season: int, otherwise: float) -> float:
+    """Exponentially smoothed level after the last step, by the constant with the least error of one step ahead."""
+    z = z[-max(48, 4 * season) :]
+    means = [z[max(0, end - season) : end] for end in range(1, len(z) + 1)]
+    z = np.array([np.nan if np.isnan(one).all() else np.nanmean(one) for one in means])
+    best, least = otherwise, np.inf
+    for constant in (0.5, 0.3, 0.7, 0.1, 0.9):
+        total = weight = error = 0.0
+        for value in z:
+            if not np.isnan(value) and weight > 0:
+                error += abs(value - total / weight)
+            total, weight = (1 - constant) * total, (1 - constant) * weight
+            if not np.isnan(value):
+                total, weight = total + value, weight + 1
+        if weight > 0 and error < 0.999 * least:
+            best, least = total / weight, error
+    return best
+
+
 def last_season(z: np.ndarray, season: int, otherwise: float) -> list[float]:
     """The last observed value at each of the `season` places before the cutoff, the earliest place first."""
     actual = []
@@ -89,7 +108,11 @@ def normalise(
     if transform is not None and transform[0]:
         z = signed_log(z)
     values_of_window = z[~np.isnan(z)]
-    location, scale = location_and_scale(values_of_window, method)
+    if method == "level":
+        location = smoothed_level(z, season, 0.0)
+        scale = np.abs(values_of_window - location).mean() if len(values_of_window) else 0.0
+    else:
+        location, scale = location_and_scale(values_of_window, method)
     if given is not None and not np.isnan(given[1]):
         location, scale = (float(one) for one in given)
     if len(values_of_window) == 0 or scale <= 1e-6 * abs(location):
@@ -97,7 +120,7 @@ def normalise(
     kind = 0 if transform is None else int(transform[1])
     level, base, spread = location, np.full(horizon, location), scale
     if kind == 1:
-        level = last_season(z, 1, location)[0]
+        level = location if method == "level" else last_season(z, 1, location)[0]
         base = np.full(horizon, level)
     if kind == 2:
         last = last_season(z, season, location)

@@ -62,7 +62,7 @@ def name_of(choice: Choice) -> str:
 def make(choice: Choice, number: int = 0, **changes: object) -> tuple[Task, ModelSettings]:
     """Task and settings; the number picks what the axes leave open."""
     covariates, values = choice["covariates"], str(choice["values"])
-    scaling = ("robust", "standard", "minmax", "mean_abs", "none")[number % 5]
+    scaling = ("robust", "standard", "minmax", "mean_abs", "level", "none")[number % 6]
     categories = (("colour", 2), ("shape", 5)) if covariates in ("statics", "all") else ()
     settings = {
         "segment_length": (3, 3, 1, 12)[number % 4],

@@ -15,7 +15,7 @@ from dist_lstm.config.task import TRANSFORMS
 from dist_lstm.model.scaling import Denormalise, Normalise, normalise_target
 from tests.model import oracle
 
-METHODS = ("standard", "robust", "minmax", "mean_abs", "none")
+METHODS = ("standard", "robust", "minmax", "mean_abs", "level", "none")
 CODES = np.array(list(TRANSFORMS.values()), np.int32)
 CONTEXT, SEASON, HORIZON = 9, 4, 6
 NONE = np.full(2, np.nan, np.float32)
