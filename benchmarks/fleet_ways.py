@@ -90,7 +90,7 @@ class Fleet:
 
     def __init__(self, panel: Panel, updates: int) -> None:
         train = MeasuredTrainSettings(
-            batch_size=BATCH, max_steps=updates, steps_per_epoch=updates, warmup_steps=10
+            batch_size=BATCH, max_steps=updates, steps_per_epoch=updates, warmup_steps=10, learning_rate=1e-3
         )
         self.updates = updates
         self.panel = panel

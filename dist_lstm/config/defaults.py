@@ -6,7 +6,7 @@ from typing import Any
 from dist_lstm.config.frequency import parse_frequency
 from dist_lstm.config.load import changed_values, flatten, validate
 from dist_lstm.config.members import check_variants
-from dist_lstm.config.resolved import MeasuredConfig, MeasuredTrainSettings, ResolvedConfig, as_measured
+from dist_lstm.config.resolved import MeasuredConfig, ResolvedConfig, as_measured
 from dist_lstm.config.schema import Config
 from dist_lstm.config.starts import steps_held_out
 from dist_lstm.errors import UserError
@@ -17,6 +17,11 @@ _EPOCHS = 30
 _MEMBERS = {"fast": 1, "good": 1, "best": 5}
 #: A longer segment holds more than a state of usual size can represent.
 _LONGEST_SEGMENT = 60
+#: Fewest seasons of the median series for contexts of so many seasons, where a season is at most `_SHORT_SEASON`.
+_SEASONS = {40: 14, 20: 7}
+_SHORT_SEASON, _LEAST_SEASONS = 24, 4
+#: Shorter series are learnt in few steps, and learnt by heart in many.
+_LONG_SERIES = 500
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,9 @@ def assume_measured(config: ResolvedConfig, statistics: DatasetStatistics) -> Me
         The config without `auto`.
     """
     usual = {
-        "train.batch_size": _training(config, statistics)["train.batch_size"].value,
-        "train.learning_rate": MeasuredTrainSettings.model_fields["learning_rate"].default,
+        key: default.value
+        for key, default in _training(config, statistics).items()
+        if key in ("train.batch_size", "train.learning_rate")
     }
     left = [key for key, value in flatten(config) if key in usual and value == "auto"]
     return as_measured(config, {key: usual[key] for key in left})
@@ -131,22 +137,25 @@ def _season(config: Config, statistics: DatasetStatistics) -> dict[str, Default]
 
 
 def _shape(config: Config, statistics: DatasetStatistics, season: int) -> dict[str, Default]:
-    """Segment and context lengths: whole segments, some seasons, at least two horizons."""
-    horizon, context = config.task.horizon, config.task.context_length
-    segment = config.model.segment_length
-    why = "the season, or its largest divisor up to 60"
-    if segment is None:
-        segment = max(size for size in range(1, min(season, _LONGEST_SEGMENT) + 1) if season % size == 0)
-        if context and context % segment:
-            segment, why = 1, f"task.context_length {context} is not a multiple of {segment}"
+    """Segment and context lengths: whole segments, some seasons or horizons."""
+    horizon, context, median = config.task.horizon, config.task.context_length, statistics.median
     least = 1 if config.task.min_context is None else config.task.min_context
     if season == 1:
-        steps = max(2 * horizon, min(48, statistics.median // 4), least)
-        reason = "two horizons, or a quarter of the median series up to 48"
+        steps = max(2 * horizon, min(48, median // 4), min(8 * horizon, median // 8), least)
+        reason = "two horizons, a quarter of the median series up to 48, or an eighth up to 8 horizons"
     else:
-        seasons = 7 if season <= 24 and statistics.median >= 20 * season else 4
+        allowed = _SEASONS if season <= _SHORT_SEASON else {}
+        seasons = next((some for fewest, some in allowed.items() if median >= fewest * season), _LEAST_SEASONS)
         steps = max(2 * horizon, seasons * season, least)
         reason = f"{seasons} seasons, or two horizons"
+    segment, why = config.model.segment_length, "the season, or its largest divisor up to 60"
+    if segment is None:
+        whole = season
+        if season == 1 and (context or steps) >= 4 * horizon:
+            whole, why = horizon, "there is no season: the horizon, or its largest divisor up to 60"
+        segment = max(size for size in range(1, min(whole, _LONGEST_SEGMENT) + 1) if whole % size == 0)
+        if context and context % segment:
+            segment, why = 1, f"task.context_length {context} is not a multiple of {segment}"
     context = context or -(-steps // segment) * segment
     shortest = config.task.min_context or min(context, max(season, 2))
     return {
@@ -223,12 +232,18 @@ def _training(config: Config, statistics: DatasetStatistics) -> dict[str, Defaul
     units = 128 if statistics.steps >= 10_000 else 64
     room = max(statistics.steps // 16, 1)
     batch = min(max(1 << (room.bit_length() - 1), 32), 512)
-    usual = 1500 if statistics.steps >= 10_000 else 1000
+    usual = 500 if statistics.median < _LONG_SERIES else 1500 if statistics.steps >= 10_000 else 1000
     most = config.train.max_steps or usual
     amount = f"the data have {statistics.steps:,} steps"
     return {
         "model.units": Default((units,), f"128, or 64 below 10,000 steps; {amount}"),
         "train.batch_size": Default(batch, f"a sixteenth of all steps as a power of 2, 32 to 512; {amount}"),
-        "train.max_steps": Default(usual, f"1,500, or 1,000 below 10,000 steps; {amount}"),
+        "train.max_steps": Default(
+            usual, "1,500; 1,000 below 10,000 steps in all; 500 where the median series is below 500"
+        ),
+        "train.learning_rate": Default(
+            3e-3 if statistics.median >= _LONG_SERIES else 1e-3,
+            "3e-3, or 1e-3 where the median series is below 500 steps",
+        ),
         "train.steps_per_epoch": Default(max(1, most // _EPOCHS), "a thirtieth of train.max_steps"),
     }

@@ -22,6 +22,7 @@ SMALL = {
     "model.variants": [],
     "model.units": [32],
     "train.batch_size": 32,
+    "train.learning_rate": 1e-3,
     "train.max_steps": 300,
     "train.steps_per_epoch": 30,
     "train.warmup_steps": 30,

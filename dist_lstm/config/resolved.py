@@ -24,7 +24,7 @@ from dist_lstm.config.schema import (
     Units,
 )
 from dist_lstm.config.section import Whole
-from dist_lstm.config.training import TrainSettings
+from dist_lstm.config.training import Rate, TrainSettings
 
 
 class ResolvedTaskSettings(TaskSettings):
@@ -59,13 +59,14 @@ class ResolvedTrainSettings(TrainSettings):
     batch_size: Whole
     max_steps: int = Field(ge=1)
     steps_per_epoch: int = Field(ge=1)
+    learning_rate: Rate
 
 
 class MeasuredTrainSettings(ResolvedTrainSettings):
     """The training loop, with nothing left to be measured."""
 
     batch_size: int = Field(ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    learning_rate: float = Field(gt=0, le=1)
 
 
 class ResolvedBacktestSettings(BacktestSettings):

@@ -69,8 +69,8 @@ class TrainSettings(Section):
     steps_per_epoch: int | None = Field(
         default=None, ge=1, description="Steps per epoch; the validation loss is computed after each epoch."
     )
-    learning_rate: Rate = Field(
-        default=1e-3, description="Peak learning rate of AdamW; auto finds it by a sweep before training."
+    learning_rate: Rate | None = Field(
+        default=None, description="Peak learning rate of AdamW; auto finds it by a sweep before training."
     )
     warmup_steps: int = Field(
         default=100, ge=0, description="Steps over which the learning rate rises to its peak."

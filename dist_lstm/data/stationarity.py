@@ -49,7 +49,7 @@ _STRONG = 0.8
 _STRONG_IN_FEW = 0.2
 _MANY_SEASONS = 50
 #: The least share of the tested series that must have a result of a test for their median to count.
-_LEAST_SHARE = 0.2
+_LEAST_SHARE = 0.5
 _GROWS = 0.5
 #: ADF and KPSS read the last steps; STL and the spread read more of them if a season is long.
 _STEPS = 1000
@@ -282,7 +282,7 @@ def pool(evidence: Iterable[Mapping[str, np.ndarray]]) -> Evidence:
         evidence: Results of `examine_panel`, panel by panel, each `[N]`; NaN where not tested.
 
     Returns:
-        The medians; NaN where fewer than a fifth of the tested series have the result.
+        The medians; NaN where fewer than half of the tested series have the result.
 
     Example:
         >>> panels = [dict.fromkeys(EVIDENCE, np.array(values)) for values in ([0.1, 0.3], [np.nan])]

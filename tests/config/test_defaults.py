@@ -28,20 +28,24 @@ def resolved(facts: DatasetStatistics = HOURLY, horizon: int = 24, **changes) ->
 @pytest.mark.parametrize(
     ("freq", "median", "horizon", "expected"),  # season, segment, context, minimum context
     [
-        ("h", 17420, 24, (24, 24, 168, 24)),
+        ("h", 17420, 24, (24, 24, 336, 24)),
+        ("h", 959, 24, (24, 24, 168, 24)),
+        ("h", 960, 24, (24, 24, 336, 24)),
         ("h", 479, 24, (24, 24, 96, 24)),
         ("h", 480, 24, (24, 24, 168, 24)),
-        ("h", 17420, 100, (24, 24, 216, 24)),
+        ("h", 17420, 200, (24, 24, 408, 24)),
         ("15min", 17420, 24, (96, 48, 384, 96)),
         ("5min", 17420, 12, (288, 48, 1152, 288)),
         ("30min", 17420, 24, (48, 48, 192, 48)),
-        ("D", 1000, 14, (7, 7, 49, 7)),
+        ("D", 1000, 14, (7, 7, 98, 7)),
         ("MS", 60, 18, (12, 12, 48, 12)),
         ("QS", 40, 8, (4, 4, 16, 4)),
         ("YE", 30, 6, (1, 1, 12, 2)),
-        ("YE", 100, 6, (1, 1, 25, 2)),
+        ("YE", 100, 6, (1, 6, 30, 2)),
         (1, 30, 1, (1, 1, 7, 2)),
-        (1, 1000, 13, (1, 1, 48, 2)),
+        (1, 1000, 13, (1, 13, 104, 2)),
+        (1, 1000, 1, (1, 1, 48, 2)),
+        (1, 10**6, 120, (1, 60, 960, 2)),
     ],
 )
 def test_shapes_follow_from_frequency_horizon_and_length(freq, median, horizon, expected):
@@ -163,14 +167,14 @@ def test_an_epoch_is_a_thirtieth_of_all_steps(steps, epoch):
 
 
 @pytest.mark.parametrize(
-    ("steps", "units", "batch", "most"),
+    ("steps", "median", "units", "batch", "most"),
     [
-        (100, 64, 32, 1000), (1023, 64, 32, 1000), (1024, 64, 64, 1000), (9999, 64, 512, 1000),
-        (10_000, 128, 512, 1500), (10**9, 128, 512, 1500),
+        (100, 100, 64, 32, 500), (1023, 499, 64, 32, 500), (1024, 500, 64, 64, 1000), (9999, 500, 64, 512, 1000),
+        (10_000, 499, 128, 512, 500), (10_000, 500, 128, 512, 1500), (10**9, 10**6, 128, 512, 1500),
     ],
 )  # fmt: skip
-def test_units_batch_size_and_steps_depend_on_the_amount_of_data(steps, units, batch, most):
-    actual = resolved(DatasetStatistics("h", steps, 100))
+def test_units_batch_size_and_steps_depend_on_the_amount_of_data(steps, median, units, batch, most):
+    actual = resolved(DatasetStatistics("h", steps, median))
     keys = ("model.units", "train.batch_size", "train.max_steps")
     assert tuple(actual[key] for key in keys) == ((units,), batch, most)
 
@@ -192,9 +196,9 @@ def test_a_given_context_that_is_not_a_multiple_of_the_season_has_segments_of_on
 
 
 def test_a_given_minimum_context_lengthens_the_context():
-    actual = resolved(task__min_context=200)
-    assert actual["task.context_length"] == 216
-    assert actual["task.min_context"] == 200
+    actual = resolved(task__min_context=400)
+    assert actual["task.context_length"] == 408
+    assert actual["task.min_context"] == 400
 
 
 def test_a_given_frequency_takes_precedence_over_that_of_the_data():
@@ -237,4 +241,5 @@ def test_settings_left_out_get_a_value_and_given_settings_are_not_changed(facts,
     seasons = 4 * values["task.season_length"] if values["task.season_length"] > 1 else 0
     assert values["task.context_length"] >= max(2 * horizon, seasons, least or 0)
     shorter = values["task.context_length"] - values["model.segment_length"]
-    assert shorter < max(2 * horizon, 7 * values["task.season_length"], least or 0, 48)
+    longest = (14 if values["task.season_length"] <= 24 else 4) * values["task.season_length"]
+    assert shorter < max(8 * horizon if longest < 24 else 2 * horizon, longest, least or 0, 48)

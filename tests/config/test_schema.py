@@ -98,7 +98,7 @@ BOUNDS = [
     ("train.max_steps", [1], [0]),
     ("train.budget", [0.001, 1e9, None], [0, -1, float("nan"), "ten", "-5m"]),
     ("train.steps_per_epoch", [1, None], [0]),
-    ("train.learning_rate", [1e-12, 1, "auto"], [0, -1e-3, 1.1, "fast"]),
+    ("train.learning_rate", [1e-12, 1, "auto", None], [0, -1e-3, 1.1, "fast"]),
     ("train.ema", [0, 0.999], [-0.1, 1]),
     ("train.max_bad_steps", [1], [0]),
     ("train.precision", ["auto", "float32", "tf32", "float16", "bfloat16"], ["float64"]),

@@ -114,7 +114,8 @@ def test_a_model_without_covariates_has_only_the_raw_values_as_input():
 
 
 def test_the_model_has_all_inputs_of_the_task():
-    settings = {"model.scaling_by": "series", "model.series_embedding": 4, "model.calendar": True}
+    settings = {"model.scaling": "robust", "model.scaling_by": "series"}
+    settings |= {"model.series_embedding": 4, "model.calendar": True}
     assert input_spec(make_task(override(CONFIG, settings), VOCABULARY)) == {
         "y": ((12,), "float32"),
         "transform": ((2,), "int32"),

@@ -293,7 +293,7 @@ def test_where_series_have_fewer_than_fifty_seasons_a_weaker_one_is_enough(steps
 
 
 def test_a_median_of_few_series_does_not_count():
-    evidence = untested(11) | {"kpss": np.r_[np.full(10, 0.1), NAN], "spread": np.r_[0.9, np.full(10, NAN)]}
+    evidence = untested(5) | {"kpss": np.r_[np.full(4, 0.1), NAN], "spread": np.r_[0.9, np.full(4, NAN)]}
     assert np.isnan(pool([evidence]).spread)
     evidence["spread"][1] = 0.7
     assert pool([evidence]).spread == pytest.approx(0.8)
@@ -356,8 +356,8 @@ def test_all_of_few_series_are_tested(total):
 def test_the_evidence_of_a_panel_is_the_median_of_each_result_over_the_series_that_have_one():
     first = untested(4) | {"kpss": np.array([NAN, 0.01, 0.03, 0.1]), "adf": np.array([NAN, 0.9, 0.7, NAN])}
     second = untested(1) | {"spread": np.array([0.4])}
-    pooled = pool([first, second])
-    assert (pooled.kpss, pooled.adf, pooled.spread) == pytest.approx((0.03, 0.8, 0.4))
+    pooled = pool([first, second, untested(1) | {"spread": np.array([0.6])}])
+    assert (pooled.kpss, pooled.adf, pooled.spread) == pytest.approx((0.03, 0.8, 0.5))
     assert np.isnan(pooled.seasonal_strength)
     for nothing in ([], [untested(3)]):
         assert not pool(nothing).tested
