@@ -1,10 +1,10 @@
 """Accuracy on public tables, scored on values that took no part in any choice.
 
-    uv run python -m benchmarks.bench_accuracy rolling m3 m4 --data DIR --out CELLS    # results/accuracy.json
+    uv run python -m benchmarks.bench_accuracy rolling m3 m4 --data DIR    # results/accuracy.json
 
-Every run goes through `dist-lstm run` with the horizon and season of its table; all else are defaults,
-but for `--set`. A run that is done is stored below `--out` and not repeated; `--hours` ends the benchmark early,
-and the same command goes on later. The results file keeps one section per label, such as `before`.
+Every run goes through `dist-lstm run` with the horizon and season of its table; all else are defaults, but for
+`--set`. A run that is done is stored in `results/runs/LABEL.jsonl` and not repeated; `--hours` ends the benchmark
+early, and the same command goes on later. The results file keeps one section per label, such as `before`.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from dist_lstm.config.yaml import parse_yaml
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
+RUNS = RESULTS.parent / "runs"
 #: Names that stand for several tables.
 GROUPS: Mapping[str, Iterable[str]] = {
     "rolling": ROLLING,
@@ -103,10 +104,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(GROUPS)}, or one table")
     parser.add_argument("--data", type=Path, required=True, help="folder of the public tables")
-    parser.add_argument("--out", type=Path, required=True, help="folder of stored results")
     parser.add_argument("--label", default="after", help="section of the results file")
     parser.add_argument("--seeds", type=int, default=3, help="runs per table")
     parser.add_argument("--hours", type=float, default=24.0, help="hours after which no run is started")
+    parser.add_argument("--at-once", type=int, default=1, help="runs at the same time, each with one thread")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     arguments = parser.parse_args()
     names = [table for name in arguments.names for table in GROUPS.get(name, [name])]
@@ -114,15 +115,15 @@ def main() -> None:
     if unknown:
         parser.error(f"{unknown[0]} is not a table; there are {', '.join([*GROUPS, *TABLES])}")
     settings = {key: parse_yaml(value, "--set") for key, _, value in (one.partition("=") for one in arguments.set)}
-    console, cells = Console(), Cells(arguments.out.absolute(), arguments.data.absolute(), arguments.label)
+    console, cells = Console(), Cells(RUNS / f"{arguments.label}.jsonl", arguments.data.absolute())
     jobs = [Job(name, settings, seed) for seed in range(1, arguments.seeds + 1) for name in names]
-    cells.run_all(jobs, arguments.hours, console)
+    cells.run_all(jobs, arguments.hours, arguments.at_once, console)
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     section = results.setdefault(arguments.label, {"tables": {}})
     section |= {"machine": describe_machine(), "settings": settings}
     for name in names:
         done = [cells.get(job) for job in jobs if job.table == name]
-        done = [one for one in done if one is not None and "failed" not in one]
+        done = [one for one in done if one is not None]
         if done:
             section["tables"][name] = summarise(done)
     section["geometric_mean_of_mase_to_seasonal_naive"] = geometric_mean_ratio(section["tables"])

@@ -1,11 +1,11 @@
 """What each ingredient of the recipe is worth, by scores inside the training range of public tables.
 
-    uv run python -m benchmarks.bench_recipe --data DIR --out CELLS --hours 2     # results/recipe.json
+    uv run python -m benchmarks.bench_recipe --data DIR --hours 2     # results/recipe.json
 
 Each table without the range on which accuracy is reported, as in `bench_accuracy`, is run with the defaults
 and with one change at a time, and scored on rolling cutoffs at its end. So nothing here has seen a test value, and
-what is chosen by it is not tuned on any. Runs that are done are stored and not repeated; the main changes
-come first.
+what is chosen by it is not tuned on any. Runs that are done are stored in `results/runs/LABEL.jsonl` and not
+repeated; the main changes come first.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def compare(cells: Cells, seeds: int) -> dict[str, Any]:
 def _mase(cells: Cells, settings: Mapping[str, Any], name: str, seeds: int) -> float | None:
     """Mean MASE over seeds; None where a run is missing or failed."""
     done = [cells.get(Job(name, settings, seed, inside=True)) for seed in range(1, seeds + 1)]
-    values = [one["scores"]["LSTM"]["mase"] for one in done if one is not None and "failed" not in one]
+    values = [one["scores"]["LSTM"]["mase"] for one in done if one is not None]
     return float(np.mean(values)) if len(values) == seeds else None
 
 
@@ -140,19 +140,20 @@ def main() -> None:
     """Work off the list, print a table and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public tables")
-    parser.add_argument("--out", type=Path, required=True, help="folder of stored results")
-    parser.add_argument("--label", default="recipe", help="folder below --out: the state of the defaults")
+    parser.add_argument("--label", default="recipe", help="the state of the defaults")
     parser.add_argument("--seeds", type=int, default=1, help="runs per change and table")
     parser.add_argument("--hours", type=float, default=2.0, help="hours after which no run is started")
+    parser.add_argument("--at-once", type=int, default=1, help="runs at the same time, each with one thread")
     arguments = parser.parse_args()
-    console, cells = Console(), Cells(arguments.out.absolute(), arguments.data.absolute(), arguments.label)
+    runs = RESULTS.parent / "runs" / f"{arguments.label}.jsonl"
+    console, cells = Console(), Cells(runs, arguments.data.absolute())
     jobs = [
         Job(name, settings_of(change, name), seed, inside=True)
         for change in CHANGES.values()
         for seed in range(1, arguments.seeds + 1)
         for name in NAMES
     ]
-    cells.run_all(jobs, arguments.hours, console)
+    cells.run_all(jobs, arguments.hours, arguments.at_once, console)
     results = {"machine": describe_machine(), "seeds": arguments.seeds, **compare(cells, arguments.seeds)}
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(make_table(results))

@@ -1,12 +1,16 @@
 """Parts of the benchmarks of accuracy that no run of a table shows to be right."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from benchmarks.accuracy.runs import score_windows, standardise, without_test
+from benchmarks.accuracy import cells
+from benchmarks.accuracy.cells import Cells
+from benchmarks.accuracy.runs import Job, score_windows, standardise, without_test
 from benchmarks.accuracy.tables import COMPETITIONS, ROLLING, TABLES
 from benchmarks.bench_accuracy import GROUPS, geometric_mean_ratio, summarise
 from benchmarks.bench_recipe import CHANGES, NAMES, settings_of
@@ -67,3 +71,25 @@ def test_every_change_of_the_recipe_is_accepted_on_every_table(change):
     for name in NAMES:
         config = parse_config({"task": TABLES[name].task, "data": {"path": "table.parquet"}})
         override(config, settings_of(CHANGES[change], name))
+
+
+def test_a_run_that_is_done_is_stored_and_one_that_failed_is_tried_again(tmp_path, monkeypatch):
+    done: list[tuple[str, int | str]] = []
+
+    def run_job(job: Job, _: Path, __: Path, threads: int | str) -> dict:
+        done.append((job.table, threads))
+        return {"failed": "no memory"} if job.table == "pbs" else {"scores": {"LSTM": {"mase": job.seed / 2}}}
+
+    monkeypatch.setattr(cells, "run_job", run_job)
+    path, console = tmp_path / "runs" / "label.jsonl", Console(file=io.StringIO())
+    jobs = [Job(table, {"model.units": [8]}, seed) for table in ("etth1", "pbs") for seed in (1, 2)]
+    Cells(path, tmp_path).run_all(jobs, 1.0, 2, console)
+    assert sorted(done) == [("etth1", 1), ("etth1", 1), ("pbs", 1), ("pbs", 1)]
+    again = Cells(path, tmp_path)
+    assert again.get(jobs[1])["scores"]["LSTM"]["mase"] == 1.0
+    assert again.get(Job("etth1", {"model.units": [8]}, 1, inside=True)) is None
+    again.run_all(jobs, 0.0, 1, console)
+    assert len(done) == 4
+    assert "2 runs are left" in console.file.getvalue()
+    again.run_all(jobs, 1.0, 1, console)
+    assert sorted(done[4:]) == [("pbs", "auto")] * 2

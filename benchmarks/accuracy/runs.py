@@ -48,7 +48,7 @@ class Job:
         return TABLES[self.table]
 
 
-def run_job(job: Job, data: Path, scratch: Path) -> dict[str, Any]:
+def run_job(job: Job, data: Path, scratch: Path, threads: int | str = "auto") -> dict[str, Any]:
     """Train, forecast and score one table with `dist-lstm run`.
 
     A job that stays inside of the training range is scored on the run's own backtest, whatever the protocol.
@@ -57,6 +57,7 @@ def run_job(job: Job, data: Path, scratch: Path) -> dict[str, Any]:
         job: The run to make.
         data: Folder of the public tables.
         scratch: An empty folder, which the caller deletes.
+        threads: Threads per operation of TensorFlow.
 
     Returns:
         Scores by model, each by metric; `seconds` of the whole run, and the `training` section of its metrics.
@@ -66,6 +67,7 @@ def run_job(job: Job, data: Path, scratch: Path) -> dict[str, Any]:
     values = _config(job, data, scratch)
     config.write_text(dump_yaml(values), encoding="utf-8")
     settings = [f"{key}={json.dumps(value)}" for key, value in job.settings.items()]
+    settings.append(f"resources.threads={threads}")
     command = [sys.executable, "-m", "dist_lstm", "run", str(config), "--out", str(out)]
     command += [part for setting in settings for part in ("--set", setting)]
     begin = time.perf_counter()

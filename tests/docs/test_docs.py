@@ -125,8 +125,8 @@ def test_the_settings_page_has_an_anchor_for_every_setting_and_says_what_it_mean
     assert len(settings) > 60
     assert set(settings) - Page(text).anchors == set()
     plain = re.sub(r"<[^>]+>", "", text)
-    assert "Peak learning rate" in plain
-    assert "number &gt; 0 and ≤ 1, or auto · default 0.001" in plain
+    assert "Decoupled weight decay" in plain
+    assert "number ≥ 0 and ≤ 1 · default 0" in plain
 
 
 def test_the_drawing_of_the_packages_is_that_of_the_imports():
