@@ -43,6 +43,9 @@ def settings_markdown() -> str:
     keys = [key for key, _ in _settings(Config, schema)]
     lines: list[str] = []
     for name, field in Config.model_fields.items():
+        if name in keys:  # a setting beside the sections
+            lines += [*_entry(name, schema["properties"][name] | {"required": False}, False, keys, "##"), ""]
+            continue
         lines += [f"## {name}", "", _text(field.description or "", keys), ""]
         for key, setting in _settings(Config, schema):
             if key.startswith(f"{name}."):
@@ -73,7 +76,9 @@ def _settings(section: type[BaseModel], schema: Mapping[str, Any], prefix: str =
             yield prefix + name, node["properties"][name] | {"required": field.is_required()}
 
 
-def _entry(key: str, setting: Mapping[str, Any], derived: bool, keys: list[str]) -> list[str]:
+def _entry(
+    key: str, setting: Mapping[str, Any], derived: bool, keys: list[str], heading: str = "###"
+) -> list[str]:
     """Heading, type and default, meaning."""
     types = [_type(node) for node in _alternatives(setting) if not (derived and node.get("type") == "null")]
     if derived:
@@ -81,7 +86,7 @@ def _entry(key: str, setting: Mapping[str, Any], derived: bool, keys: list[str])
     else:
         default = "required" if setting["required"] else f"default `{_yaml(setting.get('default', {}))}`"
     return [
-        f"### `{key}` {{ #{key} }}",
+        f"{heading} `{key}` {{ #{key} }}",
         "",
         f"{', or '.join(types)} · {default}",
         "{ .setting }",

@@ -245,6 +245,11 @@ class Config(Section):
     resources: ResourceSettings = Field(default=ResourceSettings(), description="The resources that are used.")
     search: SearchSettings = Field(default=SearchSettings(), description="A search for better settings.")
 
+    @field_validator("combine")
+    @classmethod
+    def _drop_repeated(cls, names: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        return tuple(dict.fromkeys(names))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_search(self.search, type(self))

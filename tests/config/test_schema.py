@@ -243,3 +243,8 @@ def test_the_seasonal_naive_forecast_is_always_among_the_baselines_and_each_is_t
     for given, expected in (([], ()), (["Theta", "Theta"], ("Theta",)), (["Drift", "SeasonalNaive"], ("Drift",))):
         config = parse_config({"task": {"horizon": 1}, "data": {"path": "x"}, "backtest": {"baselines": given}})
         assert config.backtest.baselines == ("SeasonalNaive", *expected)
+
+
+def test_a_baseline_is_combined_once():
+    config = override(CONFIG, {"combine": ["Theta", "Drift", "Theta"]})
+    assert config.combine == ("Theta", "Drift")
