@@ -101,6 +101,32 @@ class TrainSettings(Section):
         "uniformly over series, with recent cutoffs more often.",
     )
     stride: int = Field(default=1, ge=1, description="Steps between two cutoffs of a series' training windows.")
+    span: int | None = Field(
+        default=None,
+        ge=0,
+        description="Steps before the last cutoff of the training range within which the others lie, to train on "
+        "the recent past alone; null for all.",
+    )
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Standard deviation of noise that is added to the contexts of training windows, in units of "
+        "each context's own.",
+    )
+    mix: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of training windows that are mixed with another one, each in units of its mean "
+        "absolute value.",
+    )
+    stretch: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of training windows of which a part, at least half, is stretched to the whole length.",
+    )
     seed: int = Field(
         default=1,
         ge=0,

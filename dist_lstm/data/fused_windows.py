@@ -66,7 +66,7 @@ class GroupWindows:
         self.task = task
         self.sampling = sampling
         self._cutter = WindowCutter(panel, task)
-        self._training = training_cutoffs(panel, task, sampling.stride, sampling.whole)
+        self._training = training_cutoffs(panel, task, sampling.stride, sampling.whole, sampling.span)
         self._validation = validation_cutoffs(panel, task)
         if sampling.whole:
             self._validation = replace(self._validation, count=np.zeros_like(self._validation.count))

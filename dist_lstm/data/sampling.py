@@ -18,6 +18,7 @@ import numpy as np
 
 from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
+from dist_lstm.data.augmentation import Augmentation
 from dist_lstm.data.panel import join_panels
 from dist_lstm.data.partition import MIB
 from dist_lstm.data.shards import RowGroup, Shards, read_panel
@@ -40,6 +41,8 @@ class SamplingConfig:
         seed: Seed of the sampling.
         whole: Draw from all steps, validation and test range included.
         memory_budget: MiB of series held in memory.
+        span: Steps before the end of the training range in which the cutoffs lie; None for all.
+        augmentation: How windows are changed; None to leave them as they are.
     """
 
     batch_size: int
@@ -49,6 +52,8 @@ class SamplingConfig:
     seed: int
     whole: bool
     memory_budget: int
+    span: int | None = None
+    augmentation: Augmentation | None = None
 
 
 def make_sampling(config: MeasuredConfig, whole: bool) -> SamplingConfig:
@@ -62,6 +67,7 @@ def make_sampling(config: MeasuredConfig, whole: bool) -> SamplingConfig:
         The sampling.
     """
     train = config.train
+    augmentation = Augmentation(train.stretch, train.mix, train.noise, train.seed)
     return SamplingConfig(
         batch_size=train.batch_size,
         steps_per_epoch=train.steps_per_epoch,
@@ -70,6 +76,8 @@ def make_sampling(config: MeasuredConfig, whole: bool) -> SamplingConfig:
         seed=train.seed,
         whole=whole,
         memory_budget=config.data.memory_budget,
+        span=train.span,
+        augmentation=augmentation if augmentation.active else None,
     )
 
 
@@ -138,7 +146,8 @@ class TrainingWindows:
         self._load = lru_cache(maxsize=1)(self._load_pool)
 
     def _cutoffs(self, series: Extents) -> Cutoffs:
-        return training_cutoffs(series, self.task, self.sampling.stride, self.sampling.whole)
+        sampling = self.sampling
+        return training_cutoffs(series, self.task, sampling.stride, sampling.whole, sampling.span)
 
     @property
     def _epoch_size(self) -> int:
@@ -222,13 +231,15 @@ class TrainingWindows:
             series, cutoff = draw_windows(cutoffs, count, sampling.window_sampling, generator)
             for here in range(first - bounds[position], last - bounds[position], BLOCK * sampling.batch_size):
                 until = min(here + BLOCK * sampling.batch_size, int(last - bounds[position]))
-                chosen = part.among(
-                    slice(here, until), number * length + int(bounds[position]), sampling.batch_size
-                )
-                yield {
-                    "window": cutter.windows(series[chosen], cutoff[chosen]),
-                    **cutter.covariates(series[chosen], cutoff[chosen]),
-                }
+                before = number * length + int(bounds[position])
+                chosen = part.among(slice(here, until), before, sampling.batch_size)
+                window = cutter.windows(series[chosen], cutoff[chosen])
+                if sampling.augmentation is not None:
+                    at = before + np.arange(count)[chosen]
+                    other = sampling.augmentation.partner(at, count)
+                    partner = cutter.windows(series[other], cutoff[other])
+                    window = sampling.augmentation.apply(window, partner, at, self.task.context_length)
+                yield {"window": window, **cutter.covariates(series[chosen], cutoff[chosen])}
 
 
 def draw_windows(

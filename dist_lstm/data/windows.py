@@ -108,7 +108,7 @@ def _between(first: np.ndarray, last: np.ndarray, stride: int) -> Cutoffs:
     return Cutoffs(first, np.maximum((last - first) // stride + 1, 0), stride)
 
 
-def training_cutoffs(series: Extents, task: Task, stride: int, whole: bool) -> Cutoffs:
+def training_cutoffs(series: Extents, task: Task, stride: int, whole: bool, span: int | None = None) -> Cutoffs:
     """Cutoffs of the windows to train on: their targets lie inside the training range.
 
     Args:
@@ -116,12 +116,15 @@ def training_cutoffs(series: Extents, task: Task, stride: int, whole: bool) -> C
         task: The task.
         stride: Steps between two cutoffs.
         whole: Train on all steps, validation and test range included.
+        span: Steps before the last cutoff in which the others lie; None for all.
 
     Returns:
         Cutoffs, none for a series that is too short.
     """
     end = series.length if whole else split_ranges(series, task).train_end
-    return _between(np.full(len(end), task.min_context), end - task.horizon, stride)
+    last = end - task.horizon
+    first = np.full(len(end), task.min_context)
+    return _between(first if span is None else np.maximum(first, last - span), last, stride)
 
 
 def validation_cutoffs(series: Extents, task: Task) -> Cutoffs:

@@ -119,6 +119,9 @@ def _check_small(local: ResolvedConfig) -> MeasuredConfig:
         "learning_rate": train.learning_rate == "auto",
         "accumulate": train.accumulate > 1,
         "ema": train.ema > 0,
+        "noise": train.noise > 0,
+        "mix": train.mix > 0,
+        "stretch": train.stretch > 0,
         "precision": train.precision in ("float16", "bfloat16"),
     }
     for key, is_wrong in wrong.items():

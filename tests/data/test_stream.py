@@ -4,6 +4,7 @@ Every value tells its place (1000 x series + step), so that a window shows where
 """
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow as tf
 from dist_lstm.config.frequency import Frequency
 from dist_lstm.config.task import input_spec
 from dist_lstm.data import sampling, stream
+from dist_lstm.data.augmentation import Augmentation
 from dist_lstm.data.panel import Panel
 from dist_lstm.data.sampling import SamplingConfig, TrainingWindows
 from dist_lstm.data.shards import Shards
@@ -23,6 +25,7 @@ from tests.data.conftest import ends
 
 #: The last but one is too short to be trained on, the last for everything but a forecast.
 LENGTHS = [17, 40, 18, 29, 60, 23, 16, 2]
+AUGMENTATION = Augmentation(stretch=0.5, mix=0.5, noise=0.1, seed=1)
 
 
 def make_sampling(**changes) -> SamplingConfig:
@@ -188,20 +191,41 @@ def test_every_epoch_is_drawn_anew_and_in_another_order(make_windows):
 
 @pytest.mark.parametrize("pools", [False, True])
 @pytest.mark.parametrize(("number", "batch"), [(1, 0), (0, 3), (2, 4), (5, 1)])
-@pytest.mark.parametrize("window_sampling", ["series", "recent"])
+@pytest.mark.parametrize("changes", [{}, {"window_sampling": "recent"}, {"augmentation": AUGMENTATION}], ids=str)
 def test_an_epoch_can_be_entered_at_any_batch_and_goes_on_as_if_it_had_been_reached(
-    window_sampling, number, batch, pools, make_windows
+    changes, number, batch, pools, make_windows
 ):
     before = 5 * number + batch
-    whole = batches(make_windows(pools, window_sampling=window_sampling), before + 7)
-    assert same(batches(make_windows(pools, window_sampling=window_sampling), 7, number, batch), whole[before:])
+    whole = batches(make_windows(pools, **changes), before + 7)
+    assert same(batches(make_windows(pools, **changes), 7, number, batch), whole[before:])
 
 
+@pytest.mark.parametrize("augmentation", [None, AUGMENTATION], ids=str)
 @pytest.mark.parametrize("block", [1, 3, 16])
-def test_how_many_batches_are_cut_at_once_does_not_change_the_stream(block, make_windows, monkeypatch):
-    expected = batches(make_windows(), 12)
+def test_how_many_batches_are_cut_at_once_does_not_change_the_stream(
+    block, augmentation, make_windows, monkeypatch
+):
+    expected = batches(make_windows(augmentation=augmentation), 12)
     monkeypatch.setattr(sampling, "BLOCK", block)
-    assert same(batches(make_windows(), 12), expected)
+    assert same(batches(make_windows(augmentation=augmentation), 12), expected)
+
+
+def test_augmentation_changes_windows_by_its_seed_and_only_their_values(make_windows):
+    plain = batches(make_windows(), 12)
+    changed, other = (batches(make_windows(augmentation=replace(AUGMENTATION, seed=seed)), 12) for seed in (1, 2))
+    assert not same(changed, plain)
+    assert not same(changed, other)
+    for (before, _), (after, _) in zip(plain, changed, strict=True):
+        assert (after != before).any()
+        assert after.dtype == before.dtype
+
+
+def test_cutoffs_of_a_span_are_the_last_ones(make_windows, make_task):
+    recent = {
+        (series, cutoff) for series, cutoff in allowed(make_task) if (series, cutoff + 6) not in allowed(make_task)
+    }
+    drawn = {position for number in range(8) for position in epoch(make_windows(span=5), number)}
+    assert drawn == recent
 
 
 @pytest.mark.parametrize("pools", [False, True])
@@ -423,8 +447,9 @@ def test_without_a_validation_range_there_are_no_validation_windows(panel, write
     assert actual.inputs["y"].shape == (0, 6)
 
 
-def test_two_replicas_get_consecutive_parts_that_make_up_the_global_batch(make_windows, two_cpus):
-    windows = make_windows()
+@pytest.mark.parametrize("augmentation", [None, AUGMENTATION], ids=str)
+def test_two_replicas_get_consecutive_parts_that_make_up_the_global_batch(augmentation, make_windows, two_cpus):
+    windows = make_windows(augmentation=augmentation)
     iterator = distribute(lambda part: training_dataset(windows, part=part), two_cpus, 8)
     for context, target in batches(windows, 12):
         parts, targets = (two_cpus.experimental_local_results(one) for one in next(iterator))
