@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from dist_lstm.config.load import parse_config
-from dist_lstm.data.stationarity import decide, examine
 from dist_lstm.layout import RunLayout, part_files
 from dist_lstm.run import backtest, train
 from dist_lstm.run_directory import start_run
@@ -113,19 +112,3 @@ def test_after_a_shift_the_forecast_is_at_the_new_level(tmp_path):
     assert len(settled) > 1000
     assert settled["model"].mean() < settled["last_value"].mean()
     assert settled["model"].mean() < 1.0
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [("sine", "none"), ("autoregression", "none"), ("trend", "difference"), ("shifts", "difference")],
-)
-def test_auto_gives_the_golden_series_the_transform_they_need(kind, expected):
-    generator = np.random.default_rng(4)
-    jumps = generator.normal(0, 20, 3000) * (generator.random(3000) < 1 / 200)
-    y = {
-        "sine": np.sin(2 * np.pi * np.arange(3000) / 24.7),
-        "autoregression": autoregressive(1),
-        "trend": 0.05 * np.arange(3000) + generator.normal(size=3000),
-        "shifts": np.cumsum(jumps) + generator.normal(size=3000),
-    }[kind]
-    assert decide(examine(y[:2100].astype(np.float32), 1), 1, len(y)) == expected

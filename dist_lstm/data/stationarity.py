@@ -10,7 +10,7 @@ for all of them: tests of one series are noisy, and a model learns better from s
     log1p       log(1 + y) first                     no value is below 0, and spread > 0.5
     base        the value one season before          season_length > 1 and seasonal_strength > 0.8, or > 0.2 where
                                                      the median series has fewer than 50 seasons; otherwise
-                the last observed value              adf > 0.05 and kpss < 0.05; otherwise
+                the last observed value              season_length > 1, adf > 0.05 and kpss < 0.05; otherwise
                 nothing
 
 A spread proportional to level^b is made constant by the power 1 - b (Box & Cox 1964): no transform is right at
@@ -21,7 +21,8 @@ A difference doubles the variance of whatever does not repeat, and a network can
 sees many. The threshold of the seasonal strength is therefore 0.8 then, and 0.2 else; R's `nsdiffs`, which serves
 models that can't learn one, takes 0.64. For the same reason both tests have to agree that the level wanders: ADF
 can't reject a unit root and KPSS rejects stationarity. A seasonal difference removes trend and level as well; no
-second one follows.
+second one follows. Without a season the scaling by default is that by the smoothed level, which follows the level
+as well as a difference does.
 
 Of many series about `LIMIT` are tested. Series are read panel by panel, twice: `examine_panel`, then `pool` and
 `decide`, then `transform_panel`.
@@ -200,7 +201,7 @@ def decide(evidence: Evidence, season_length: int, steps: int) -> str:
     strong = _STRONG if steps >= _MANY_SEASONS * season_length else _STRONG_IN_FEW
     if season_length > 1 and evidence.seasonal_strength > strong:
         base = "seasonal_difference"
-    elif evidence.adf > _SIGNIFICANCE and evidence.kpss < _SIGNIFICANCE:
+    elif season_length > 1 and evidence.adf > _SIGNIFICANCE and evidence.kpss < _SIGNIFICANCE:
         base = "difference"
     return _join(evidence.spread > _GROWS, base)
 
