@@ -84,7 +84,7 @@ def test_the_first_step_of_direct_forecasts_agrees_with_a_model_of_horizon_one(t
             }
             rows = backtested(
                 y, horizon, tmp_path / f"{horizon}-{seed}", context_length=16, units=(32,), dropout=0.0,
-                train=train_settings,
+                scaling="robust", train=train_settings,
             )  # fmt: skip
             # The cutoffs that both horizons have room for.
             same = (rows["step"] == 1) & rows["cutoff"].between(len(y) - 600, len(y) - 9)

@@ -641,8 +641,10 @@ class TestPlan:
         assert {key: setting["value"] for key, setting in plan["derived"].items()} == {
             "task.min_context": SEASON,
             "model.segment_length": SEASON,
+            "model.scaling": "robust",
             "model.members": 1,
             "model.variants": [],
+            "train.learning_rate": 1e-3,
             "backtest.windows": 2,
             "backtest.stride": HORIZON,
         }

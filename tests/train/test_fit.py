@@ -174,7 +174,7 @@ spec = ({"y": tf.TensorSpec((BATCH, 12))}, tf.TensorSpec((BATCH, 4)))
 endless = tf.data.Dataset.from_generator(batches, output_signature=spec)
 endless = endless.prefetch(10**6)  # still fetching at the end
 phase = Phase("train", 20, lambda *start: iter(endless), None, Checkpoints(Path(sys.argv[1]), "train", 3, print))
-train = TrainSettings(batch_size=BATCH, max_steps=20)
+train = TrainSettings(batch_size=BATCH, max_steps=20, learning_rate=1e-3)
 try:
     fit(make_trainer(broken, LOSS, train, tf.distribute.get_strategy()), phase,
         Monitor(Path(sys.argv[1]), Console(file=io.StringIO())))
@@ -299,7 +299,8 @@ def bad_from(epoch: int, batch: int, bad: set[int]) -> Iterator[Any]:
 def run_with_bad(folder: Path, bad: set[int], **changes: Any) -> tuple[Fitted, str]:
     """A training in which some batches have a non-finite loss."""
     values = {"batch_size": BATCH, "max_steps": 20, "steps_per_epoch": 5, "warmup_steps": 0, "max_bad_steps": 3}
-    train = TrainSettings.model_validate(values | {"checkpoint_every": 4} | changes)
+    values |= {"learning_rate": 1e-3, "checkpoint_every": 4}
+    train = TrainSettings.model_validate(values | changes)
     keras.utils.set_random_seed(train.seed)
     text = io.StringIO()
     monitor = Monitor(folder, Console(file=text, width=200))
