@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 import pytest
@@ -139,6 +139,24 @@ def test_the_table_of_public_tables_is_that_of_its_results_file():
         shares = [f"{one['backtest']['skill']:+.1%}", f"{model['coverage-80']:.0%}"]
         expected.append([*counts, *errors, *shares, f"{one['training']['steps']:,}"])
     assert table(BENCHMARKS, "table | series") == expected
+
+
+def runs(name: str) -> dict[str, dict[str, float]]:
+    """MASE by model of the runs with defaults in a file of runs, by table."""
+    lines = (ROOT / "benchmarks" / "results" / "runs" / f"{name}.jsonl").read_text().splitlines()
+    stored = [one for one in map(json.loads, lines) if not one["settings"]]
+    return {one["table"]: {model: scores["mase"] for model, scores in one["scores"].items()} for one in stored}
+
+
+def test_the_table_of_the_defaults_before_and_now_is_that_of_their_runs():
+    before, now = runs("recipe"), runs("defaults")
+    expected, ratios = [], []
+    for name in sorted(before):
+        ratios.append(now[name]["LSTM"] / before[name]["LSTM"])
+        both = [f"{one[name]['LSTM']:.3f}" for one in (before, now)]
+        expected.append([name, *both, f"{ratios[-1] - 1:+.1%}", f"{now[name]['Theta']:.3f}"])
+    assert table(BENCHMARKS, "MASE inside the training range") == expected
+    assert f"geometric mean of the ratios is {geometric_mean(ratios):.3f}" in words(BENCHMARKS)
 
 
 def test_the_table_of_baselines_is_that_of_its_results_file():
