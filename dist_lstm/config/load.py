@@ -252,7 +252,9 @@ def _explain(problem: Mapping[str, Any]) -> str:
         return f"{key} is missing"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    expected = "expected settings" if problem["type"] == "model_type" else problem["msg"].lower()
+    message = problem["msg"]
+    # Names keep their capitals: they are case-sensitive.
+    expected = "expected settings" if problem["type"] == "model_type" else message[:1].lower() + message[1:]
     return f"{key}: {expected}, got {_SHORT.repr(problem['input'])}"
 
 

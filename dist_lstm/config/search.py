@@ -256,5 +256,6 @@ def _refused(section: type[BaseModel], name: str, value: Any) -> str:
     except ValidationError as error:
         for problem in error.errors():
             if problem["loc"][:1] == (name,) and problem["type"] != "missing":
-                return str(problem["msg"]).lower()
+                message = str(problem["msg"])
+                return message[:1].lower() + message[1:]
     return ""

@@ -152,6 +152,7 @@ def test_a_section_with_every_line_commented_out_equals_one_left_out(read):
         ("task.levels=[a]", "task.levels.0: .*, got 'a'"),
         ("model.units=128", "model.units: .*, got 128"),
         ("model.head=median", "model.head: input should be 'quantile', 'mae', 'mse' or 'huber', got 'median'"),
+        ("combine=[theta]", "combine.0: input should be 'SeasonalNaive', .* or 'DampedTrend', got 'theta'"),
         ("train.refit=1", "train.refit: .*boolean, got 1"),
         (
             "train.steps_per_call=0",
