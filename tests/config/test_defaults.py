@@ -230,8 +230,8 @@ def test_settings_left_out_get_a_value_and_given_settings_are_not_changed(facts,
     job = config(horizon, **given_)
     actual = resolve(job, facts)
     values = dict(flatten(actual))
-    # The only settings that may remain None: the time limit, and dates that steps stand for.
-    free = ["split.validation_start", "split.test_start", "train.budget"]
+    # The only settings that may remain None: limits, and dates that steps stand for.
+    free = ["split.validation_start", "split.test_start", "train.budget", "train.span"]
     assert [key for key, value in values.items() if value is None and key.startswith(FREE)] == free
     assert {key: values[key] for key, value in flatten(job) if value is not None} == {
         key: value for key, value in flatten(job) if value is not None
