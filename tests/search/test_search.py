@@ -457,6 +457,7 @@ PBT = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_population_based_training_continues_from_better_trials_with_other_settings(tmp_path):
     out = tmp_path / "out"
     done = run(make_job(tmp_path, PBT), out)
