@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.cells import Cells
+from benchmarks.accuracy.cells import RUNS, Cells
 from benchmarks.accuracy.runs import Job
 from benchmarks.accuracy.tables import COMPETITIONS, ETT, ROLLING, TABLES
 from benchmarks.machine import describe_machine
@@ -25,7 +25,6 @@ from dist_lstm.config.yaml import parse_yaml
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
-RUNS = RESULTS.parent / "runs"
 #: Names that stand for several tables.
 GROUPS: Mapping[str, Iterable[str]] = {
     "rolling": ROLLING,

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.cells import Cells
+from benchmarks.accuracy.cells import RUNS, Cells
 from benchmarks.accuracy.runs import Job
 from benchmarks.accuracy.tables import TABLES, PublicTable
 from benchmarks.machine import describe_machine
@@ -145,8 +145,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=2.0, help="hours after which no run is started")
     parser.add_argument("--at-once", type=int, default=1, help="runs at the same time, each with one thread")
     arguments = parser.parse_args()
-    runs = RESULTS.parent / "runs" / f"{arguments.label}.jsonl"
-    console, cells = Console(), Cells(runs, arguments.data.absolute())
+    console, cells = Console(), Cells(RUNS / f"{arguments.label}.jsonl", arguments.data.absolute())
     jobs = [
         Job(name, settings_of(change, name), seed, inside=True)
         for change in CHANGES.values()

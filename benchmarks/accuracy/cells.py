@@ -14,6 +14,9 @@ from rich.console import Console
 from benchmarks.accuracy.runs import Job, run_job
 from benchmarks.machine import describe_machine
 
+#: Files of runs, one per label.
+RUNS = Path(__file__).parent.parent / "results" / "runs"
+
 
 class Cells:
     """Results by table, settings and seed, a line of JSON each.

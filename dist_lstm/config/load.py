@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dist_lstm.config.schema import Config
+from dist_lstm.config.section import uncapitalised
 from dist_lstm.config.yaml import dump_yaml, parse_yaml
 from dist_lstm.credentials import refuse_keys
 from dist_lstm.errors import UserError
@@ -252,9 +253,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
         return f"{key} is missing"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    message = problem["msg"]
-    # Names keep their capitals: they are case-sensitive.
-    expected = "expected settings" if problem["type"] == "model_type" else message[:1].lower() + message[1:]
+    expected = "expected settings" if problem["type"] == "model_type" else uncapitalised(problem["msg"])
     return f"{key}: {expected}, got {_SHORT.repr(problem['input'])}"
 
 

@@ -10,7 +10,7 @@ MeasuredConfig   and no setting that training needs as a number is "auto"
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from dist_lstm.config.schema import (
     BacktestSettings,
     Config,
     ModelSettings,
+    Scaling,
     SplitSettings,
     TaskSettings,
     Units,
@@ -47,7 +48,7 @@ class ResolvedModelSettings(ModelSettings):
     """The network, resolved."""
 
     segment_length: int = Field(ge=1)
-    scaling: Literal["standard", "robust", "minmax", "mean_abs", "level", "none"] = "robust"
+    scaling: Scaling = "robust"
     units: tuple[Units, ...] = Field(min_length=1)
     members: int = Field(default=1, ge=1)
     variants: tuple[dict[str, Any], ...] = ()

@@ -30,6 +30,7 @@ Start = Annotated[
     ),
 ]
 Units = Annotated[int, Field(ge=1, le=65536)]
+Scaling = Literal["standard", "robust", "minmax", "mean_abs", "level", "none"]
 Baseline = Literal["SeasonalNaive", "Naive", "Drift", "Naive2", "Theta", "DampedTrend"]
 #: The baseline that skill compares with.
 SEASONAL_NAIVE: Baseline = "SeasonalNaive"
@@ -120,7 +121,7 @@ class ModelSettings(Section):
         description="Output of the model and its loss: quantiles with the pinball loss, or one value with the "
         "MAE, MSE or Huber loss.",
     )
-    scaling: Literal["standard", "robust", "minmax", "mean_abs", "level", "none"] | None = Field(
+    scaling: Scaling | None = Field(
         default=None,
         description="How the location and scale by which values are normalised are computed: mean and standard "
         "deviation, median and interquartile range, minimum and range, mean absolute value, smoothed level at the "

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, StrictBool, ValidationError, field_validator
 
-from dist_lstm.config.section import Section
+from dist_lstm.config.section import Section, uncapitalised
 
 #: Kinds of domains, and how many numbers each takes; None for a list of values.
 _KINDS = {"choice": None, "uniform": 2, "loguniform": 2, "randint": 2, "quniform": 3}
@@ -256,6 +256,5 @@ def _refused(section: type[BaseModel], name: str, value: Any) -> str:
     except ValidationError as error:
         for problem in error.errors():
             if problem["loc"][:1] == (name,) and problem["type"] != "missing":
-                message = str(problem["msg"])
-                return message[:1].lower() + message[1:]
+                return uncapitalised(problem["msg"])
     return ""

@@ -39,6 +39,11 @@ def expects(expected: LiteralString) -> WrapValidator:
 Whole = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], expects("'auto' or a whole number of at least 1")]
 
 
+def uncapitalised(message: str) -> str:
+    """A message to stand within a line; names in it keep their capitals, which count."""
+    return message[:1].lower() + message[1:]
+
+
 class Section(BaseModel):
     """A group of settings: frozen, and unknown keys are refused."""
 

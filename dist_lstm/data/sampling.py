@@ -236,8 +236,10 @@ class TrainingWindows:
                 window = cutter.windows(series[chosen], cutoff[chosen])
                 if sampling.augmentation is not None:
                     at = before + np.arange(count)[chosen]
-                    other = sampling.augmentation.partner(at, count)
-                    partner = cutter.windows(series[other], cutoff[other])
+                    partner = window
+                    if sampling.augmentation.mix:
+                        other = sampling.augmentation.partner(at, count)
+                        partner = cutter.windows(series[other], cutoff[other])
                     window = sampling.augmentation.apply(window, partner, at, self.task.context_length)
                 yield {"window": window, **cutter.covariates(series[chosen], cutoff[chosen])}
 

@@ -12,9 +12,9 @@ import numpy as np
 from dist_lstm.config.schema import Baseline
 from dist_lstm.config.task import Task
 from dist_lstm.data.shards import Shards
-from dist_lstm.evaluate.validation import mean_over_series, median, scaled_errors, validation_batches
+from dist_lstm.evaluate.validation import mean_over_series, scaled_errors, validation_batches
 from dist_lstm.forecast.baselines import forecast_windows
-from dist_lstm.forecast.table import COMBINED, MODEL
+from dist_lstm.forecast.table import COMBINED, MODEL, median
 from dist_lstm.metrics import choose_weights
 
 

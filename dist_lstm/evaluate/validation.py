@@ -15,6 +15,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.data.panel import Panel, seasonal_error
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.windows import WindowCutter, split_ranges
+from dist_lstm.forecast.table import median
 
 #: Most windows that are scored.
 MOST_WINDOWS = 1 << 12
@@ -128,11 +129,6 @@ def mean_over_series(errors: np.ndarray, owner: np.ndarray) -> float:
     count = np.bincount(owner[defined])
     total = np.bincount(owner[defined], errors[defined])
     return float((total[count > 0] / count[count > 0]).mean()) if defined.any() else float("nan")
-
-
-def median(values: np.ndarray, task: Task) -> np.ndarray:
-    """The median forecast, `[B, H]`, or the only one a head without quantiles has, of values `[B, H, P]`."""
-    return values[:, :, task.quantiles.index(0.5) if values.shape[2] > 1 else 0]
 
 
 def scaled_errors(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dist_lstm.config.schema import Baseline
 from dist_lstm.config.task import Task
-from dist_lstm.forecast.table import MODEL
+from dist_lstm.forecast.table import MODEL, median
 
 
 def combine(
@@ -19,8 +19,8 @@ def combine(
 
     Args:
         values: The model's forecasts, `[B, H, P]`, in target units.
-        baselines: The baselines' forecasts, each `[B, H]`, in target units. Where one is NaN, the others share its
-            weight.
+        baselines: The forecasts of baselines with a weight, each `[B, H]`, in target units. Where one is NaN, the
+            others share its weight.
         weights: Weight of the model and of each baseline.
         task: Quantile levels.
 
@@ -34,10 +34,12 @@ def combine(
         >>> combine(values, {"Theta": np.array([[4.0]])}, {"LSTM": 0.5, "Theta": 0.5}, task)
         array([[[2., 3., 5.]]])
     """
-    middle = values[:, :, task.quantiles.index(0.5) if values.shape[2] > 1 else 0].astype(np.float64)
+    middle = median(values, task).astype(np.float64)
     total, weight = np.zeros_like(middle), np.zeros_like(middle)
     forecasts: dict[str, np.ndarray] = {MODEL: middle, **baselines}
     for name, share in weights.items():
+        if not share:
+            continue
         forecast = forecasts[name]
         defined = np.isfinite(forecast)
         total += np.where(defined, share * forecast, 0.0)

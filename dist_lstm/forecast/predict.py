@@ -85,6 +85,7 @@ def write_forecasts(
         Number of series whose forecast is NaN because their last context has no value.
     """
     unknown = 0
+    names = [name for name in get_args(Baseline) if weights and weights.get(name)]
     for name, panels in shards.panels_by_file():
         with PartWriter(folder / name) as part:
             for panel in panels:
@@ -93,7 +94,6 @@ def write_forecasts(
                 unknown += int(np.isnan(values).any(axis=(1, 2)).sum())
                 combined = None
                 if weights:
-                    names = [name for name in get_args(Baseline) if name in weights]
                     others = forecast_windows(panel, task, *cutoffs.enumerate(), names)
                     combined = combine(values, others.values, weights, task)
                 part.write(forecast_columns(panel, task, cutoffs, values, combined))

@@ -58,6 +58,11 @@ def value_columns(task: Task, name: str = MODEL) -> dict[str, float]:
     return columns
 
 
+def median(values: np.ndarray, task: Task) -> np.ndarray:
+    """The median forecast, `[B, H]`, or the only one a head without quantiles has, of values `[B, H, P]`."""
+    return values[:, :, task.quantiles.index(0.5) if values.shape[2] > 1 else 0]
+
+
 def quantile_values(values: np.ndarray, task: Task, name: str = MODEL) -> dict[str, np.ndarray]:
     """Forecasts column by column.
 

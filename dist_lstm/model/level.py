@@ -44,9 +44,9 @@ def smoothed_level(
         total = ops.matmul(total, season) / ops.maximum(count, 1.0)
         weight = ops.cast(count > 0, values.dtype)
     best, least = otherwise, ops.full_like(otherwise, float("inf"))
-    counted = weight[:, 1:]
+    counted, weighted = weight[:, 1:], total * weight
     for constant in _CONSTANTS:
-        levels, defined = _levels(total * weight, weight, constant)
+        levels, defined = _levels(weighted, weight, constant)
         both = counted * ops.cast(defined[:, :-1], values.dtype)
         error = ops.sum(ops.abs(total[:, 1:] - levels[:, :-1]) * both, axis=1, keepdims=True)
         better = ops.logical_and(error < _BETTER * least, defined[:, -1:])

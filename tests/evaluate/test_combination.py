@@ -7,8 +7,9 @@ import pytest
 from dist_lstm.data.windows import Rolling, WindowCutter
 from dist_lstm.evaluate.backtest import ComparedMethods, backtest, summarise
 from dist_lstm.evaluate.combination import choose_combination
-from dist_lstm.evaluate.validation import make_scorer, mean_over_series, median, scaled_errors, validation_batches
+from dist_lstm.evaluate.validation import make_scorer, mean_over_series, scaled_errors, validation_batches
 from dist_lstm.forecast.baselines import forecast_windows
+from dist_lstm.forecast.table import median
 from tests.evaluate.conftest import Prepared, series
 
 HORIZON = 3

@@ -504,3 +504,11 @@ def test_stamps_of_any_frequency_are_drawn_without_a_warning(freq, steps, page_o
     frame = noise("a", steps=steps)
     frame["ds"] = pd.date_range("2024-03-01", periods=steps, freq=freq, tz="Europe/Berlin", unit="us")
     assert "examples" in page_of(frame, task__freq=freq).sections
+
+
+def test_the_combined_forecast_is_compared_like_a_model_and_its_intervals_are_not(prepare_frame, tmp_path):
+    prepared = prepare_frame(noise("a", "b"), task__horizon=7)
+    source_of(prepared, tmp_path, spread(prepared.task), weights={"LSTM": 0.5, "Theta": 0.5})
+    rolling = Rolling.of(prepared.config.backtest)
+    digest = read_digest(tmp_path / "backtest", prepared.shards, prepared.task, rolling, [])
+    assert [*digest.error] == ["LSTM", "Combined", *prepared.config.backtest.baselines]
