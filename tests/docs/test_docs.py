@@ -1,11 +1,13 @@
 """The site that `.ci/run` builds of the documentation: complete, and read without a network."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -31,11 +33,6 @@ FETCHED = {
     "source": ("src", "srcset"),
     "video": ("src", "poster"),
 }
-
-#: What Chromium asks for itself, whatever page it shows.
-OF_THE_BROWSER = re.compile(
-    r"(?:http://)?(?:(?:accounts|clients2)\.google|(?:content-autofill|update)\.googleapis)\.com[:/]"
-)
 
 
 class Page(HTMLParser):
@@ -165,10 +162,10 @@ def test_a_reference_to_nothing_fails_the_build(tmp_path, file, text, wrong, war
 
 
 class Proxy(ThreadingHTTPServer):
-    """Stands for the whole network: only it answers a browser, and it records each request with its status."""
+    """Stands for the whole network: only it answers a browser. It records the status of each of its own files."""
 
     def __init__(self, site: Path) -> None:
-        self.requests: list[tuple[str, int]] = []
+        self.statuses: dict[str, int] = {}
         super().__init__(("127.0.0.1", 0), partial(Handler, directory=site))
 
     @property
@@ -187,51 +184,83 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_error(502)
 
     def log_request(self, code="-", size="-") -> None:
-        if not OF_THE_BROWSER.match(self.path):
-            self.server.requests.append((self.path, int(code)))
+        if self.path.startswith(self.server.address):
+            self.server.statuses[self.path] = int(code)
 
     def log_message(self, *values) -> None:
         pass
 
 
-@pytest.fixture
-def proxy(site) -> Iterator[Proxy]:
+@contextmanager
+def serve(site: Path) -> Iterator[Proxy]:
     with Proxy(site) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def proxy(site) -> Iterator[Proxy]:
+    with serve(site) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
-def open_page(address: str, proxy: Proxy, profile: Path) -> str:
-    """The document after a few seconds of the page's own time, in a browser that reaches the proxy alone."""
+def open_page(address: str, proxy: Proxy, folder: Path) -> tuple[str, list[str]]:
+    """Shows a page in a browser that reaches the proxy alone.
+
+    Returns:
+        The document after a few seconds of the page's own time, and the addresses that the page requested, without
+        those that the browser asks for itself, whatever page it shows.
+    """
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not browser:
         pytest.skip("there is no Chromium to open the page in")
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-domain-reliability", "--disable-features=NetworkTimeServiceQuerying,OptimizationHints",
         f"--proxy-server={proxy.address}", "--proxy-bypass-list=<-loopback>", "--virtual-time-budget=10000",
-        f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", "--dump-dom",
+        f"--user-data-dir={folder / 'profile'}", f"--log-net-log={folder / 'network.json'}",
+        "--enable-logging=stderr", "--v=0", "--dump-dom",
     ]  # fmt: skip
-    command = [browser, *options, address]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run([browser, *options, address], capture_output=True, text=True, timeout=120, check=True)
     assert [line for line in result.stderr.splitlines() if "CONSOLE" in line] == []
-    return result.stdout
+    return result.stdout, requests_of_a_page(folder / "network.json")
+
+
+def requests_of_a_page(log: Path) -> list[str]:
+    """The addresses in a network log of Chromium that a page asked for: the browser's own have no origin."""
+    text = json.loads(log.read_text())
+    start = text["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    requests = [event.get("params", {}) for event in text["events"] if event["type"] == start]
+    return [request["url"] for request in requests if request.get("initiator", "not an origin") != "not an origin"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["index", "settings", "architecture"])
 def test_a_browser_opens_a_page_and_no_request_fails_or_leaves_this_machine(site, proxy, tmp_path, name):
-    assert "md-content" in open_page(f"{proxy.address}/{name}.html", proxy, tmp_path / "profile")
-    assert len(proxy.requests) >= 5
-    assert [request for request in proxy.requests if request[1] not in (200, 304)] == []
+    document, requested = open_page(f"{proxy.address}/{name}.html", proxy, tmp_path)
+    assert "md-content" in document
+    assert len(requested) >= 5
+    assert [address for address in requested if not address.startswith(f"{proxy.address}/")] == []
+    assert {status for status in proxy.statuses.values() if status not in (200, 304)} == set(), proxy.statuses
 
 
 @pytest.mark.slow
 def test_the_search_answers_in_a_page_opened_as_a_file(site, proxy, tmp_path):
-    document = open_page((site / "index.html").as_uri() + "?q=learning_rate", proxy, tmp_path / "profile")
+    document, requested = open_page((site / "index.html").as_uri() + "?q=learning_rate", proxy, tmp_path)
     assert re.search(r'href="[^"]*settings\.html\?h=[^"]*#train\.learning_rate"', document)
-    assert proxy.requests == []
+    assert [address for address in requested if not address.startswith("file:")] == []
+
+
+@pytest.mark.slow
+def test_a_request_of_a_page_for_another_server_is_seen(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<!doctype html><img src="http://example.org/a.png"><img src="https://example.org/b.png">')
+    with serve(tmp_path) as proxy:
+        for address in (f"{proxy.address}/page.html", page.as_uri()):
+            _, requested = open_page(address, proxy, tmp_path)
+            assert {"http://example.org/a.png", "https://example.org/b.png"} <= set(requested)
