@@ -77,8 +77,10 @@ def call(capfd, monkeypatch):
     return run_main
 
 
-def pytest_configure() -> None:
-    """Split the CPU in two before any test starts TensorFlow's runtime."""
+def pytest_configure(config) -> None:
+    """Split the CPU in two before any test starts TensorFlow's runtime, where tests are run."""
+    if config.getoption("numprocesses", None):
+        return
     from dist_lstm.startup import start_tensorflow
 
     start_tensorflow()

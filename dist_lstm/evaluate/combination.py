@@ -68,7 +68,9 @@ def choose_combination(
     """
     import tensorflow as tf
 
-    graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"], reduce_retracing=True)
+    graph = tf.function(
+        lambda inputs: model(inputs, training=False)["forecast"], autograph=False, reduce_retracing=True
+    )
     candidates = [MODEL, *names]
     forecasts: list[np.ndarray] = []
     batches = [*validation_batches(shards, task, task.min_context, seed)]

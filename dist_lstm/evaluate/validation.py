@@ -100,7 +100,9 @@ def make_scorer(shards: Shards, task: Task, min_context: int, seed: int) -> Scor
     owner = np.concatenate([np.zeros(0, np.int64), *(one.owner for one in windows)])
 
     # The model is an argument, so that its graph is traced once.
-    graph = tf.function(lambda model, inputs: model(inputs, training=False)["forecast"], reduce_retracing=True)
+    graph = tf.function(
+        lambda model, inputs: model(inputs, training=False)["forecast"], autograph=False, reduce_retracing=True
+    )
 
     def score(model: Any) -> float:
         errors = [

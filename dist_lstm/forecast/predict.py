@@ -49,7 +49,7 @@ def make_predictor(model: keras.Model, task: Task, batch_size: int = BATCH_SIZE)
         name: tf.TensorSpec((batch_size, *shape), dtype) for name, (shape, dtype) in input_spec(task).items()
     }
 
-    graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"])
+    graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"], autograph=False)
     forecast = graph.get_concrete_function(signature)
 
     def batches(panel: Panel, cutoffs: Cutoffs) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -82,8 +82,10 @@ def uses_cudnn(model: keras.Model) -> bool:
         model: A built model.
 
     Returns:
-        True if its graph, traced by this call, contains cuDNN's op.
+        True if its graph, traced by this call, contains cuDNN's op. Without a GPU nothing is traced.
     """
+    if not tf.config.list_logical_devices("GPU"):
+        return False
     specs = {one.name: tf.TensorSpec((None, *one.shape[1:]), one.dtype) for one in model.inputs}
-    traced = tf.function(lambda inputs: model(inputs, training=True)).get_concrete_function(specs)
+    traced = tf.function(lambda inputs: model(inputs, training=True), autograph=False).get_concrete_function(specs)
     return CUDNN_OP in graph_ops(traced)

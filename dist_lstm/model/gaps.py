@@ -4,7 +4,20 @@ Axes: B batch, T context.
 """
 
 import keras
+import tensorflow as tf
 from keras import ops
+
+
+def at_steps(values: keras.KerasTensor, step: keras.KerasTensor) -> keras.KerasTensor:
+    """The values of each window at some of its steps, `[B, K]`.
+
+    One op of TensorFlow, where `take_along_axis` of Keras has twenty.
+
+    Args:
+        values: Values, `[B, T]`.
+        step: Steps, `[B, K]`, 0 to T - 1.
+    """
+    return tf.gather(values, step, batch_dims=1)
 
 
 def _running_max(values: keras.KerasTensor) -> keras.KerasTensor:
@@ -40,8 +53,8 @@ def fill_gaps(
     mirrored = _running_max(ops.where(ops.flip(is_observed, 1), number, -1))
     after = ops.flip(steps - 1 - mirrored, 1)
     started, ended = before >= 0, after >= steps
-    low = ops.take_along_axis(values, ops.maximum(before, 0), axis=1)
-    high = ops.take_along_axis(values, ops.minimum(after, steps - 1), axis=1)
+    low = at_steps(values, ops.maximum(before, 0))
+    high = at_steps(values, ops.minimum(after, steps - 1))
     share = ops.cast(number - before, values.dtype) / ops.cast(ops.maximum(after - before, 1), values.dtype)
     inside = low + (high - low) * share
     repeated = ops.tile(season, (1, -(-steps // length)))[:, -steps:]

@@ -12,11 +12,12 @@ Axes: B batch, T context, H horizon, F features of a step, P head parameters.
 """
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
-from dist_lstm.model.gaps import fill_gaps
+from dist_lstm.model.gaps import at_steps, fill_gaps
 from dist_lstm.model.level import smoothed_level
 from dist_lstm.model.transform import signed_log
 
@@ -52,14 +53,16 @@ def _safe_mean(values: keras.KerasTensor, observed: keras.KerasTensor) -> keras.
     return ops.sum(values * observed, axis=1, keepdims=True) / ops.maximum(count, 1.0)
 
 
-def _sorted_quantile(ordered: keras.KerasTensor, count: keras.KerasTensor, level: float) -> keras.KerasTensor:
-    """Quantile by linear interpolation of the first `count` of sorted values, `[B, 1]`."""
-    rank = level * ops.maximum(count - 1.0, 0.0)
+def _sorted_quantiles(
+    ordered: keras.KerasTensor, count: keras.KerasTensor, levels: Sequence[float]
+) -> list[keras.KerasTensor]:
+    """Quantiles by linear interpolation of the first `count` of sorted values, each `[B, 1]`."""
+    last = ops.maximum(count - 1.0, 0.0)
+    rank = ops.concatenate([level * last for level in levels], axis=1)
     below = ops.floor(rank)
-    above = ops.minimum(below + 1.0, ops.maximum(count - 1.0, 0.0))
-    low = ops.take_along_axis(ordered, ops.cast(below, "int32"), axis=1)
-    high = ops.take_along_axis(ordered, ops.cast(above, "int32"), axis=1)
-    return low + (high - low) * (rank - below)
+    low = at_steps(ordered, ops.cast(below, "int32"))
+    high = at_steps(ordered, ops.cast(ops.minimum(below + 1.0, last), "int32"))
+    return ops.split(low + (high - low) * (rank - below), len(levels), axis=1)
 
 
 def _changes(
@@ -156,6 +159,18 @@ class Normalise(keras.layers.Layer):
             "unit": unit,
         }
 
+    def compute_output_spec(
+        self, y: keras.KerasTensor, transform: keras.KerasTensor | None = None, **_: object
+    ) -> Normalised:
+        """Shapes and types of what `call` returns, without tracing it."""
+        batch, steps = y.shape
+        return {
+            "features": keras.KerasTensor((batch, steps, 2 if transform is None else 3), "float32"),
+            "base": keras.KerasTensor((batch, self.horizon), y.dtype),
+            "scale": keras.KerasTensor((batch, 1), y.dtype),
+            "unit": keras.KerasTensor((batch, 1), y.dtype),
+        }
+
     def _unit(self, values: keras.KerasTensor, given: keras.KerasTensor) -> keras.KerasTensor:
         """The largest absolute value of each window, its location and scale if given, `[B, 1]`; 1 in float64."""
         if _is_exact(values):
@@ -222,10 +237,10 @@ class Normalise(keras.layers.Layer):
         count = ops.sum(observed, axis=1, keepdims=True)
         ordered = ops.where(count > 0, ordered, ops.zeros_like(ordered))
         if self.method == "minmax":
-            low = _sorted_quantile(ordered, count, 0.0)
-            return low, _sorted_quantile(ordered, count, 1.0) - low
-        median = _sorted_quantile(ordered, count, 0.5)
-        iqr = _sorted_quantile(ordered, count, 0.75) - _sorted_quantile(ordered, count, 0.25)
+            low, high = _sorted_quantiles(ordered, count, (0.0, 1.0))
+            return low, high - low
+        lower, median, upper = _sorted_quantiles(ordered, count, (0.25, 0.5, 0.75))
+        iqr = upper - lower
         deviation = _safe_mean(ops.abs(values - median), observed)
         return median, ops.where(iqr > (0.0 if _is_exact(values) else _ROUNDING), iqr, deviation)
 

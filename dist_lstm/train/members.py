@@ -258,7 +258,7 @@ def _forecasts(
     model: keras.Model, task: Task, batches: Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]
 ) -> Iterator[np.ndarray]:
     """Forecasts of a member for the inputs of the ensemble, `[B, H, P]` per batch."""
-    graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"])
+    graph = tf.function(lambda inputs: model(inputs, training=False)["forecast"], autograph=False)
     for inputs, target, _ in batches:
         taken = {name: inputs[name] for name in input_spec(task)}
         taken["y"] = taken["y"][:, -task.context_length :]

@@ -211,6 +211,10 @@ def _refit(training: Training, first: Fitted, trainer: Trainer | None) -> Refit:
     config, task = training.config, training.task
     settings = config.train
     sample = training_sample(training.shards, task, settings.stride, settings.batch_size, settings.seed)
-    loss, processes = head_loss(config.model.head, task), make_process_group(training.strategy)
-    before, after = (make_mean_loss(one.model, loss, processes)(sample.batches()) for one in (first, refit))
-    return Refit(refit, divergence(before, after, first.validation_loss, refit.model.get_weights()))
+    processes, weights = make_process_group(training.strategy), refit.model.get_weights()
+    mean_loss = make_mean_loss(refit.model, head_loss(config.model.head, task), processes)
+    after = mean_loss(sample.batches())
+    refit.model.set_weights(first.model.get_weights())
+    before = mean_loss(sample.batches())
+    refit.model.set_weights(weights)
+    return Refit(refit, divergence(before, after, first.validation_loss, weights))

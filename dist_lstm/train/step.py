@@ -186,7 +186,7 @@ def make_mean_loss(
         observed targets; NaN where there are none, infinity where the model's forecasts are non-finite.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def one_batch(inputs: Any, target: Any, weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
         return summed_loss(model, loss, inputs, target, False, weight)
 
