@@ -57,9 +57,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """With several workers, the tests of `RAYS` are the first, as one worker alone takes longest for them."""
+    """With several workers, what takes longest is first: `RAYS`, which have one worker, and files that train."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(RAYS))
+        first = (*RAYS, "tests/train/")
+        items.sort(key=lambda item: (not item.nodeid.startswith(RAYS), not item.nodeid.startswith(first)))
 
 
 @pytest.fixture

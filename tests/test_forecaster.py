@@ -155,6 +155,7 @@ def test_forecasts_have_nixtlas_column_names_and_the_time_zone_of_the_table():
     assert forecasts["ds"].iloc[0] == frame["timestamp"].iloc[-1] + pd.Timedelta(hours=1)
 
 
+@pytest.mark.slow
 def test_small_changes_far_from_zero_are_forecast_and_scored_as_they_are():
     y = 1.7e9 + 40 * np.sin(np.arange(120) * 2 * np.pi / 7)
     frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=120), "y": y})
@@ -169,6 +170,7 @@ def test_small_changes_far_from_zero_are_forecast_and_scored_as_they_are():
     assert (forecasts["LSTM-hi-80"] > forecasts["LSTM-lo-80"]).all()
 
 
+@pytest.mark.slow
 def test_a_counter_beyond_32_bits_goes_on_rising_in_the_model_file_alone(tmp_path):
     import keras
 
@@ -186,6 +188,7 @@ def test_a_counter_beyond_32_bits_goes_on_rising_in_the_model_file_alone(tmp_pat
     assert np.abs(median - (1e9 + 200 + np.arange(6))).max() < 1
 
 
+@pytest.mark.slow
 def test_a_pickle_and_a_copy_take_the_model_along(tmp_path):
     forecaster = Forecaster.fit(table("a"), HORIZON, season_length=6, overrides=SETTINGS)
     expected, pickled, copied = forecaster.predict(), pickle.dumps(forecaster), copy.deepcopy(forecaster)
@@ -211,6 +214,7 @@ def test_a_saved_forecaster_may_be_used_by_threads_and_from_a_folder_that_is_loc
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_series_that_cannot_be_used_are_warned_of_and_listed():
     frame = pd.concat([table("ab"), table("xyzuv").assign(y=np.nan)])
     with warnings.catch_warnings(record=True) as caught:
@@ -244,6 +248,7 @@ def test_cutoffs_that_are_not_whole_numbers_are_refused_by_their_own_name(fitted
     assert "backtest." not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_policy_and_the_generators_of_the_process_are_left_as_they_are():
     import keras
 
@@ -311,6 +316,7 @@ def test_what_cannot_be_read_is_refused_in_the_words_of_python(frame, message):
     assert "--out" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["quantile", "mae"])
 def test_the_scale_of_a_series_is_that_of_its_training(head):
     overrides = SETTINGS | {"model.scaling_by": "series", "model.head": head}
@@ -318,6 +324,7 @@ def test_the_scale_of_a_series_is_that_of_its_training(head):
     pd.testing.assert_frame_equal(forecaster.predict(table("ab")), forecaster.predict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int32", "uint64", "category"])
 def test_forecasts_scores_and_rejected_series_can_be_merged_with_the_table(kind):
     frame = table("0123456789", steps=60)
@@ -338,6 +345,7 @@ def test_forecasts_scores_and_rejected_series_can_be_merged_with_the_table(kind)
         assert list(tables[0]["unique_id"].unique()) == list(range(3, 13)), "in the order of numbers"
 
 
+@pytest.mark.slow
 def test_a_series_is_known_whatever_the_type_of_its_name():
     frame = table("01", steps=60).astype({"unique_id": int})
     forecaster = Forecaster.fit(

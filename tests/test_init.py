@@ -503,6 +503,7 @@ def test_the_table_of_the_quickstart_gets_what_its_config_says(table, init):
     assert config.task.model_dump(include=task) == quickstart.task.model_dump(include=task)
 
 
+@pytest.mark.slow
 def test_every_real_table_gets_a_config(real_data):
     tables = sorted(real_data.glob("*/*.parquet"))
     assert len(tables) > 20

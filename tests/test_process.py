@@ -37,6 +37,7 @@ def run(folder: Path, *words: str, shell: str = "", **options) -> subprocess.Com
     return subprocess.run(command, cwd=folder, check=False, text=True, **streams)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [*COMMANDS, ["plan", "job.yaml"]], ids=" ".join)
 def test_a_command_whose_output_nobody_reads_ends_in_silence_as_if_by_its_signal(folder, words):
     reading, writing = os.pipe()
@@ -92,6 +93,7 @@ def test_closed_streams_change_neither_the_work_nor_the_other_streams(folder, us
     assert shards(folder / "out") == usual[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", ["2>&-", "<&- >&- 2>&-"])
 def test_tensorflow_starts_with_closed_streams(folder, streams):
     done = run(folder, "plan", "job.yaml", shell=streams)

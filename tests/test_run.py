@@ -435,6 +435,7 @@ class TestRefitsThatDiverge:
 
         monkeypatch.setattr(phases, "fit", fit)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("factor", [1000, np.nan])
     def test_the_first_model_is_kept_and_every_result_says_so(self, table, tmp_path, monkeypatch, factor):
         self.spoil(monkeypatch, lambda weights: weights * np.float32(factor))

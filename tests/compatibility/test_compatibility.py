@@ -120,6 +120,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_is_resumed_or_refused_on_one_line(released):
     # In a process of its own, since deterministic ops can't be switched off again.
     ended = subprocess.run(

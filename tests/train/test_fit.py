@@ -79,6 +79,7 @@ def test_the_weights_kept_are_those_with_the_least_smoothed_validation_loss(tmp_
     assert make_mean_loss(fitted.model, LOSS)(validation()) == pytest.approx(losses[best], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_callback_is_called_after_every_epoch_once_its_checkpoint_is_written_and_changes_nothing(tmp_path, ema):
     calls = []
@@ -213,7 +214,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, act: Any = None) -> 
 @pytest.mark.parametrize(
     ("changes", "stops"),
     [
-        ({}, (3, 8, 22)),
+        pytest.param({}, (3, 8, 22), marks=pytest.mark.slow),
         pytest.param({"ema": 0.9, "checkpoint_every": 4}, (7, 15), marks=pytest.mark.same_bytes),
         pytest.param({"patience": 1, "learning_rate": 0.2}, (9,), marks=pytest.mark.slow),
         pytest.param({"precision": "float16", "accumulate": 2}, (11,), marks=pytest.mark.slow),

@@ -265,6 +265,7 @@ def fit_alone(name: str, folder: Path, models: FusedModels, shape: ModelSettings
     return fit(trainer, phase, monitor)
 
 
+@pytest.mark.slow
 def test_a_member_is_trained_and_stopped_as_the_ordinary_loop_does_it(tmp_path):
     models, shape = make()
     fused = train_all(models, members(), slots=3)

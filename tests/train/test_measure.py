@@ -98,6 +98,7 @@ def test_a_loss_that_is_no_number_from_the_start_is_the_users_error(work, monkey
         measure(work(learning_rate="auto"))
 
 
+@pytest.mark.slow
 def test_both_are_measured_on_real_steps(work):
     training = work(batch_size="auto", learning_rate="auto", max_steps=2, steps_per_epoch=1)
     result = measure(training)

@@ -24,6 +24,7 @@ def weights_of(models: list) -> list[np.ndarray]:
     return [weight for model in models for weight in model.get_weights()]
 
 
+@pytest.mark.slow
 @pytest.mark.same_bytes
 def test_a_member_is_the_model_that_its_settings_give_alone(work):
     trainings = MemberTrainings(ensemble(work(), **{"model.variants": [], "model.members": 2}))
@@ -38,6 +39,7 @@ def test_a_member_is_the_model_that_its_settings_give_alone(work):
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(work, monkeypatch):
     job = ensemble(work())
     undisturbed = MemberTrainings(ensemble(replace(work(), shards=job.shards))).train().fitted
@@ -63,6 +65,7 @@ def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(work, monk
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", ["median", "mean", "weights"])
 def test_members_of_different_contexts_and_transforms_are_combined(work, combination):
     job = ensemble(work(), **{"model.combination": combination})

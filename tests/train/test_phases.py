@@ -136,6 +136,7 @@ class TestRefitsThatDiverge:
         refit = train_refit(job, train_phase(job))
         return refit, " ".join(job.monitor._console.file.getvalue().split())
 
+    @pytest.mark.slow
     def test_one_that_went_well_is_the_one_without_the_comparison(self, work):
         expected = train_phase(work(), refit_steps=8)
         job = work()

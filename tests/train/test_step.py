@@ -92,6 +92,7 @@ def test_two_replicas_and_one_end_with_the_same_weights(two_cpus):
     assert both_loss == pytest.approx(alone_loss, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "decoder", ["recursive", *(pytest.param(one, marks=SLOW) for one in ("direct", "segment"))]
 )
@@ -287,10 +288,9 @@ def test_a_batch_worked_through_in_parts_gives_the_same_steps(parts):
     assert divided_loss == pytest.approx(whole_loss, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-@pytest.mark.parametrize(
-    "decoder", ["direct", *(pytest.param(one, marks=SLOW) for one in ("segment", "recursive"))]
-)
+@pytest.mark.parametrize("decoder", ["direct", "segment", "recursive"])
 def test_half_precision_trains_nearly_as_float32_with_weights_that_are_float32(precision, decoder):
     _, expected = train(ONE_DEVICE, [12], decoder=decoder)
     weights, loss = train(ONE_DEVICE, [12], decoder=decoder, precision=precision)
