@@ -9,13 +9,14 @@ from keras import ops
 
 
 def at_steps(values: keras.KerasTensor, step: keras.KerasTensor) -> keras.KerasTensor:
-    """The values of each window at some of its steps, `[B, K]`.
-
-    One op of TensorFlow, where `take_along_axis` of Keras has twenty.
+    """The values of each window at some of its steps: one op of TensorFlow, where `take_along_axis` has twenty.
 
     Args:
         values: Values, `[B, T]`.
         step: Steps, `[B, K]`, 0 to T - 1.
+
+    Returns:
+        The values, `[B, K]`.
     """
     return tf.gather(values, step, batch_dims=1)
 
