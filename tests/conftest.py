@@ -59,8 +59,7 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(config, items) -> None:
     """With several workers, what takes longest is first: `RAYS`, which have one worker, and files that train."""
     if hasattr(config, "workerinput"):
-        first = (*RAYS, "tests/train/")
-        items.sort(key=lambda item: (not item.nodeid.startswith(RAYS), not item.nodeid.startswith(first)))
+        items.sort(key=lambda item: (not item.nodeid.startswith(RAYS), not item.nodeid.startswith("tests/train/")))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import functools
 import itertools
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -84,6 +85,16 @@ def test_without_a_transform_there_is_no_change_among_the_features(method, windo
     np.testing.assert_array_equal(actual["features"], none["features"][..., :2])
     for name in ("base", "scale", "unit"):
         np.testing.assert_array_equal(actual[name], none[name])
+
+
+@pytest.mark.parametrize("with_transform", [False, True])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_the_shapes_and_types_that_a_model_is_built_with_are_those_of_the_values(kind, with_transform):
+    layer, y = Normalise("robust", SEASON, HORIZON), np.zeros((len(CODES), CONTEXT), kind)
+    inputs = [y, CODES] if with_transform else [y]
+    symbols = [keras.KerasTensor((None, *one.shape[1:]), one.dtype.name) for one in inputs]
+    expected = {name: ((len(y), *one.shape[1:]), one.dtype) for name, one in layer(*symbols).items()}
+    assert {name: (tuple(one.shape), one.dtype.name) for name, one in layer(*inputs).items()} == expected
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ RICH = replace(TASK, transformed=True, series=5, vocabulary=Vocabulary(5, (("col
 FULL = replace(RICH, series_scaling="standard", calendar=True, freq=Frequency("D"))
 SETTINGS = TrainSettings(batch_size=BATCH, max_steps=40, warmup_steps=5, learning_rate=0.01, clip_norm=0.5)
 SETTINGS_CHANGED = {"accumulate", "precision", "ema"}
-SLOW = pytest.mark.slow
 ONE_DEVICE = tf.distribute.get_strategy()
 
 
@@ -93,9 +92,7 @@ def test_two_replicas_and_one_end_with_the_same_weights(two_cpus):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "decoder", ["recursive", *(pytest.param(one, marks=SLOW) for one in ("direct", "segment"))]
-)
+@pytest.mark.parametrize("decoder", ["recursive", "direct", "segment"])
 def test_so_do_they_with_embeddings_and_transforms(two_cpus, decoder):
     """The gradient of an embedding comes as slices of it, other rows on each replica."""
     alone, alone_loss = train(ONE_DEVICE, [12], RICH, decoder=decoder, series_embedding=3)
@@ -279,7 +276,7 @@ def test_the_mean_loss_of_padded_batches_is_that_of_the_windows(task):
         assert mean_loss(batch_size) == pytest.approx(whole, rel=1e-6)
 
 
-@pytest.mark.parametrize("parts", [4, pytest.param(2, marks=SLOW)])
+@pytest.mark.parametrize("parts", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_batch_worked_through_in_parts_gives_the_same_steps(parts):
     whole, whole_loss = train(ONE_DEVICE, [12], RICH, series_embedding=3)
     divided, divided_loss = train(ONE_DEVICE, [12], RICH, series_embedding=3, accumulate=parts)
