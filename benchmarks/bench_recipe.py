@@ -62,6 +62,8 @@ CHANGES: Mapping[str, Change] = {
     "transform log": {"data.transform": "log1p"},
     "base: last season": _base(),
     "log, base: last season": _base("log1p_"),
+    "no statistics": {"model.statistics": False},
+    "errors in units of scale": {"model.loss_unit": "scale"},
     "gaps not filled": {"model.fill_missing": False},
     "scaling mean_abs": {"model.scaling": "mean_abs"},
     "scaling standard": {"model.scaling": "standard"},

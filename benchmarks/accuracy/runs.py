@@ -51,7 +51,8 @@ class Job:
 def run_job(job: Job, data: Path, scratch: Path, threads: int | str = "auto") -> dict[str, Any]:
     """Train, forecast and score one table with `dist-lstm run`.
 
-    A job that stays inside of the training range is scored on the run's own backtest, whatever the protocol.
+    Inside of the training range a competition is held one horizon earlier; any other table is scored on the run's
+    own backtest.
 
     Args:
         job: The run to make.
@@ -76,11 +77,15 @@ def run_job(job: Job, data: Path, scratch: Path, threads: int | str = "auto") ->
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1], "seconds": seconds}
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    match "rolling" if job.inside else table.protocol:
+    match "rolling" if job.inside and table.protocol == "windows" else table.protocol:
         case "rolling":
             scores = {name: value for name, value in metrics["backtest"].items() if isinstance(value, dict)}
         case "competition":
-            scores = _score_competition(out, table, data)
+            scores = _score_competition(out, _test_file(job, data, scratch))
+            if table.naive2 is not None and not job.inside:
+                smape, mase = table.naive2
+                for one in scores.values():
+                    one["owa"] = (one["smape"] / smape + one["mase"] / mase) / 2
         case "windows":
             scores = {"LSTM": score_windows(out / "backtest")}
     return {"scores": scores, "seconds": seconds, "training": metrics["training"]}
@@ -90,18 +95,21 @@ def _config(job: Job, data: Path, scratch: Path) -> dict[str, Any]:
     """The config of a job; a table that it needs in another form is written to `scratch`."""
     table, path = job.public_table, job.public_table.train_file(data)
     sections: dict[str, Any] = {}
-    if job.inside and table.protocol != "competition":
-        path = scratch / "inside.parquet"
-        without_test(pd.read_parquet(table.train_file(data)), table).to_parquet(path)
+    if job.inside:
+        frame, path = pd.read_parquet(path), scratch / "inside.parquet"
+        inside = without_test(frame, table)
+        inside.to_parquet(path)
+        if table.protocol == "competition":
+            frame.drop(inside.index).to_parquet(_test_file(job, data, scratch))
     elif table.protocol == "windows":
         path = scratch / "standardised.parquet"
         standardise(pd.read_parquet(table.train_file(data))).to_parquet(path)
         split = {"validation": _ETT_VALIDATION, "test": _ETT_TEST}
         sections = {"split": split, "backtest": {"windows": _ETT_TEST - table.horizon + 1, "stride": 1}}
-    elif table.protocol == "competition" and not job.inside:
+    if table.protocol == "competition":
         sections = {"split": {"test": 0}}
     context = {"context_length": int(job.table.split("_")[1])} if table.protocol == "windows" else {}
-    refit = table.protocol == "competition" and not job.inside
+    refit = table.protocol == "competition"
     return {
         "task": table.task | context,
         "data": {"path": str(path)},
@@ -117,16 +125,18 @@ def without_test(frame: pd.DataFrame, table: PublicTable) -> pd.DataFrame:
         table: The table.
 
     Returns:
-        The same columns: of the standardised windows those before the test months, otherwise all but the last
-        horizons of each series that the default backtest of the table scores.
+        The same columns: of a competition all but the last horizon, of the standardised windows those before the
+        test months, otherwise all but the last horizons of each series that the default backtest scores.
     """
     if table.protocol == "windows":
         return standardise(frame).groupby("unique_id", sort=False).head(_ETT_TRAIN + _ETT_VALIDATION)
     lengths = frame["unique_id"].value_counts()
+    position = frame.groupby("unique_id", sort=False).cumcount()
+    if table.protocol == "competition":
+        return frame[position < frame["unique_id"].map(lengths) - table.horizon]
     statistics = DatasetStatistics(freq=1, steps=len(frame), median=int(lengths.median()))
     config = parse_config({"task": {"horizon": table.horizon}, "data": {"path": table.path}})
     test = resolve(config, statistics).split.test
-    position = frame.groupby("unique_id", sort=False).cumcount()
     return frame[position < frame["unique_id"].map(lengths) - test]
 
 
@@ -164,18 +174,17 @@ def score_windows(backtest: Path) -> dict[str, float]:
     return {"mse": squared / points, "mae": absolute / points}
 
 
-def _score_competition(out: Path, table: PublicTable, data: Path) -> dict[str, Any]:
-    """Scores of a run's forecasts against the competition's own test file, and OWA where Naive2 is known."""
+def _test_file(job: Job, data: Path, scratch: Path) -> Path:
+    """Where the actual values of a competition are."""
+    return scratch / "actuals.parquet" if job.inside else job.public_table.test_file(data)
+
+
+def _score_competition(out: Path, actuals: Path) -> dict[str, Any]:
+    """Scores of a run's forecasts against the actual values of a competition."""
     from dist_lstm.config.resolved import load_resolved
     from dist_lstm.data.shards import open_shards
     from dist_lstm.evaluate.actuals import evaluate_forecasts
 
     config, shards = load_resolved(out / "config.yaml"), open_shards(out / "shards")
-    actuals = str(table.test_file(data))
-    result = evaluate_forecasts(shards, config, shards.make_task(config), actuals, out / "forecasts")
-    scores = {name: value for name, value in result.items() if isinstance(value, dict)}
-    if table.naive2 is not None:
-        smape, mase = table.naive2
-        for one in scores.values():
-            one["owa"] = (one["smape"] / smape + one["mase"] / mase) / 2
-    return scores
+    result = evaluate_forecasts(shards, config, shards.make_task(config), str(actuals), out / "forecasts")
+    return {name: value for name, value in result.items() if isinstance(value, dict)}

@@ -211,10 +211,15 @@ def _from_start(key: str, statistics: DatasetStatistics, horizon: int, after: in
 
 
 def _scaling(config: Config, season: int) -> dict[str, Default]:
+    result = {
+        "model.loss_unit": Default("seasonal_change", "errors count as in MASE"),
+        "model.statistics": Default(True, "scaling takes them out"),
+    }
     if config.model.scaling_by == "series":
-        return {"model.scaling": Default("robust", "scaling_by series has no level")}
+        return {"model.scaling": Default("robust", "scaling_by series has no level")} | result
     usual = ("robust", "there is a season") if season > 1 else ("level", "there is no season")
-    return {"model.scaling": Default(*usual)}
+    usual = Default(*usual)
+    return {"model.scaling": usual} | result
 
 
 def _ensemble(config: Config) -> dict[str, Default]:

@@ -18,6 +18,7 @@ from dist_lstm.config.load import changed_values, load_config, validate
 from dist_lstm.config.schema import (
     BacktestSettings,
     Config,
+    LossUnit,
     ModelSettings,
     Scaling,
     SplitSettings,
@@ -49,6 +50,8 @@ class ResolvedModelSettings(ModelSettings):
 
     segment_length: int = Field(ge=1)
     scaling: Scaling = "robust"
+    loss_unit: LossUnit = "scale"
+    statistics: bool = False
     units: tuple[Units, ...] = Field(min_length=1)
     members: int = Field(default=1, ge=1)
     variants: tuple[dict[str, Any], ...] = ()

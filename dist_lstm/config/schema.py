@@ -30,6 +30,7 @@ Start = Annotated[
     ),
 ]
 Units = Annotated[int, Field(ge=1, le=65536)]
+LossUnit = Literal["scale", "seasonal_change"]
 Scaling = Literal["standard", "robust", "minmax", "mean_abs", "level", "none"]
 Baseline = Literal["SeasonalNaive", "Naive", "Drift", "Naive2", "Theta", "DampedTrend"]
 #: The baseline that skill compares with.
@@ -120,6 +121,17 @@ class ModelSettings(Section):
         default="quantile",
         description="Output of the model and its loss: quantiles with the pinball loss, or one value with the "
         "MAE, MSE or Huber loss.",
+    )
+    loss_unit: LossUnit | None = Field(
+        default=None,
+        description="Unit of the errors in the loss: the scale of each context, in which all windows count alike; "
+        "or its mean absolute change from season to season, as in MASE.",
+    )
+    statistics: StrictBool | None = Field(
+        default=None,
+        description="Give the network statistics of each context that scaling takes out: logs of the deviation "
+        "relative to the level, and of the changes from season to season and from step to step relative to the "
+        "deviation.",
     )
     scaling: Scaling | None = Field(
         default=None,

@@ -1,6 +1,6 @@
 """The base of all groups of settings."""
 
-from typing import Annotated, Any, Literal, LiteralString, TypeVar
+from typing import Annotated, Any, Literal, LiteralString, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -44,6 +44,10 @@ def uncapitalised(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
+def _takes_bool(annotation: Any) -> bool:
+    return annotation is bool or any(_takes_bool(one) for one in get_args(annotation))
+
+
 class Section(BaseModel):
     """A group of settings: frozen, and unknown keys are refused."""
 
@@ -53,6 +57,6 @@ class Section(BaseModel):
     @classmethod
     def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse booleans as numbers: Python, and so pydantic, takes true for 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[str(info.field_name)].annotation):
             raise PydanticCustomError("bool_given", "input should not be true or false")
         return value

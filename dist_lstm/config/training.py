@@ -157,5 +157,6 @@ class TrainSettings(Section):
     )
     refit: StrictBool = Field(
         default=True,
-        description="Train the final model on whole series, for the number of steps chosen on validation.",
+        description="Train the final model on whole series, for as many passes over their windows as were "
+        "chosen on validation, at most four times the steps; the learning rate decays over them.",
     )

@@ -26,6 +26,8 @@ from dist_lstm.data.windows import Cutoffs, Extents, WindowCutter, training_cuto
 
 #: Batches cut at once: handing a block to tf.data costs about 0.2 ms, whatever its size.
 BLOCK = 16
+#: A training on whole series takes at most so many times the steps of the first.
+_LARGEST_RATIO = 4.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,23 @@ def make_sampling(config: MeasuredConfig, whole: bool) -> SamplingConfig:
         span=train.span,
         augmentation=augmentation if augmentation.active else None,
     )
+
+
+def refit_ratio(windows: int, whole: int) -> float:
+    """Steps of a training on whole series divided by those of the first: both pass as often over their windows.
+
+    Args:
+        windows: Windows that the first training draws from.
+        whole: Windows of whole series.
+
+    Returns:
+        The ratio, 1 to 4.
+
+    Example:
+        >>> refit_ratio(windows=500, whole=600)
+        1.2
+    """
+    return min(max(whole / max(windows, 1), 1.0), _LARGEST_RATIO)
 
 
 class Part(NamedTuple):

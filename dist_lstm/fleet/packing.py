@@ -196,5 +196,5 @@ def count_starting(path: Path) -> tuple[int, int]:
 
 
 def model_steps(config: ResolvedConfig) -> int:
-    """Maximum number of training steps per model, over both trainings."""
+    """Training steps per model by which packs are sized; on whole series a model may take more."""
     return config.train.max_steps * (2 if config.train.refit else 1)

@@ -13,7 +13,7 @@ from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
 from dist_lstm.data.fused_windows import GroupWindows
 from dist_lstm.data.panel import Panel
-from dist_lstm.data.sampling import make_sampling
+from dist_lstm.data.sampling import make_sampling, refit_ratio
 from dist_lstm.fleet.packing import Group
 from dist_lstm.train.divergence import divergence
 
@@ -100,7 +100,10 @@ class GroupTrainer:
             return [TrainedGroup(group, before[group.name], before[group.name]) for group in groups]
         sound = [group for group in groups if before[group.name].failure is None]
         whole = self._windows(panel, whole=True)
-        after = fit(whole, [member(group, 1, before[group.name].steps) for group in sound])
+        steps = {
+            group.name: self._refit_steps(group, before[group.name].steps, (windows, whole)) for group in sound
+        }
+        after = fit(whole, [member(group, 1, steps[group.name]) for group in sound])
         refused = self._refused(windows, sound, before, after)
         return [
             TrainedGroup(group, before[name], before[name] if name in refused else after[name], refused.get(name))
@@ -108,6 +111,10 @@ class GroupTrainer:
             else TrainedGroup(group, before[name], before[name])
             for group in groups
         ]
+
+    @staticmethod
+    def _refit_steps(group: Group, chosen: int, windows: tuple[GroupWindows, GroupWindows]) -> int:
+        return round(chosen * refit_ratio(*(one.available(group.indices) for one in windows)))
 
     def _windows(self, panel: Panel, whole: bool) -> GroupWindows:
         return GroupWindows(panel, self.task, make_sampling(self.config, whole))

@@ -98,19 +98,24 @@ class CalendarFeatures(keras.layers.Layer):
 
 
 def describe_series(
-    inputs: Mapping[str, keras.KerasTensor], task: Task, settings: ResolvedModelSettings
+    inputs: Mapping[str, keras.KerasTensor],
+    statistics: keras.KerasTensor | None,
+    task: Task,
+    settings: ResolvedModelSettings,
 ) -> keras.KerasTensor | None:
     """Features of a series other than its values.
 
     Args:
         inputs: Model inputs by name.
+        statistics: Statistics of the context, `[B, 3]`; None for none.
         task: Number of series and vocabularies.
         settings: Size of the series' embedding and share of unknown ids.
 
     Returns:
-        Embeddings of the series and of its categories, and its numbers, `[B, E]`; None if there are none.
+        The statistics, embeddings of the series and of its categories, and its numbers, `[B, E]`; None if there
+        are none.
     """
-    parts = []
+    parts = [] if statistics is None else [statistics]
     if "series" in inputs:
         ids = IdDropout(settings.id_dropout, name="series_dropout")(inputs["series"])
         layer = keras.layers.Embedding(task.series + 1, settings.series_embedding, name="series_embedding")
@@ -123,7 +128,7 @@ def describe_series(
             parts.append(layer(ids[:, number]))
     if "numbers" in inputs:
         parts.append(KnownNumbers(name="numbers_known")(inputs["numbers"]))
-    return ops.concatenate(parts, axis=-1) if parts else None
+    return ops.concatenate(parts, axis=-1) if len(parts) > 1 else (parts[0] if parts else None)
 
 
 def calendar_waves(

@@ -28,6 +28,7 @@ from dist_lstm.config.task import Task
 from dist_lstm.model.fused_layers import FUSED_LAYERS, Fused, Noise, Weights, repeat_models
 from dist_lstm.model.lstm import build_model
 from dist_lstm.model.scaling import normalise_target
+from dist_lstm.model.statistics import is_described, loss_weight
 
 #: Model inputs that only scaling reads.
 _OF_SCALING = frozenset({"y", "transform", "series_scale"})
@@ -78,12 +79,17 @@ class FusedModel:
 
     @property
     def network_inputs(self) -> dict[str, keras.KerasTensor]:
-        """Symbolic inputs of the network by name: `features`, `[B, T, F]`, and model inputs other than values."""
-        # The only one of the layer's outputs with three axes; Keras gives them as a list.
-        features = [one for one in self.ordinary.get_layer("normalise").output if len(one.shape) == 3]
-        return dict(zip(["features"], features, strict=True)) | {
-            name: one for name, one in self.ordinary.input.items() if name not in _OF_SCALING
-        }
+        """Symbolic inputs of the network by name.
+
+        `features`, `[B, T, F]`; `statistics`, `[B, 3]`, if the network takes them; and model inputs other than
+        values.
+        """
+        # Keras gives the outputs of a layer as a list, in the order of their names.
+        _, features, _, _ = self.ordinary.get_layer("normalise").output
+        result = {"features": features}
+        if self.settings.statistics:
+            _, result["statistics"] = self.ordinary.get_layer("context_statistics").output
+        return result | {name: one for name, one in self.ordinary.input.items() if name not in _OF_SCALING}
 
     @property
     def window_bytes(self) -> int:
@@ -101,14 +107,23 @@ class FusedModel:
             target: Targets, `[B, H]`, in target units; NaN is missing.
 
         Returns:
-            Inputs of the network, each `[B, ...]`; and targets in the network's units, `[B, H]`, NaN where one is
-            not used: if it is missing, and in a window whose context does not vary.
+            Inputs of the network, each `[B, ...]`, and `weight`, `[B]`, how much the errors of each window count;
+            and targets in the network's units, `[B, H]`, NaN where one is not used: if it is missing, and in a
+            window whose context does not vary.
         """
         transform, layer = inputs.get("transform"), self.ordinary.get_layer("normalise")
         normalised = layer(inputs["y"], transform=transform, series_scale=inputs.get("series_scale"))
+        described = {}
+        if is_described(self.settings):
+            describe = self.ordinary.get_layer("context_statistics")
+            described = describe(inputs["y"], normalised["unit"], transform=transform)
         counted = tf.logical_and(tf.logical_not(tf.math.is_nan(target)), normalised["scale"] > 0)
         scaled = normalise_target(tf.where(counted, target, tf.zeros_like(target)), normalised, transform)
-        features = {name: inputs.get(name, normalised.get(name)) for name in self.network_inputs}
+        features = {name: {**inputs, **normalised, **described}[name] for name in self.network_inputs}
+        weight = tf.ones_like(normalised["scale"], tf.float32)
+        if self.settings.loss_unit == "seasonal_change":
+            weight = loss_weight(normalised["scale"], described["seasonal_change"])
+        features["weight"] = weight[:, 0]
         return features, tf.where(counted, scaled, tf.fill(tf.shape(scaled), float("nan")))
 
     def network(self, weights: Weights, inputs: Mapping[str, tf.Tensor], noise: Noise | None = None) -> tf.Tensor:
@@ -116,7 +131,8 @@ class FusedModel:
 
         Args:
             weights: Weights of the models.
-            inputs: As `normalise` gives them, each `[M, B, ...]` or the same for all models, `[B, ...]`.
+            inputs: As `normalise` gives them, each `[M, B, ...]` or the same for all models, `[B, ...]`; weights
+                of windows are not used.
             noise: Dropout during training; None for none.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Missing values of a context, filled from the context alone, in the graph.
+"""Contexts with missing values, in the graph: means, changes, and gaps filled from the context alone.
 
 Axes: B batch, T context.
 """
@@ -19,6 +19,22 @@ def at_steps(values: keras.KerasTensor, step: keras.KerasTensor) -> keras.KerasT
         The values, `[B, K]`.
     """
     return tf.gather(values, step, batch_dims=1)
+
+
+def mean_of_observed(values: keras.KerasTensor, observed: keras.KerasTensor) -> keras.KerasTensor:
+    """Mean of the observed values of each window, `[B, 1]`; 0 if there are none."""
+    count = ops.sum(observed, axis=1, keepdims=True)
+    return ops.sum(values * observed, axis=1, keepdims=True) / ops.maximum(count, 1.0)
+
+
+def changes(
+    values: keras.KerasTensor, observed: keras.KerasTensor, lag: int
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Differences to the value some steps before, 0 if one is missing, and 1 where both exist, both `[B, T]`."""
+    lag = min(lag, values.shape[1])
+    before, both = (ops.pad(one[:, :-lag], ((0, 0), (lag, 0))) for one in (values, observed))
+    both = both * observed
+    return (values - before) * both, both
 
 
 def _running_max(values: keras.KerasTensor) -> keras.KerasTensor:

@@ -38,6 +38,7 @@ from dist_lstm.model.cudnn import check_precision
 from dist_lstm.model.encoder import encode
 from dist_lstm.model.heads import apply_head, head_parameters
 from dist_lstm.model.scaling import Denormalise, Normalise
+from dist_lstm.model.statistics import ContextStatistics, is_described, loss_weight
 from dist_lstm.model.transform import FixedTransform
 
 #: Precisions in which the network computes with half the bits of its weights.
@@ -75,8 +76,9 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
     Returns:
         A model from the inputs of `input_spec(task)` to `forecast`, `[B, H, P]`, in target units; and the outputs
         for training: `scaled`, the same forecasts in units of scale, `[B, H, P]`, and `base`, `[B, H]`, `scale`
-        and `unit`, `[B, 1]`, of `dist_lstm.model.scaling`, and `transform`, `[B, 2]`, where the task sets one. A
-        context without any value is forecast as 0; `dist_lstm.forecast.predict` replaces that by NaN.
+        and `unit`, `[B, 1]`, of `dist_lstm.model.scaling`, `transform`, `[B, 2]`, where the task sets one, and
+        `weight`, `[B, 1]`, where errors are in units of the seasonal change. A context without any value is
+        forecast as 0; `dist_lstm.forecast.predict` replaces that by NaN.
 
     Raises:
         ValueError: If the segment length is not resolved or does not divide the context.
@@ -94,7 +96,12 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
         settings.scaling, task.season_length, task.horizon, settings.fill_missing, name="normalise"
     )
     normalised = normalise(inputs["y"], transform=transform, series_scale=inputs.get("series_scale"))
-    series = describe_series(inputs, task, settings)
+    described = {}
+    if is_described(settings):
+        describe = ContextStatistics(task.season_length, name="context_statistics")
+        described = describe(inputs["y"], normalised["unit"], transform=transform)
+    statistics = described["statistics"] if settings.statistics else None
+    series = describe_series(inputs, statistics, task, settings)
     features = normalised.pop("features")
     segments = ops.reshape(features, (-1, context // segment, features.shape[-1] * segment))
     if precision == "float16":
@@ -112,6 +119,8 @@ def build_model(task: Task, settings: ResolvedModelSettings, precision: str = "f
     outputs = {"forecast": forecast, "scaled": scaled, **normalised}
     if task.transform:
         outputs["transform"] = transform
+    if settings.loss_unit == "seasonal_change":
+        outputs["weight"] = loss_weight(normalised["scale"], described["seasonal_change"])
     return keras.Model(inputs, outputs, name="dist_lstm")
 
 

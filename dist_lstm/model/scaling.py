@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from dist_lstm.model.gaps import at_steps, fill_gaps
+from dist_lstm.model.gaps import at_steps, changes, fill_gaps, mean_of_observed
 from dist_lstm.model.level import smoothed_level
 from dist_lstm.model.transform import signed_log
 
@@ -47,12 +47,6 @@ def _to_network(scaled: keras.KerasTensor) -> keras.KerasTensor:
     return ops.cast(ops.clip(scaled, -_FARTHEST, _FARTHEST), "float32")
 
 
-def _safe_mean(values: keras.KerasTensor, observed: keras.KerasTensor) -> keras.KerasTensor:
-    """Mean of the observed values of each window, `[B, 1]`; 0 if there are none."""
-    count = ops.sum(observed, axis=1, keepdims=True)
-    return ops.sum(values * observed, axis=1, keepdims=True) / ops.maximum(count, 1.0)
-
-
 def _sorted_quantiles(
     ordered: keras.KerasTensor, count: keras.KerasTensor, levels: Sequence[float]
 ) -> list[keras.KerasTensor]:
@@ -63,16 +57,6 @@ def _sorted_quantiles(
     low = at_steps(ordered, ops.cast(below, "int32"))
     high = at_steps(ordered, ops.cast(ops.minimum(below + 1.0, last), "int32"))
     return ops.split(low + (high - low) * (rank - below), len(levels), axis=1)
-
-
-def _changes(
-    values: keras.KerasTensor, observed: keras.KerasTensor, lag: int
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Differences to the value some steps before, 0 if one is missing, and 1 where both exist, both `[B, T]`."""
-    lag = min(lag, values.shape[1])
-    before, both = (ops.pad(one[:, :-lag], ((0, 0), (lag, 0))) for one in (values, observed))
-    both = both * observed
-    return (values - before) * both, both
 
 
 @keras.saving.register_keras_serializable("dist_lstm")
@@ -207,12 +191,12 @@ class Normalise(keras.layers.Layer):
         level = ops.where(kind == 2, ops.mean(season, axis=1, keepdims=True), level)
         repeated = ops.tile(season, (1, -(-self.horizon // self.season_length)))[:, : self.horizon]
         base = ops.where(kind == 2, repeated, ops.repeat(level, self.horizon, axis=1))
-        by_step, _ = _changes(*filled, 1)
-        by_season, _ = _changes(*filled, self.season_length)
-        observed_changes, pairs = _changes(values, observed, self.season_length)
+        by_step, _ = changes(*filled, 1)
+        by_season, _ = changes(*filled, self.season_length)
+        observed_changes, pairs = changes(values, observed, self.season_length)
         if self.method != "none":
             # The scale of MASE: a regular series has the same weight as a noisy one.
-            spread = ops.maximum(_safe_mean(ops.abs(observed_changes), pairs), _LEAST_SPREAD * scale)
+            spread = ops.maximum(mean_of_observed(ops.abs(observed_changes), pairs), _LEAST_SPREAD * scale)
             measured = ops.logical_and(scale > 0, ops.any(pairs > 0, axis=1, keepdims=True))
             scale = ops.where(ops.logical_and(kind == 2, measured), spread, scale)
         change = ops.where(kind == 2, by_season, by_step) / ops.where(scale > 0, scale, ops.ones_like(scale))
@@ -221,16 +205,16 @@ class Normalise(keras.layers.Layer):
     def _location_and_scale(
         self, values: keras.KerasTensor, observed: keras.KerasTensor, unit: keras.KerasTensor
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        mean = _safe_mean(values, observed)
+        mean = mean_of_observed(values, observed)
         if self.method == "none":
             return ops.zeros_like(mean), 1 / unit
         if self.method == "mean_abs":
-            return ops.zeros_like(mean), _safe_mean(ops.abs(values), observed)
+            return ops.zeros_like(mean), mean_of_observed(ops.abs(values), observed)
         if self.method == "level":
             level = smoothed_level(values, observed, self.season_length, mean)
-            return level, _safe_mean(ops.abs(values - level), observed)
+            return level, mean_of_observed(ops.abs(values - level), observed)
         if self.method == "standard":
-            return mean, ops.sqrt(_safe_mean(ops.square(values - mean), observed))
+            return mean, ops.sqrt(mean_of_observed(ops.square(values - mean), observed))
         infinity = ops.full_like(values, float("inf"))
         ordered = ops.sort(ops.where(observed > 0, values, infinity), axis=1)
         # A window without any value has nothing to sort: all its values become 0.
@@ -241,7 +225,7 @@ class Normalise(keras.layers.Layer):
             return low, high - low
         lower, median, upper = _sorted_quantiles(ordered, count, (0.25, 0.5, 0.75))
         iqr = upper - lower
-        deviation = _safe_mean(ops.abs(values - median), observed)
+        deviation = mean_of_observed(ops.abs(values - median), observed)
         return median, ops.where(iqr > (0.0 if _is_exact(values) else _ROUNDING), iqr, deviation)
 
     @staticmethod

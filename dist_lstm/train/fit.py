@@ -116,6 +116,7 @@ class _Training:
 
     def __init__(self, trainer: Trainer, phase: Phase, monitor: Monitor) -> None:
         self._state = trainer.state
+        self._state.set_steps(phase.steps)
         self._processes = trainer.processes
         self._settings = trainer.settings
         self._phase = phase

@@ -96,17 +96,18 @@ _LEAST_SHARE = 0.5
 class _Budget:
     """The seconds that are left of `train.budget`.
 
-    The first trainings of all members may take half of it where each is trained a second time, on whole series.
+    The first trainings of all members may take the share of their steps where each is trained a second time.
     A member is trained as if it were the last, so that the first ones are complete whatever the budget.
 
     Args:
         seconds: The budget; None for no limit.
-        refit: Whether members are trained a second time.
+        refit_ratio: Steps of the second training of a member, on whole series, divided by those of the first; 0
+            where there is none.
     """
 
-    def __init__(self, seconds: float | None, refit: bool) -> None:
+    def __init__(self, seconds: float | None, refit_ratio: float) -> None:
         self._seconds = float("inf") if seconds is None else seconds
-        self._share = 0.5 if refit else 1.0
+        self._share = 1 / (1 + refit_ratio)
         self._begin = time.perf_counter()
 
     def _spent(self, trainings: Sequence[Fitted]) -> float:
@@ -138,7 +139,7 @@ class MemberTrainings:
         task, settings = training.task, training.config.train
         #: Whether members are trained on whole series as well.
         self.refits = settings.refit and task.validation + task.test > 0
-        self._budget = _Budget(settings.budget, self.refits)
+        self._budget = _Budget(settings.budget, training.refit_ratio() if self.refits else 0.0)
         self._processes = make_process_group(training.strategy)
         self._samples: dict[Task, WindowSample] = {}
 
@@ -191,7 +192,7 @@ class MemberTrainings:
         return Trained(self.members, fitted, [Refit()] * len(fitted), self._weights(fitted))
 
     def refit(self, trained: Trained) -> Trained:
-        """Train each member on whole series, for the steps of its first training.
+        """Train each member on whole series, for as many passes as in its first training.
 
         Args:
             trained: The members after their first trainings.

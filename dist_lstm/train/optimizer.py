@@ -9,24 +9,31 @@ from dist_lstm.config.resolved import MeasuredTrainSettings
 
 
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a variable factor, 1 at first.
+    """A schedule times a variable factor, 1 at first, that can be shortened.
 
     Args:
         schedule: Learning rate by step.
+        steps: Steps of the schedule.
     """
 
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule) -> None:
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
         super().__init__()
         self._schedule = schedule
+        self._steps = steps
+        self._speed = keras.Variable(1.0, trainable=False, dtype="float32", name="schedule_speed")
         self.factor = keras.Variable(1.0, trainable=False, dtype="float32", name="learning_rate_factor")
 
     def __call__(self, step: Any) -> Any:
         """The learning rate of a step."""
-        return self._schedule(step) * self.factor
+        return self._schedule(keras.ops.cast(step, "float32") * self._speed) * self.factor
+
+    def shorten(self, steps: int) -> None:
+        """Go through the whole schedule in so many steps."""
+        self._speed.assign(self._steps / steps)
 
     def get_config(self) -> dict[str, Any]:
         """Settings to make the same schedule again."""
-        return {"schedule": self._schedule}
+        return {"schedule": self._schedule, "steps": self._steps}
 
 
 class ReducedAdamW(keras.optimizers.AdamW):
@@ -35,6 +42,11 @@ class ReducedAdamW(keras.optimizers.AdamW):
     Keras clips on each replica before it sums; the step of this package sums first, then clips. So the
     optimizer must not sum again.
     """
+
+    @property
+    def schedule(self) -> ScaledSchedule:
+        """The schedule of the learning rate."""
+        return self._learning_rate
 
     @property
     def learning_rate_factor(self) -> keras.Variable:
@@ -64,7 +76,7 @@ def make_optimizer(settings: MeasuredTrainSettings) -> keras.optimizers.Optimize
         warmup_steps=warmup,
     )
     optimizer = ReducedAdamW(
-        learning_rate=ScaledSchedule(schedule),
+        learning_rate=ScaledSchedule(schedule, steps),
         weight_decay=settings.weight_decay,
         use_ema=settings.ema > 0,
         ema_momentum=settings.ema,

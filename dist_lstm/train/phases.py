@@ -9,7 +9,7 @@ import keras
 
 from dist_lstm.config.resolved import MeasuredConfig
 from dist_lstm.config.task import Task
-from dist_lstm.data.sampling import TrainingWindows, make_sampling
+from dist_lstm.data.sampling import TrainingWindows, make_sampling, refit_ratio
 from dist_lstm.data.shards import Shards
 from dist_lstm.data.stream import (
     WindowSample,
@@ -71,6 +71,14 @@ class Training:
         if not self.shards.manifest.has_gaps:
             model = model.model_copy(update={"fill_missing": False})
         return build_model(self.task, model, self.config.train.precision)
+
+    def refit_ratio(self) -> float:
+        """Steps of the training on whole series divided by those of the first, as in `data.sampling`."""
+        first, whole = (
+            TrainingWindows(self.shards, self.task, make_sampling(self.config, one)).windows
+            for one in (False, True)
+        )
+        return refit_ratio(first, whole)
 
     def make_trainer(self) -> Trainer:
         """Build the model and its graphs."""
@@ -177,7 +185,7 @@ class Refit:
 
 
 def train_refit(training: Training, first: Fitted, trainer: Trainer | None = None) -> Refit:
-    """Train on whole series for the steps of the first training, and refuse the model if this diverged.
+    """Train on whole series for as many passes as the first training, and refuse the model if this diverged.
 
     Both models are compared on at most 4,096 windows of the range that both were trained on, chosen by the seed.
 
@@ -204,8 +212,9 @@ def train_refit(training: Training, first: Fitted, trainer: Trainer | None = Non
 
 
 def _refit(training: Training, first: Fitted, trainer: Trainer | None) -> Refit:
+    steps = round(first.steps * training.refit_ratio())
     try:
-        refit = train_phase(training, refit_steps=first.steps, trainer=trainer)
+        refit = train_phase(training, refit_steps=steps, trainer=trainer)
     except DivergedError as error:
         return Refit(refused=error.problem)
     config, task = training.config, training.task

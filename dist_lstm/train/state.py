@@ -95,6 +95,11 @@ class TrainState:
         with self.strategy.scope():
             self.optimizer.learning_rate_factor.assign(factor)
 
+    def set_steps(self, steps: int) -> None:
+        """Go through the whole schedule of the learning rate in so many steps."""
+        with self.strategy.scope():
+            self.optimizer.schedule.shorten(steps)
+
     def halve_rate(self) -> None:
         """Halve the learning rate of all steps to come."""
         self.set_rate(float(self.optimizer.learning_rate_factor.numpy()) / 2)

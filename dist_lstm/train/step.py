@@ -40,13 +40,13 @@ def summed_loss(
     """Loss of a batch, as the network forecasts (transformed, in units of scale), summed over observed targets.
 
     Args:
-        model: Gives `scaled`, `base`, `scale` and `unit`.
+        model: Gives `scaled`, `base`, `scale` and `unit`, and perhaps `weight`.
         loss: The head's loss.
         inputs: Model inputs, each `[B, ...]`.
         target: Targets, `[B, H]`, in target units; NaN does not count, nor does a window whose context
             does not vary: its forecast is the base, whatever the weights.
         training: Whether dropout is on.
-        window_weight: Weights of windows, `[B]`; None for 1.
+        window_weight: Weights of windows, `[B]`, beside those of the model; None for 1.
 
     Returns:
         The sum, and how many targets it counts, or the sum of their weights.
@@ -59,6 +59,8 @@ def summed_loss(
     scaled = normalise_target(observed, outputs, transform)
     errors = loss(tf.where(counted, scaled, tf.zeros_like(scaled)), outputs["scaled"])
     weight = tf.cast(counted, errors.dtype)
+    if "weight" in outputs:
+        weight *= outputs["weight"]
     if window_weight is not None:
         weight *= tf.cast(window_weight, errors.dtype)[:, None]
     return tf.reduce_sum(errors * weight), tf.reduce_sum(weight)
@@ -67,9 +69,9 @@ def summed_loss(
 def make_train_steps(state: TrainState, loss: Loss, settings: MeasuredTrainSettings) -> TrainSteps:
     """Build the graph of several training steps.
 
-    The gradient of the summed loss is summed over replicas, divided by the number of observed targets of
-    all of them, then clipped, then applied: so any number of replicas takes the same step. A step whose loss or
-    gradient is non-finite is not applied.
+    The gradient of the summed loss is summed over replicas, divided by the number of observed targets of all of
+    them, or by the sum of their weights, then clipped, then applied: so any number of replicas takes the same
+    step. A step whose loss or gradient is non-finite is not applied.
 
     Args:
         state: Model, optimizer and strategy; the optimizer must not sum gradients over replicas itself.
@@ -165,7 +167,9 @@ def _make_replica_gradient(state: TrainState, loss: Loss, settings: MeasuredTrai
         summed = of_part(*batch) if parts == 1 else of_parts(*batch)
         replicas = tf.distribute.get_replica_context()
         *gradients, total, count = replicas.all_reduce(tf.distribute.ReduceOp.SUM, summed)
-        clipped, norm = clip([gradient / tf.maximum(count, 1.0) for gradient in gradients], settings.clip_norm)
+        clipped, norm = clip(
+            [tf.math.divide_no_nan(gradient, count) for gradient in gradients], settings.clip_norm
+        )
         return clipped, tf.stack([total, count, tf.cast(norm, tf.float32)])
 
     return replica_gradient

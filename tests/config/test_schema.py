@@ -86,6 +86,7 @@ BOUNDS = [
     ("model.dropout", [0, 0.999], [-0.1, 1]),
     ("model.head", ["quantile", "mae", "mse", "huber"], ["median"]),
     ("model.scaling", ["standard", "robust", "minmax", "mean_abs", "level", "none", None], ["max"]),
+    ("model.loss_unit", ["scale", "seasonal_change", None], ["mase"]),
     ("model.scaling_by", ["window", "series"], [None, "panel"]),
     ("model.decoder", ["direct", "segment", "recursive"], [None, "mlp"]),
     ("model.series_embedding", [0, 1, 1024], [-1, 1025, None]),
@@ -177,7 +178,10 @@ def test_the_limit_of_each_training_that_version_0_1_0_had_is_its_share_of_the_b
 
 
 def test_the_bounds_of_every_setting_are_tested():
-    yes_or_no = {f"model.{name}" for name in ("bidirectional", "linear", "residual", "calendar", "fill_missing")}
+    yes_or_no = {
+        f"model.{name}"
+        for name in ("bidirectional", "linear", "residual", "calendar", "fill_missing", "statistics")
+    }
     unbounded = {
         "task.freq",
         "train.deterministic",

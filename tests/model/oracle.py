@@ -210,9 +210,47 @@ def waves(positions: np.ndarray, task: Task, step: int) -> list[float]:
     return actual
 
 
-def describe(model: keras.Model, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """Embeddings and numbers of the series of one window."""
+def mean_change(z: np.ndarray, lag: int, otherwise: float) -> float:
+    """Mean absolute difference of two observed values `lag` steps apart."""
+    sizes = np.abs(changes(z, lag))
+    return otherwise if np.isnan(sizes).all() else float(np.nanmean(sizes))
+
+
+def statistics(y: np.ndarray, season: int, transform: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """Statistics of a context, and its mean change from season to season."""
+    is_log = transform is not None and bool(transform[0])
+    z = signed_log(y.astype(np.float64)) if is_log else y.astype(np.float64)
+    values = z[~np.isnan(z)]
+    mean = values.mean() if len(values) else 0.0
+    deviation = np.abs(values - mean).mean() if len(values) else 0.0
+    by_season, by_step = mean_change(z, season, deviation), mean_change(z, 1, deviation)
+
+    def ratio(part: float, whole: float) -> float:
+        return min(part / whole if whole else np.inf, 1000.0) if part else 0.0
+
+    level = 1.0 if is_log else abs(mean)
+    logs = [np.log(ratio(deviation, level) + 1e-4) + 2]
+    logs += [np.log(ratio(one, deviation) + 1e-2) for one in (by_season, by_step)]
+    return np.clip(logs, -5, 5), by_season
+
+
+def loss_weights(task: Task, settings: ModelSettings, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """How much the errors of each window count, `[B]`."""
+    result = []
+    for window in range(len(inputs["y"])):
+        one = {name: values[window] for name, values in inputs.items()}
+        scale = normalise_window(task, settings, one).scale
+        change = statistics(one["y"], task.season_length, one.get("transform"))[1]
+        ratio = scale / change if change else np.inf
+        result.append(min(max(ratio, 0.05), 20.0) if scale else 0.05)
+    return np.array(result)
+
+
+def describe(model: keras.Model, task: Task, settings: ModelSettings, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Statistics of one window, embeddings and numbers of its series."""
     actual = [np.zeros(0)]
+    if settings.statistics:
+        actual.append(statistics(inputs["y"], task.season_length, inputs.get("transform"))[0])
     if "series" in inputs:
         actual.append(weights_of(model, "series_embedding")[0][inputs["series"][0]])
     for number, category in enumerate(inputs.get("categories", ())):
@@ -230,7 +268,10 @@ def decode(
     settings: ModelSettings,
 ) -> np.ndarray:
     """Raw head parameters of one window, `[H, P]`."""
-    about, parameters = describe(model, inputs), len(task.quantiles) if settings.head == "quantile" else 1
+    about, parameters = (
+        describe(model, task, settings, inputs),
+        len(task.quantiles) if settings.head == "quantile" else 1,
+    )
     calendar = inputs.get("calendar", np.zeros(0))
 
     def at(step: int) -> list[float]:
@@ -272,23 +313,26 @@ def ordered(raw: np.ndarray) -> np.ndarray:
     return actual
 
 
-def forecast_window(
-    model: keras.Model, task: Task, settings: ModelSettings, inputs: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Forecasts of one window as the network makes them and in target units, both `[H, P]`."""
-    transform = inputs.get("transform")
-    given = inputs.get("series_scale")
-    normal = normalise(
+def normalise_window(task: Task, settings: ModelSettings, inputs: dict[str, np.ndarray]) -> Normal:
+    """Normalise the context of one window."""
+    return normalise(
         inputs["y"],
         settings.scaling,
         task.season_length,
         task.horizon,
-        transform,
-        given,
+        inputs.get("transform"),
+        inputs.get("series_scale"),
         fill=settings.fill_missing,
     )
+
+
+def forecast_window(
+    model: keras.Model, task: Task, settings: ModelSettings, inputs: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Forecasts of one window as the network makes them and in target units, both `[H, P]`."""
+    normal = normalise_window(task, settings, inputs)
     length = settings.segment_length or 0
-    about = describe(model, inputs)
+    about = describe(model, task, settings, inputs)
     segments = []
     for begin in range(0, task.context_length, length):
         now = waves(inputs["calendar"], task, begin - task.context_length) if "calendar" in inputs else []
@@ -297,7 +341,7 @@ def forecast_window(
     scaled = ordered(raw) if settings.head == "quantile" else raw
     if settings.linear:
         scaled = scaled + (normal.features.ravel() @ weights_of(model, "linear")[0])[:, None]
-    return scaled, denormalise(scaled, normal, transform)
+    return scaled, denormalise(scaled, normal, inputs.get("transform"))
 
 
 def forecast(

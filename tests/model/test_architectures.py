@@ -71,6 +71,8 @@ def make(choice: Choice, number: int = 0, **changes: object) -> tuple[Task, Mode
         "scaling_by": "series" if "by series" in values else "window",
         "series_embedding": 3 if covariates in ("series", "all") else 0,
         "calendar": covariates in ("calendar", "all"),
+        "statistics": number % 2 == 0,
+        "loss_unit": ("scale", "seasonal_change")[number // 2 % 2],
         "dropout": 0.2,
         **{name: choice[name] for name in ("decoder", "bidirectional", "residual", "head", "linear")},
     }
@@ -146,6 +148,10 @@ def check_equations(choice: Choice, number: int) -> tuple[keras.Model, Task, Mod
     actual = {name: one.numpy() for name, one in model(inputs).items()}
     np.testing.assert_allclose(actual["scaled"], expected_scaled, rtol=1e-3, atol=2e-4)
     np.testing.assert_allclose(actual["forecast"], expected, rtol=2e-3, atol=1e-3)
+    assert ("weight" in actual) == (settings.loss_unit == "seasonal_change")
+    if "weight" in actual:
+        expected = oracle.loss_weights(task, settings, inputs)
+        np.testing.assert_allclose(actual["weight"][:, 0], expected, rtol=1e-3)
     return model, task, settings
 
 

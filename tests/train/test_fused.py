@@ -1,6 +1,7 @@
 """Many models trained as one, against each trained alone."""
 
 import io
+import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -178,16 +179,20 @@ def test_values_that_float32_does_not_hold_are_normalised_in_float64():
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(60, 10), (60, 0), (5, 100), (1, 1)])
-def test_the_learning_rate_is_that_of_the_optimizer(steps, warmup):
+@pytest.mark.parametrize("share", [1, 0.4])
+def test_the_learning_rate_is_that_of_the_optimizer_and_falls_to_0_in_the_steps_of_a_model(steps, warmup, share):
     train = TrainSettings(max_steps=steps, warmup_steps=warmup, learning_rate=0.01)
-    optimizer = make_optimizer(train)
-    step = np.arange(steps + 2)
+    optimizer, taken = make_optimizer(train), math.ceil(share * steps)
+    optimizer.schedule.shorten(taken)
+    step = np.arange(taken + 2)
     expected = []
     for number in step:
         optimizer.iterations.assign(number)
         expected.append(float(optimizer.learning_rate))
-    highest = np.full(len(step), 0.01, np.float32)
-    np.testing.assert_allclose(learning_rate_at(step, highest, train), expected, rtol=1e-5, atol=1e-9)
+    zeros = np.zeros(len(step), np.float32)
+    rates = Rates(zeros + np.float32(0.01), zeros, zeros, np.int32(zeros), np.int32(zeros + taken))
+    np.testing.assert_allclose(learning_rate_at(step, rates, train), expected, rtol=1e-5, atol=1e-9)
+    assert expected[taken] < 1e-9
 
 
 def panel() -> Panel:
@@ -359,9 +364,9 @@ def test_a_step_without_numbers_is_not_taken_and_is_seen(kind):
     target = np.full((1, 2, BATCH, 4), np.nan, np.float32)
     target[..., 0] = 100
     features[0, 1, :, [0, 6], 0] = np.nan if kind == "loss" else 3e38
-    before = State(weights, moments, moments, numbers + 5)
+    before, one_each = State(weights, moments, moments, numbers + 5), np.ones((1, 2, BATCH), np.float32)
     after, sums = tf.nest.map_structure(
-        np.array, graphs.train(before, rates, {"features": features}, target, tf.constant(1))
+        np.array, graphs.train(before, rates, {"features": features, "weight": one_each}, target, tf.constant(1))
     )
     for name, one in weights.items():
         np.testing.assert_array_equal(after.weights[name][1], one[1])

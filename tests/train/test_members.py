@@ -108,19 +108,20 @@ def test_where_the_budget_ends_the_first_members_are_kept_and_the_others_are_cou
 
 
 @pytest.mark.parametrize(
-    ("seconds", "refit", "spent", "expected"),
+    ("seconds", "refit_ratio", "spent", "expected"),
     [
-        (None, True, [50.0], float("inf")),
-        (100.0, True, [], 50.0),  # half is for the second trainings
-        (100.0, False, [], 100.0),
-        (100.0, True, [20.0], 30.0),
-        (100.0, True, [30.0], 20.0),
-        (100.0, True, [35.0], 0.0),  # less than half of what the members before took
+        (None, 1.0, [50.0], float("inf")),
+        (100.0, 1.0, [], 50.0),  # half is for the second trainings, which take as many steps
+        (100.0, 0.0, [], 100.0),
+        (100.0, 3.0, [], 25.0),
+        (100.0, 1.0, [20.0], 30.0),
+        (100.0, 1.0, [30.0], 20.0),
+        (100.0, 1.0, [35.0], 0.0),  # less than half of what the members before took
     ],
 )
-def test_a_member_gets_what_is_left_unless_that_is_too_little(monkeypatch, seconds, refit, spent, expected):
+def test_a_member_gets_what_is_left_unless_that_is_too_little(monkeypatch, seconds, refit_ratio, spent, expected):
     monkeypatch.setattr(trained_members.time, "perf_counter", lambda: 0.0)
-    budget = trained_members._Budget(seconds, refit)
+    budget = trained_members._Budget(seconds, refit_ratio)
     fitted = [SimpleNamespace(seconds=one) for one in spent]
     assert budget.of_member(fitted) == expected
 
@@ -128,7 +129,7 @@ def test_a_member_gets_what_is_left_unless_that_is_too_little(monkeypatch, secon
 def test_second_trainings_share_what_is_left(monkeypatch):
     clock = iter([0.0, 70.0])
     monkeypatch.setattr(trained_members.time, "perf_counter", lambda: next(clock))
-    budget = trained_members._Budget(100.0, refit=True)
+    budget = trained_members._Budget(100.0, refit_ratio=1.0)
     assert budget.of_refit([SimpleNamespace(seconds=20.0)], left=3) == 10.0
 
 

@@ -66,6 +66,16 @@ def test_the_second_training_draws_from_whole_series_and_does_not_validate(work,
         assert drawn(phase, name) == set(range(job.task.min_context, length))
 
 
+def test_the_second_training_passes_as_often_over_its_windows_as_the_first(work, asked):
+    job = work()
+    before = job.task.min_context + HORIZON - 1
+    whole, part = (sum(one - before - out for one in LENGTHS.values()) for out in (0, VALIDATION + TEST))
+    assert job.refit_ratio() == pytest.approx(whole / part)
+    first = replace(train_phase(job), steps=50)
+    train_refit(job, first)
+    assert asked[-1][1].steps == round(50 * whole / part)
+
+
 def test_without_a_validation_range_there_is_nothing_to_validate_on(work, asked):
     train_phase(work(validation=0))
     assert asked[0][1].validation is None
@@ -101,6 +111,11 @@ def test_a_phase_trained_again_ends_with_the_same_model(work, tmp_path: Path, re
     for left, right in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
     assert np.isnan(one.validation_loss) == (refit_steps is not None)
+
+
+def test_the_learning_rate_of_both_trainings_falls_to_0(work):
+    for one in (train_phase(work()), train_phase(work(), refit_steps=6)):
+        assert one.history[-1].learning_rate == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("gaps", [False, True])

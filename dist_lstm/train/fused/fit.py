@@ -200,13 +200,13 @@ class _Slots:
         """Train every model for one epoch, compute its validation loss, keep its weights where it is the best."""
         sums = self._train()
         validation = self.mean_losses()
-        rates = learning_rate_at(self._state.step, self._rates.learning_rate, self._models.train).numpy()
+        rates = learning_rate_at(self._state.step, self._rates, self._models.train).numpy()
         for slot, training in enumerate(self.trainings):
             if training is None:
                 continue
             training.steps = int(self._state.step[slot])
             total, count = sums[slot]
-            loss, validation_loss = float(total / max(count, 1)), float(validation[slot])
+            loss, validation_loss = float(total / count) if count else 0.0, float(validation[slot])
             epoch, smoothed = len(training.history) + 1, smoothed_loss(training.history, validation_loss)
             training.history.append(
                 EpochRecord("train", epoch, training.steps, float(rates[slot]), loss, validation_loss, smoothed)

@@ -18,7 +18,7 @@ class Member:
     Attributes:
         name: The series' id, or the group's name; its seed is derived from it.
         series: Indices of its series in the panel, `[N]`.
-        steps: Maximum number of steps; None for `train.max_steps`. The learning rate decays over the latter.
+        steps: Maximum number of steps; None for `train.max_steps`. The learning rate decays over them.
         learning_rate: None for `train.learning_rate`.
         weight_decay: None for `train.weight_decay`.
         dropout: None for `model.dropout`.

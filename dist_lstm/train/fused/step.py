@@ -72,9 +72,9 @@ class FusedSteps:
     Attributes:
         normalise: `FusedModel.normalise` of any number of windows.
         train: A state, rates, K batches of inputs and targets, `[K, M, B, ...]` or `[K, B, ...]`, and how many of
-            the K steps to take, to the next state; and the loss summed over the counted targets of these steps,
-            and their number, `[M, 2]`, float64. A step whose loss or gradient is non-finite is not applied; it
-            makes the sum NaN.
+            the K steps to take, to the next state; and the weighted sum of the loss over the counted targets of
+            these steps, and that of the weights, `[M, 2]`, float64. A step whose loss or gradient is non-finite
+            is not applied; it makes the sum NaN.
         loss: Weights, inputs, targets and weights of windows, `[M, B]`, to the weighted sum of the loss without
             dropout and that of the weights, `[M, 2]`, float64.
     """
@@ -104,12 +104,12 @@ def make_fused_steps(model: FusedModel, train: MeasuredTrainSettings) -> FusedSt
         with tf.GradientTape() as tape:
             tape.watch(state.weights)
             scaled = model.network(state.weights, inputs, noise)
-            total, count = _summed_loss(loss, scaled, target)
-            mean = total / tf.maximum(count, 1.0)
+            total, count = _summed_loss(loss, scaled, target, inputs["weight"])
+            mean = tf.math.divide_no_nan(total, count)
         gradients, norm = _clip(dict(tape.gradient(mean, state.weights)), train.clip_norm)
         running = state.step < rates.limit
         applied = tf.logical_and(running, tf.logical_and(tf.math.is_finite(total), tf.math.is_finite(norm)))
-        rate = learning_rate_at(state.step, rates.learning_rate, train)
+        rate = learning_rate_at(state.step, rates, train)
         state = _apply(state, gradients, (rate, rates.weight_decay), applied)
         sums = tf.cast(tf.stack([total, count], axis=1), tf.float64)
         sums = tf.where(applied[:, None], sums, tf.fill(sums.shape, tf.constant(float("nan"), tf.float64)))
@@ -131,6 +131,7 @@ def make_fused_steps(model: FusedModel, train: MeasuredTrainSettings) -> FusedSt
 
     @tf.function(autograph=False, jit_compile=True)
     def mean_loss(weights: Weights, inputs: Inputs, target: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        weight = weight * inputs["weight"]
         sums = _summed_loss(loss, model.network(weights, inputs, None), target, weight)
         return tf.cast(tf.stack(sums, axis=1), tf.float64)
 
@@ -138,31 +139,32 @@ def make_fused_steps(model: FusedModel, train: MeasuredTrainSettings) -> FusedSt
 
 
 def _summed_loss(
-    loss: Loss, scaled: tf.Tensor, target: tf.Tensor, window_weight: tf.Tensor | None = None
+    loss: Loss, scaled: tf.Tensor, target: tf.Tensor, window_weight: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The loss of each model, `[M]`, summed over observed targets, and their number or weight, `[M]`."""
+    """The loss of each model, `[M]`, summed over observed targets by their weights, and the weights', `[M]`."""
     target = target if target.shape.rank == 3 else tf.expand_dims(target, 0)
     counted = tf.logical_not(tf.math.is_nan(target))
     errors = loss(tf.where(counted, target, tf.zeros_like(target)), scaled)
-    weight = tf.broadcast_to(tf.cast(counted, errors.dtype), errors.shape)
-    weight = weight if window_weight is None else weight * tf.expand_dims(window_weight, -1)
+    weight = tf.cast(counted, errors.dtype) * tf.expand_dims(window_weight, -1)
+    weight = tf.broadcast_to(weight, errors.shape)
     return tf.reduce_sum(errors * weight, axis=(1, 2)), tf.reduce_sum(weight, axis=(1, 2))
 
 
-def learning_rate_at(step: tf.Tensor, highest: tf.Tensor, train: MeasuredTrainSettings) -> tf.Tensor:
+def learning_rate_at(step: tf.Tensor, rates: Rates, train: MeasuredTrainSettings) -> tf.Tensor:
     """The schedule of `dist_lstm.train.optimizer` for models at different steps.
 
     Args:
         step: Steps that each model has taken, `[M]`.
-        highest: Highest learning rate of each, `[M]`.
-        train: Warm-up and steps.
+        rates: Highest learning rate and number of steps of each.
+        train: Warm-up and steps of the schedule, which a model with fewer steps goes through faster.
 
     Returns:
         Learning rates of the next step, `[M]`.
     """
     steps = train.max_steps
     warmup = min(train.warmup_steps, steps // 2)
-    step_number = tf.cast(step, tf.float32)
+    speed = steps / tf.cast(tf.maximum(rates.limit, 1), tf.float32)
+    step_number, highest = tf.cast(step, tf.float32) * speed, rates.learning_rate
     share = tf.minimum(step_number - warmup, steps - warmup) / (steps - warmup)
     falling = highest * 0.5 * (1 + tf.cos(math.pi * share))
     return tf.where(step_number < warmup, highest * step_number / max(warmup, 1), falling)
