@@ -41,6 +41,11 @@ def test_the_range_that_the_default_backtest_scores_is_cut_off():
     assert without_test(frame({"a": 15_000}), TABLES["etth1_96_96"]).shape[0] == 11_520
 
 
+def test_a_competition_is_held_one_horizon_earlier():
+    kept = without_test(frame({"a": 500, "b": 30}), TABLES["m3_quarterly"])  # 8 quarters ahead
+    assert kept.groupby("unique_id").size().to_dict() == {"a": 492, "b": 22}
+
+
 def test_errors_are_means_over_all_rows_of_all_files(tmp_path: Path):
     for number, error in enumerate(([1.0, -1.0], [3.0])):
         table = pd.DataFrame({"y": np.zeros(len(error)), "LSTM": error})

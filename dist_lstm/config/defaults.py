@@ -22,6 +22,8 @@ _SEASONS = {40: 14, 20: 7}
 _SHORT_SEASON, _LEAST_SEASONS = 24, 4
 #: Shorter series are learnt in few steps, and learnt by heart in many.
 _LONG_SERIES = 500
+#: Of fewer series the statistics tell which series and time a context is from, and the model learns that by heart.
+_MANY_SERIES = 200
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class DatasetStatistics:
         median: Median number of steps per series.
         last: Last time stamp or step of all series; None where they share no calendar.
         timezone: Time zone of the time stamps; None if they have none.
+        series: Number of series.
     """
 
     freq: str | int
@@ -41,6 +44,7 @@ class DatasetStatistics:
     median: int
     last: Any = None
     timezone: str | None = None
+    series: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def derive(config: Config, statistics: DatasetStatistics) -> dict[str, Default]:
     result = _season(config, statistics)
     result |= _shape(config, statistics, result["task.season_length"].value)
     result |= _splits(config, statistics) | _training(config, statistics) | _ensemble(config)
-    result |= _scaling(config, result["task.season_length"].value)
+    result |= _scaling(config, statistics, result["task.season_length"].value)
     return {key: result[key] for key, value in flatten(config) if value is None and key in result}
 
 
@@ -141,8 +145,8 @@ def _shape(config: Config, statistics: DatasetStatistics, season: int) -> dict[s
     horizon, context, median = config.task.horizon, config.task.context_length, statistics.median
     least = 1 if config.task.min_context is None else config.task.min_context
     if season == 1:
-        steps = max(2 * horizon, min(48, median // 4), min(8 * horizon, median // 8), least)
-        reason = "two horizons, a quarter of the median series up to 48, or an eighth up to 8 horizons"
+        steps = max(-(-3 * horizon // 2), min(48, median // 4), min(8 * horizon, median // 8), least)
+        reason = "one and a half horizons, a quarter of the median series up to 48, or an eighth up to 8 horizons"
     else:
         allowed = _SEASONS if season <= _SHORT_SEASON else {}
         seasons = next((some for fewest, some in allowed.items() if median >= fewest * season), _LEAST_SEASONS)
@@ -210,10 +214,14 @@ def _from_start(key: str, statistics: DatasetStatistics, horizon: int, after: in
     return steps
 
 
-def _scaling(config: Config, season: int) -> dict[str, Default]:
+def _scaling(config: Config, statistics: DatasetStatistics, season: int) -> dict[str, Default]:
+    # Over a part of a long series the change is not that of the series, to which MASE relates.
+    unit = "seasonal_change" if statistics.median < _LONG_SERIES else "scale"
     result = {
-        "model.loss_unit": Default("seasonal_change", "errors count as in MASE"),
-        "model.statistics": Default(True, "scaling takes them out"),
+        "model.loss_unit": Default(unit, "as in MASE where the median series is below 500 steps"),
+        "model.statistics": Default(
+            statistics.series >= _MANY_SERIES, f"whether there are {_MANY_SERIES} series or more"
+        ),
     }
     if config.model.scaling_by == "series":
         return {"model.scaling": Default("robust", "scaling_by series has no level")} | result

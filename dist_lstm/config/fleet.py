@@ -20,6 +20,7 @@ Group = Annotated[
 SMALL = {
     "model.members": 1,
     "model.variants": [],
+    "model.statistics": False,
     "model.units": [32],
     "train.batch_size": 32,
     "train.learning_rate": 1e-3,

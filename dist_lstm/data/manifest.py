@@ -104,7 +104,7 @@ class Manifest(BaseModel):
     @property
     def statistics(self) -> DatasetStatistics:
         """The statistics that defaults of a config depend on."""
-        return DatasetStatistics(self.freq, self.steps, self.median, self.last_stamp, self.timezone)
+        return DatasetStatistics(self.freq, self.steps, self.median, self.last_stamp, self.timezone, self.series)
 
     @property
     def last_stamp(self) -> Any:

@@ -57,7 +57,8 @@ class Facts:
     @property
     def statistics(self) -> DatasetStatistics:
         """The statistics on which the defaults of a config depend."""
-        return DatasetStatistics(self.freq.name, int(self.length.sum()), int(np.median(self.length)), self.last)
+        steps, median = int(self.length.sum()), int(np.median(self.length))
+        return DatasetStatistics(self.freq.name, steps, median, self.last, series=len(self.length))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def resolved(facts: DatasetStatistics = HOURLY, horizon: int = 24, **changes) ->
         ("D", 1000, 14, (7, 7, 98, 7)),
         ("MS", 60, 18, (12, 12, 48, 12)),
         ("QS", 40, 8, (4, 4, 16, 4)),
-        ("YE", 30, 6, (1, 1, 12, 2)),
+        ("YE", 30, 6, (1, 1, 9, 2)),
         ("YE", 100, 6, (1, 6, 30, 2)),
         (1, 30, 1, (1, 1, 7, 2)),
         (1, 1000, 13, (1, 13, 104, 2)),
@@ -201,6 +201,21 @@ def test_a_given_minimum_context_lengthens_the_context():
     assert actual["task.min_context"] == 400
 
 
+@pytest.mark.parametrize(("series", "expected"), [(1, False), (199, False), (200, True), (10**6, True)])
+def test_statistics_of_contexts_are_an_input_where_there_are_many_series(series, expected):
+    facts = DatasetStatistics(freq="D", steps=series * 300, median=300, series=series)
+    assert resolve(config(7), facts).model.statistics is expected
+    assert resolve(config(7, model__statistics=not expected), facts).model.statistics is not expected
+
+
+@pytest.mark.parametrize(
+    ("median", "expected"), [(20, "seasonal_change"), (499, "seasonal_change"), (500, "scale")]
+)
+def test_errors_count_as_in_mase_where_contexts_are_a_large_part_of_their_series(median, expected):
+    facts = DatasetStatistics(freq="D", steps=100 * median, median=median)
+    assert resolve(config(1), facts).model.loss_unit == expected
+
+
 def test_a_given_frequency_takes_precedence_over_that_of_the_data():
     actual = resolved(task__freq="2h")
     assert actual["task.freq"] == "2h"
@@ -239,7 +254,8 @@ def test_settings_left_out_get_a_value_and_given_settings_are_not_changed(facts,
     assert resolve(actual, facts) == actual
     assert values["task.context_length"] % values["model.segment_length"] == 0
     seasons = 4 * values["task.season_length"] if values["task.season_length"] > 1 else 0
-    assert values["task.context_length"] >= max(2 * horizon, seasons, least or 0)
+    horizons = 2 if seasons else 1.5
+    assert values["task.context_length"] >= max(horizons * horizon, seasons, least or 0)
     shorter = values["task.context_length"] - values["model.segment_length"]
     longest = (14 if values["task.season_length"] <= 24 else 4) * values["task.season_length"]
     assert shorter < max(8 * horizon if longest < 24 else 2 * horizon, longest, least or 0, 48)

@@ -25,7 +25,7 @@ def test_a_manifest_is_read_as_it_was_written(freq, tmp_path):
     save_manifest(manifest, tmp_path)
     assert load_manifest(tmp_path) == manifest
     assert type(load_manifest(tmp_path).freq) is type(freq)
-    assert load_manifest(tmp_path).statistics == DatasetStatistics(freq, 30, 10, timezone="Europe/Berlin")
+    assert load_manifest(tmp_path).statistics == DatasetStatistics(freq, 30, 10, None, "Europe/Berlin", 3)
 
 
 @pytest.mark.parametrize(
