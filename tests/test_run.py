@@ -172,7 +172,7 @@ class TestWhatARunLeaves:
         assert history["step"][history["phase"] == "train"].tolist() == [5, 10, 15, 20]
         refit = history[history["phase"] == "refit"]
         training = json.loads((folder / "metrics.json").read_text())["training"]
-        assert refit["step"].iloc[-1] == training["steps"]
+        assert refit["step"].iloc[-1] == training["refit_steps"] > training["steps"]
         assert np.isfinite(history["loss"]).all()
         assert refit["validation_loss"].isna().all()
 

@@ -181,7 +181,9 @@ class Refit:
 
     def describe(self) -> dict[str, Any]:
         """Its entries in `metrics.json`."""
-        return {"refit": self.accepted is not None} | ({"refit_refused": self.refused} if self.refused else {})
+        if self.accepted is not None:
+            return {"refit": True, "refit_steps": self.accepted.steps}
+        return {"refit": False} | ({"refit_refused": self.refused} if self.refused else {})
 
 
 def train_refit(training: Training, first: Fitted, trainer: Trainer | None = None) -> Refit:

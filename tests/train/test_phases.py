@@ -153,12 +153,13 @@ class TestRefitsThatDiverge:
 
     @pytest.mark.slow
     def test_one_that_went_well_is_the_one_without_the_comparison(self, work):
-        expected = train_phase(work(), refit_steps=8)
         job = work()
-        actual = train_refit(job, train_phase(job))
+        first = train_phase(job)
+        steps = round(first.steps * job.refit_ratio())
+        expected, actual = train_phase(work(), refit_steps=steps), train_refit(job, first)
         assert actual.refused is None
         assert actual.accepted is actual.fitted
-        assert actual.describe() == {"refit": True}
+        assert actual.describe() == {"refit": True, "refit_steps": steps}
         assert "diverged" not in job.monitor._console.file.getvalue()
         for one, two in zip(actual.fitted.model.get_weights(), expected.model.get_weights(), strict=True):
             np.testing.assert_array_equal(one, two)
