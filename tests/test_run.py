@@ -643,6 +643,8 @@ class TestPlan:
             "task.min_context": SEASON,
             "model.segment_length": SEASON,
             "model.scaling": "robust",
+            "model.loss_unit": "seasonal_change",
+            "model.statistics": False,
             "model.members": 1,
             "model.variants": [],
             "train.learning_rate": 1e-3,
