@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 # Typer brings pydantic along.
 HEAVY = {"tensorflow", "keras", "ray", "pandas", "pyarrow", "numpy", "ruamel", "rich"}
 COMMANDS = """
@@ -69,3 +71,13 @@ def test_an_error_in_the_data_does_not_import_tensorflow(tmp_path, verb):
     modules = modules_of([[verb, str(job), "--out", str(tmp_path / "out")]], 2)
     assert modules & {"tensorflow", "keras", "ray"} == set()
     assert "dist_lstm.data.source" in modules
+
+
+def test_importing_the_model_package_registers_every_layer_that_a_saved_model_may_have():
+    with_layers = {
+        f"dist_lstm.model.{path.stem}"
+        for path in (ROOT / "dist_lstm" / "model").glob("*.py")
+        if "register_keras_serializable" in path.read_text(encoding="utf-8")
+    }
+    assert with_layers <= modules_after("import dist_lstm.model")
+    assert len(with_layers) > 5

@@ -33,7 +33,7 @@ def test_a_member_is_the_model_that_its_settings_give_alone(work):
         alone = replace(work(), config=member.config)
         expected = train_phase(alone)
         assert [one.loss for one in first.history] == [one.loss for one in expected.history]
-        again = train_phase(alone, refit_steps=expected.steps)
+        again = train_phase(alone, refit_steps=round(expected.steps * alone.refit_ratio()))
         for one, two in zip(weights_of([expected.model, again.model]),
                             weights_of([first.model, refit.fitted.model]), strict=True):  # fmt: skip
             np.testing.assert_array_equal(one, two)
