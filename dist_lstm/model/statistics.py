@@ -14,8 +14,8 @@ from dist_lstm.config.resolved import ResolvedModelSettings
 from dist_lstm.model.gaps import changes, mean_of_observed
 from dist_lstm.model.transform import signed_log
 
-#: Number of statistics.
-STATISTICS = 3
+#: How many there are of each context.
+_STATISTICS = 3
 #: Least deviation relative to the level, and least change relative to the deviation, that are told apart.
 _LEAST_DEVIATION, _LEAST_CHANGE = 1e-4, 1e-2
 #: Of usual series the deviation is about a seventh of the level.
@@ -81,7 +81,7 @@ class ContextStatistics(keras.layers.Layer):
         """Shapes and types of what `call` returns, without tracing it."""
         return {
             "seasonal_change": keras.KerasTensor(unit.shape, y.dtype),
-            "statistics": keras.KerasTensor((unit.shape[0], STATISTICS), "float32"),
+            "statistics": keras.KerasTensor((unit.shape[0], _STATISTICS), "float32"),
         }
 
     @staticmethod
