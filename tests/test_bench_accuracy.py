@@ -1,6 +1,7 @@
 """Parts of the benchmarks of accuracy that no run of a table shows to be right."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,13 @@ def test_a_run_that_is_done_is_stored_and_one_that_failed_is_tried_again(tmp_pat
     assert "2 runs are left" in console.file.getvalue()
     again.run_all(jobs, 1.0, 1, console)
     assert sorted(done[4:]) == [("pbs", "auto")] * 2
+
+
+def test_a_result_that_was_scored_in_another_way_is_not_taken(tmp_path: Path):
+    path, stored = tmp_path / "label.jsonl", {"settings": {}, "seed": 1, "scores": {}}
+    tables = [("m3_quarterly", True), ("m3_quarterly", False), ("pbs", True)]
+    lines = [json.dumps(stored | {"table": table, "inside": inside}) for table, inside in tables]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    # Competitions inside of the training range were scored on the backtest before results said so.
+    taken = [Cells(path, tmp_path).get(Job(table, {}, 1, inside)) is not None for table, inside in tables]
+    assert taken == [False, True, True]

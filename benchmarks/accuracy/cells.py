@@ -94,8 +94,12 @@ class Cells:
 
 
 def _describe(job: Job) -> dict[str, Any]:
-    return {"table": job.table, "inside": job.inside, "settings": dict(job.settings), "seed": job.seed}
+    own = {"table": job.table, "inside": job.inside, "settings": dict(job.settings), "seed": job.seed}
+    return own | {"scored_on": job.scored_on}
 
 
 def _key(described: dict[str, Any]) -> str:
-    return json.dumps([described[name] for name in ("table", "inside", "settings", "seed")], sort_keys=True)
+    table, inside = described["table"], described["inside"]
+    # Results that do not say so are of a time when all inside of the training range were scored on the backtest.
+    scored_on = described.get("scored_on") or ("backtest" if inside else Job(table, {}, 0).scored_on)
+    return json.dumps([table, inside, scored_on, described["settings"], described["seed"]], sort_keys=True)

@@ -47,6 +47,11 @@ class Job:
         """The table and its protocol."""
         return TABLES[self.table]
 
+    @property
+    def scored_on(self) -> str:
+        """`forecasts` from the end of a table, or the run's own `backtest`."""
+        return "forecasts" if self.public_table.protocol == "competition" else "backtest"
+
 
 def run_job(job: Job, data: Path, scratch: Path, threads: int | str = "auto") -> dict[str, Any]:
     """Train, forecast and score one table with `dist-lstm run`.

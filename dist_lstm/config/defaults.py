@@ -215,19 +215,20 @@ def _from_start(key: str, statistics: DatasetStatistics, horizon: int, after: in
 
 
 def _scaling(config: Config, statistics: DatasetStatistics, season: int) -> dict[str, Default]:
+    if config.model.scaling_by == "series":
+        scaling = Default("robust", "scaling_by series has no level")
+    elif season > 1:
+        scaling = Default("robust", "there is a season")
+    else:
+        scaling = Default("level", "there is no season")
     # Over a part of a long series the change is not that of the series, to which MASE relates.
     unit = "seasonal_change" if statistics.median < _LONG_SERIES else "scale"
-    result = {
+    many = statistics.series >= _MANY_SERIES
+    return {
+        "model.scaling": scaling,
         "model.loss_unit": Default(unit, "as in MASE where the median series is below 500 steps"),
-        "model.statistics": Default(
-            statistics.series >= _MANY_SERIES, f"whether there are {_MANY_SERIES} series or more"
-        ),
+        "model.statistics": Default(many, f"whether there are {_MANY_SERIES} series or more"),
     }
-    if config.model.scaling_by == "series":
-        return {"model.scaling": Default("robust", "scaling_by series has no level")} | result
-    usual = ("robust", "there is a season") if season > 1 else ("level", "there is no season")
-    usual = Default(*usual)
-    return {"model.scaling": usual} | result
 
 
 def _ensemble(config: Config) -> dict[str, Default]:

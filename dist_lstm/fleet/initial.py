@@ -13,7 +13,8 @@ import pandas as pd
 
 from dist_lstm.config.frequency import Frequency, parse_frequency
 from dist_lstm.config.load import load_config
-from dist_lstm.config.schema import Config, SplitSettings
+from dist_lstm.config.resolved import ResolvedConfig, load_resolved
+from dist_lstm.config.schema import SplitSettings
 from dist_lstm.data.ranges import stamp_text
 from dist_lstm.data.shards import Shards, open_shards
 from dist_lstm.errors import UserError
@@ -73,7 +74,7 @@ def initial_settings(folder: Path) -> dict[str, Any]:
         UserError: If the directory is neither a run nor a fleet.
     """
     config = _config_of(folder)
-    if (config.model.members or 1) > 1:
+    if config.model.members > 1:
         raise UserError(
             "fleet.init_from",
             f"{folder}: is an ensemble of {config.model.members} members",
@@ -84,12 +85,13 @@ def initial_settings(folder: Path) -> dict[str, Any]:
     return model | {"task.context_length": config.task.context_length, "task.min_context": config.task.min_context}
 
 
-def _config_of(folder: Path) -> Config:
+def _config_of(folder: Path) -> ResolvedConfig:
     files = FleetLayout(folder)
     path = files.small_config if files.small_config.exists() else files.config
     if not path.exists():
         raise UserError("fleet.init_from", f"{folder}: is neither a run nor a fleet", "give the --out of one")
-    return load_config(path)
+    # A setting that an earlier version did not have is not derived from the data anew.
+    return load_resolved(path)
 
 
 def saw_everything(folder: Path) -> bool:

@@ -119,7 +119,8 @@ class FusedModel:
             described = describe(inputs["y"], normalised["unit"], transform=transform)
         counted = tf.logical_and(tf.logical_not(tf.math.is_nan(target)), normalised["scale"] > 0)
         scaled = normalise_target(tf.where(counted, target, tf.zeros_like(target)), normalised, transform)
-        features = {name: {**inputs, **normalised, **described}[name] for name in self.network_inputs}
+        values = {**inputs, **normalised, **described}
+        features = {name: values[name] for name in self.network_inputs}
         weight = tf.ones_like(normalised["scale"], tf.float32)
         if self.settings.loss_unit == "seasonal_change":
             weight = loss_weight(normalised["scale"], described["seasonal_change"])

@@ -139,7 +139,8 @@ class MemberTrainings:
         task, settings = training.task, training.config.train
         #: Whether members are trained on whole series as well.
         self.refits = settings.refit and task.validation + task.test > 0
-        self._budget = _Budget(settings.budget, training.refit_ratio() if self.refits else 0.0)
+        has_both = self.refits and settings.budget is not None
+        self._budget = _Budget(settings.budget, training.refit_ratio() if has_both else 0.0)
         self._processes = make_process_group(training.strategy)
         self._samples: dict[Task, WindowSample] = {}
 

@@ -9,7 +9,7 @@ from dist_lstm.config.resolved import MeasuredTrainSettings
 
 
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a variable factor, 1 at first, that can be shortened.
+    """A schedule times a variable factor, 1 at first, whose number of steps can be changed.
 
     Args:
         schedule: Learning rate by step.
@@ -27,7 +27,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
         """The learning rate of a step."""
         return self._schedule(keras.ops.cast(step, "float32") * self._speed) * self.factor
 
-    def shorten(self, steps: int) -> None:
+    def set_steps(self, steps: int) -> None:
         """Go through the whole schedule in so many steps."""
         self._speed.assign(self._steps / steps)
 
@@ -51,7 +51,7 @@ class ReducedAdamW(keras.optimizers.AdamW):
     @property
     def learning_rate_factor(self) -> keras.Variable:
         """The factor of the learning rates of the schedule."""
-        return self._learning_rate.factor
+        return self.schedule.factor
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
         return grads_and_vars

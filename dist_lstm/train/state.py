@@ -98,7 +98,7 @@ class TrainState:
     def set_steps(self, steps: int) -> None:
         """Go through the whole schedule of the learning rate in so many steps."""
         with self.strategy.scope():
-            self.optimizer.schedule.shorten(steps)
+            self.optimizer.schedule.set_steps(steps)
 
     def halve_rate(self) -> None:
         """Halve the learning rate of all steps to come."""

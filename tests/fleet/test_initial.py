@@ -12,7 +12,7 @@ from dist_lstm.config.defaults import resolve
 from dist_lstm.config.load import dump_config, parse_config
 from dist_lstm.data.shards import Shards
 from dist_lstm.errors import UserError
-from dist_lstm.fleet.initial import find_overlap, saw_everything
+from dist_lstm.fleet.initial import find_overlap, initial_settings, saw_everything
 from dist_lstm.fleet.run import run_fleet
 from dist_lstm.layout import FleetLayout, RunLayout
 from tests.preparing import prepare
@@ -210,3 +210,11 @@ def test_a_fleet_that_is_to_combine_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(UserError, match="combine: a fleet selects one model per series"):
         run_fleet(parse_config(values), tmp_path / "out", Console())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["run", "fleet"])
+def test_no_setting_that_version_0_1_0_did_not_have_is_derived_anew_for_the_models_that_start_from_its(kind):
+    folder = Path(__file__).parent.parent / "compatibility" / "0.1.0" / kind
+    actual = initial_settings(folder)
+    assert [key for key, value in actual.items() if value is None] == []
+    assert (actual["model.statistics"], actual["model.loss_unit"]) == (False, "scale")

@@ -116,7 +116,7 @@ def test_each_fused_model_equals_the_same_model_trained_alone(task, changes):
         )
         optimizer = make_optimizer(own)
         optimizer.build(model.trainable_variables)
-        optimizer.schedule.shorten(STEPS)
+        optimizer.schedule.set_steps(STEPS)
         steps = make_train_steps(TrainState(model, optimizer, tf.distribute.get_strategy()), loss, own)
         data = ({name: values[:, number] for name, values in inputs.items()}, target[:, number])
         in_order = iter(tf.data.Dataset.from_tensor_slices(data))
@@ -184,7 +184,7 @@ def test_values_that_float32_does_not_hold_are_normalised_in_float64():
 def test_the_learning_rate_is_that_of_the_optimizer_and_falls_to_0_in_the_steps_of_a_model(steps, warmup, share):
     train = TrainSettings(max_steps=steps, warmup_steps=warmup, learning_rate=0.01)
     optimizer, taken = make_optimizer(train), math.ceil(share * steps)
-    optimizer.schedule.shorten(taken)
+    optimizer.schedule.set_steps(taken)
     step = np.arange(taken + 2)
     expected = []
     for number in step:
